@@ -1,0 +1,48 @@
+# Needs a Rust toolchain and Python 3 with venv; Envoy and the Python packages come into .tools/ by themselves.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV   := .tools/venv
+PYTHON := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.PHONY: help run demo test tools release need-cargo need-python
+
+help:
+	@echo 'make run    start provider, tenantgate and Envoy on loopback; lines to paste; Ctrl-C stops all'
+	@echo 'make demo   play the story once with the real exchanges shown'
+	@echo 'make test   all checks and tests, as CI runs them'
+	@echo 'make tools  only bring Envoy and the Python packages into .tools/'
+
+run: need-cargo tools release
+	@exec $(PYTHON) examples/demo/demo.py run --bin-dir $(TARGET)/release
+
+demo: need-cargo tools release
+	@exec $(PYTHON) examples/demo/demo.py play --bin-dir $(TARGET)/release
+
+# pytest stays last: its closing line is the result of the whole run.
+test: need-cargo tools
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+	cargo build --locked --bin tenantgate --example provider
+	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e
+
+release: need-cargo
+	cargo build --release --locked --bin tenantgate --example provider
+
+tools: $(STAMP)
+
+# Rebuilt whenever the pinned versions change. The stamp comes last, so a broken download is tried again.
+$(STAMP): tests/requirements.txt | need-python
+	rm -rf $(VENV)
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+	touch $@
+
+need-cargo:
+	@command -v cargo >/dev/null || { echo 'cargo not found: install Rust from https://rustup.rs' >&2; exit 1; }
+
+need-python:
+	@command -v python3 >/dev/null || { echo 'python3 not found: install Python 3.11 or later' >&2; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'python3 is too old: install Python 3.11 or later' >&2; exit 1; }
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo 'python3 has no venv: install it (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }

@@ -1,0 +1,212 @@
+"""`make run` and `make demo`: the whole set-up on loopback, to play with or as a story with an end.
+
+Everything made here (keys, secrets, logs) is in .tools/run/.
+"""
+
+import argparse
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import requests
+import yaml
+
+import stack
+from stack import Failure
+
+CLIENT = "acme-analytics"  # the provider starts with this app, authorised for T1001 and T1002
+PROVIDER = "127.0.0.1:9300"
+REPORT = "/oda/apis/get/reports/assets/tenant/{}/devicedistribution"
+
+
+@contextlib.contextmanager
+def running(work, bin_dir, any_ports):
+    """Provider, tenantgate and Envoy, ready; stopped at the end, whatever the end was."""
+    config_text = stack.CONFIG.read_text()
+    config = yaml.safe_load(config_text)
+    envoy_config = yaml.safe_load(stack.ENVOY_CONFIG.read_text())
+    if not any_ports:
+        require_free_ports(config, envoy_config)
+
+    with stack.Children() as children:
+        try:
+            provider = children.start(stack.Provider, work, bin_dir, stack.ANY_PORT if any_ports else PROVIDER)
+            if any_ports:
+                config_text = yaml.safe_dump(stack.on_any_ports(config, provider))
+            secrets = stack.prepare(work, bin_dir, config_text, {CLIENT: ["--scope", "reports.read"]})
+            tenantgate = children.start(stack.Tenantgate, work, bin_dir)
+            envoy_file = stack.ENVOY_CONFIG
+            if any_ports:
+                envoy_file = stack.envoy_on_any_ports(work, envoy_config, tenantgate, {"api": provider.address})
+            envoy = children.start(stack.Envoy, work, envoy_file)
+            # A denial by tenantgate shows that the check, too, is connected.
+            asked = lambda: requests.get(envoy.url + REPORT.format("T1001"), timeout=5).status_code == 401
+            stack.wait_until("the first check through Envoy", asked, envoy)
+            yield provider, tenantgate, envoy, secrets[CLIENT]
+        finally:
+            # A second Ctrl-C must not leave anything running.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def require_free_ports(config, envoy_config):
+    listener = envoy_config["static_resources"]["listeners"][0]
+    for owner, place in {"Envoy": listener, "Envoy's admin": envoy_config["admin"]}.items():
+        at = place["address"]["socket_address"]
+        stack.require_free(f"{at['address']}:{at['port_value']}", owner)
+    for name, address in config["listen"].items():
+        stack.require_free(address, f"tenantgate ({name})")
+    stack.require_free(PROVIDER, "the example provider")
+
+
+# ---- make run
+
+
+def run(provider, tenantgate, envoy, secret):
+    print(lines_to_paste(provider, envoy, secret), flush=True)
+    while True:
+        for process in (provider, tenantgate, envoy):
+            process.check_alive()
+        time.sleep(0.5)
+
+
+def lines_to_paste(provider, envoy, secret):
+    mint = f"curl -s {envoy.url}/oauth2/token -u '{CLIENT}:{secret}' -d grant_type=client_credentials"
+    call = lambda tenant: f'curl -i {envoy.url}{REPORT.format(tenant)} -H "Authorization: Bearer $TOKEN"'
+    grant = f"{provider.url}/control/grants/{CLIENT}/T2002"
+    return f"""
+Ready: Envoy listens on {envoy.url}. Logs: {envoy.log.parent}/*.log. Ctrl-C stops everything.
+Paste into another terminal:
+
+# The app {CLIENT} gets a token.
+TOKEN=$({mint} | sed -E 's/.*"access_token": ?"([^"]+)".*/\\1/')
+
+# The report of a tenant that has authorised the app: 200.
+{call("T1001")}
+
+# The report of any other tenant: 403.
+{call("T2002")}
+
+# The admin of T2002 authorises the app (DELETE withdraws); a token minted from then on carries T2002 too.
+curl -X PUT {grant}
+"""
+
+
+# ---- make demo
+
+
+class Story:
+    """Plays steps against Envoy, shows each exchange and stops at the first that is not as told."""
+
+    def __init__(self, url):
+        self.url, self.step = url, 0
+
+    def tell(self, text):
+        self.step += 1
+        print(f"\n== {self.step}. {text}", flush=True)
+
+    def exchange(self, method, path, expect, *, headers=None, form=None, basic=None):
+        # The empty auth keeps requests from looking credentials up in ~/.netrc.
+        auth = basic or (lambda request: request)
+        answer = requests.request(method, self.url + path, headers=headers, data=form, auth=auth, timeout=10)
+        sent = answer.request
+        print(f"> {method} {path}")
+        if "Authorization" in sent.headers:
+            print(f"> Authorization: {shorten(sent.headers['Authorization'])}")
+        if sent.body:
+            print(f"> {sent.body}")
+        print(f"< {answer.status_code} {answer.reason}")
+        for name in ("WWW-Authenticate", "Retry-After"):
+            if name in answer.headers:
+                print(f"< {name}: {answer.headers[name]}")
+        body = answer.json()
+        shown = {key: shorten(value) if key == "access_token" else value for key, value in body.items()}
+        print(f"< {json.dumps(shown)}", flush=True)
+        if answer.status_code != expect[0] or (len(expect) == 2 and body.get("error") != expect[1]):
+            raise Failure(f"step {self.step} was to be answered with {' '.join(map(str, expect))}")
+        return body
+
+    def mint(self, secret, *expect, **form):
+        form = {"grant_type": "client_credentials", **form}
+        return self.exchange("POST", "/oauth2/token", expect, form=form, basic=(CLIENT, secret))
+
+    def report(self, tenant, token, *expect):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return self.exchange("GET", REPORT.format(tenant), expect, headers=headers)
+
+
+def shorten(value):
+    return value if len(value) <= 24 else f"{value[:16]}... ({len(value)} characters)"
+
+
+def play(provider, _tenantgate, envoy, secret):
+    story = Story(envoy.url)
+    cache_ttl = 1.2  # a little over tenants.lookup.cache_ttl
+
+    story.tell(f"The app {CLIENT} gets a token: T1001 and T1002 have authorised it")
+    token = story.mint(secret, 200)["access_token"]
+    story.tell("It reads the report of T1001")
+    story.report("T1001", token, 200)
+    story.tell("T2002 has not authorised it: refused")
+    story.report("T2002", token, 403, "access_denied")
+    story.tell("T9999 does not exist: the same refusal, so nobody learns which codes exist")
+    story.report("T9999", token, 403, "access_denied")
+    story.tell("Without a token: refused, with a hint how to authenticate")
+    story.report("T1001", None, 401)
+    story.tell("A token for T2002, asked for by name, is not to be had")
+    story.mint(secret, 400, "invalid_target", tenant="T2002")
+
+    print(f"\n-- The admin of T2002 authorises {CLIENT} in the provider's UI")
+    provider.grant(CLIENT, "T2002")
+    time.sleep(cache_ttl)
+    story.tell("Now a token carries T2002 ...")
+    wider = story.mint(secret, 200)["access_token"]
+    story.tell("... and its report can be read")
+    story.report("T2002", wider, 200)
+
+    print("\n-- The admin of T2002 withdraws it again")
+    provider.withdraw(CLIENT, "T2002")
+    time.sleep(cache_ttl)
+    story.tell("No new token for T2002")
+    story.mint(secret, 400, "invalid_target", tenant="T2002")
+
+    print("\n-- The provider's lookup goes down")
+    provider.control("PUT", "faults", {"lookup": "closed", "token": "closed"})
+    time.sleep(cache_ttl)
+    story.tell("No new tokens: that is 503, try later, and never a token without a lookup")
+    story.mint(secret, 503, "temporarily_unavailable")
+    story.tell("Tokens that are out go on working")
+    story.report("T1001", token, 200)
+    print(f"\nAll {story.step} steps went as told.", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["run", "play"])
+    parser.add_argument("--bin-dir", type=lambda path: Path(path).resolve(), default=stack.ROOT / "target/release")
+    parser.add_argument("--any-ports", type=Path, metavar="DIR", help="ports chosen by the system, files in DIR")
+    options = parser.parse_args()
+
+    # SIGTERM and a closed terminal end it like Ctrl-C does: through the `finally` parts.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    work = options.any_ports or stack.ROOT / ".tools/run"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        with running(work, options.bin_dir, bool(options.any_ports)) as parts:
+            {"run": run, "play": play}[options.what](*parts)
+    except KeyboardInterrupt:
+        print("\nStopped.")
+        return 0 if options.what == "run" else 130
+    except Failure as failure:
+        print(f"\nFAILED: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

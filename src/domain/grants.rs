@@ -1,0 +1,77 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use super::{ClientId, TenantCode, TenantSet, Timestamp};
+
+/// Further claims of a token: the claim's name and its value as JSON text.
+pub type Attributes = BTreeMap<String, String>;
+
+/// What one successful lookup said of one client. An empty set is an answer too: no grants.
+pub struct GrantSet {
+    /// In the order of the answer.
+    pub codes: Vec<TenantCode>,
+    /// The digests of `codes` under every honoured key, for comparison with tokens.
+    pub digests: TenantSet,
+    pub attributes: Attributes,
+    /// When the lookup was sent: the answer is at least as young as that.
+    pub looked_up_at: Timestamp,
+    /// The validator of the answer, for `If-None-Match`.
+    pub etag: Option<String>,
+}
+
+impl fmt::Debug for GrantSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantSet").field("tenants", &self.codes.len()).finish_non_exhaustive()
+    }
+}
+
+/// Where the checks of one client find its freshest grants, and leave word that it is in use.
+/// Read on every request: no lock, no waiting.
+#[derive(Default)]
+pub struct GrantCell {
+    current: ArcSwapOption<GrantSet>,
+    last_check: AtomicU64,
+    wanted: AtomicBool,
+}
+
+impl GrantCell {
+    pub fn current(&self) -> Guard<Option<Arc<GrantSet>>> {
+        self.current.load()
+    }
+
+    pub fn replace(&self, set: Arc<GrantSet>) {
+        self.current.store(Some(set));
+    }
+
+    /// A check for this client happened.
+    pub fn touch(&self, now: Timestamp) {
+        // Second resolution keeps the cache line shared between cores on a busy client.
+        let seconds = now.secs();
+        if self.last_check.load(Ordering::Relaxed) != seconds {
+            self.last_check.store(seconds, Ordering::Relaxed);
+        }
+    }
+
+    pub fn last_check(&self) -> Timestamp {
+        Timestamp::from_secs(self.last_check.load(Ordering::Relaxed))
+    }
+
+    /// Asks for a lookup at once. True for the one caller who has to pass the word on; the
+    /// others' wish is part of it until [`GrantCell::served`].
+    pub fn want(&self) -> bool {
+        !self.wanted.load(Ordering::Relaxed) && !self.wanted.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn served(&self) {
+        self.wanted.store(false, Ordering::Release);
+    }
+}
+
+/// Finds the cell of a client, making it when there is none.
+pub trait GrantBook: Send + Sync {
+    fn cell(&self, client: &ClientId) -> Arc<GrantCell>;
+}

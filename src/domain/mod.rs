@@ -1,0 +1,22 @@
+//! The words of the project as types. Knows nothing but `std`, a swap cell and
+//! the keyed hash that stands in for a tenant code.
+
+mod algorithm;
+mod client;
+mod deny;
+mod grants;
+mod ids;
+mod secret;
+mod tenant;
+mod time;
+
+pub use algorithm::Algorithm;
+pub use client::{Client, ClientBook, Credential, CredentialDigest, Standing};
+pub use deny::DenyReason;
+pub use grants::{Attributes, GrantBook, GrantCell, GrantSet};
+pub use ids::{ClientId, ScopeSet, is_scope_token};
+pub use secret::Secret;
+pub use tenant::{
+    DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, is_tenant_code,
+};
+pub use time::{Clock, ManualClock, SystemClock, Timestamp};

@@ -1,0 +1,36 @@
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// A value that must not be printed, compared with `==` or serialised. The only way to the
+/// bytes is [`Secret::expose`], so every use can be found by that word.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(Zeroizing::new(value.into()))
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_does_not_print_the_value() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret:?} {:#?}", Some(&secret)).matches("hunter2").count(), 0);
+        assert_eq!(secret.expose(), "hunter2");
+    }
+}

@@ -1,0 +1,211 @@
+use std::fmt;
+
+use aws_lc_rs::{digest, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
+
+pub const DIGEST_KEY_LEN: usize = 32;
+const KEY_ID_LEN: usize = 3;
+const MAC_LEN: usize = 12;
+const TEXT_LEN: usize = 20;
+
+/// `[A-Za-z0-9._~-]{1,128}`, not all dots.
+pub fn is_tenant_code(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~-".contains(&b);
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed) && !text.bytes().all(|b| b == b'.')
+}
+
+/// The secret path segment of a tenant. Cannot be printed.
+#[derive(Clone)]
+pub struct TenantCode(Zeroizing<Box<str>>);
+
+impl TenantCode {
+    pub fn parse(text: &str) -> Option<Self> {
+        is_tenant_code(text).then(|| Self(Zeroizing::new(text.into())))
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TenantCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[tenant code]")
+    }
+}
+
+/// What stands for a tenant code in tokens, caches and grant sets: the id of the key and the
+/// first 12 bytes of HMAC-SHA-256(key, issuer, client, code). Two clients' digests of one tenant differ, so
+/// tokens cannot be compared to learn which tenants their holders share.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantDigest([u8; KEY_ID_LEN + MAC_LEN]);
+
+impl TenantDigest {
+    /// The form in a token's claim: 20 characters of base64url.
+    pub fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    pub fn from_text(text: &str) -> Option<Self> {
+        if text.len() != TEXT_LEN {
+            return None;
+        }
+        let mut bytes = [0; KEY_ID_LEN + MAC_LEN];
+        URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Debug for TenantDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[tenant digest]")
+    }
+}
+
+/// Whose view of a tenant a digest is.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder<'a> {
+    pub issuer: &'a str,
+    pub client: &'a str,
+}
+
+struct DigestKey {
+    id: [u8; KEY_ID_LEN],
+    key: hmac::Key,
+}
+
+/// Makes digests under the current key and, during a rotation, under the previous one.
+pub struct TenantDigester {
+    keys: Vec<DigestKey>,
+}
+
+impl TenantDigester {
+    pub fn new(current: &[u8; DIGEST_KEY_LEN], previous: Option<&[u8; DIGEST_KEY_LEN]>) -> Self {
+        let keys = std::iter::once(current).chain(previous).map(digest_key).collect();
+        Self { keys }
+    }
+
+    /// The digest that is written into new tokens.
+    pub fn current(&self, holder: Holder<'_>, code: &str) -> TenantDigest {
+        make(&self.keys[0], holder, code)
+    }
+
+    /// The digest under every key that is honoured, current first.
+    pub fn all<'a>(
+        &'a self,
+        holder: Holder<'a>,
+        code: &'a str,
+    ) -> impl Iterator<Item = TenantDigest> + 'a {
+        self.keys.iter().map(move |key| make(key, holder, code))
+    }
+
+    /// A short keyed reference that stands for a tenant in logs.
+    pub fn reference(&self, code: &str) -> String {
+        let mut mac = hmac::Context::with_key(&self.keys[0].key);
+        mac.update(b"tenantgate tenant reference\0");
+        mac.update(code.as_bytes());
+        let tag = mac.sign();
+        tag.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn digest_key(bytes: &[u8; DIGEST_KEY_LEN]) -> DigestKey {
+    let mut fingerprint = digest::Context::new(&digest::SHA256);
+    fingerprint.update(b"tenantgate digest key id\0");
+    fingerprint.update(bytes);
+    let fingerprint = fingerprint.finish();
+    let mut id = [0; KEY_ID_LEN];
+    id.copy_from_slice(&fingerprint.as_ref()[..KEY_ID_LEN]);
+    DigestKey { id, key: hmac::Key::new(hmac::HMAC_SHA256, bytes) }
+}
+
+fn make(key: &DigestKey, holder: Holder<'_>, code: &str) -> TenantDigest {
+    let mut mac = hmac::Context::with_key(&key.key);
+    // Lengths first, so that no two different triples give the same input.
+    for part in [holder.issuer, holder.client, code] {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    let tag = mac.sign();
+    let mut bytes = [0; KEY_ID_LEN + MAC_LEN];
+    bytes[..KEY_ID_LEN].copy_from_slice(&key.id);
+    bytes[KEY_ID_LEN..].copy_from_slice(&tag.as_ref()[..MAC_LEN]);
+    TenantDigest(bytes)
+}
+
+/// A sorted set of digests.
+#[derive(Clone, Default)]
+pub struct TenantSet(Box<[TenantDigest]>);
+
+impl TenantSet {
+    pub fn contains(&self, digest: &TenantDigest) -> bool {
+        self.0.binary_search(digest).is_ok()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<TenantDigest> for TenantSet {
+    fn from_iter<I: IntoIterator<Item = TenantDigest>>(digests: I) -> Self {
+        let mut digests: Vec<_> = digests.into_iter().collect();
+        digests.sort_unstable();
+        digests.dedup();
+        Self(digests.into_boxed_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLDER: Holder<'_> = Holder { issuer: "https://i", client: "acme" };
+
+    #[test]
+    fn digests_differ_by_issuer_client_code_and_key() {
+        let digester = TenantDigester::new(&[1; 32], None);
+        let other_key = TenantDigester::new(&[2; 32], None);
+        let base = digester.current(HOLDER, "T1");
+        assert_eq!(base, digester.current(HOLDER, "T1"));
+        assert_ne!(base, digester.current(HOLDER, "T2"));
+        assert_ne!(base, digester.current(Holder { client: "b", ..HOLDER }, "T1"));
+        assert_ne!(base, digester.current(Holder { issuer: "https://j", ..HOLDER }, "T1"));
+        assert_ne!(base, other_key.current(HOLDER, "T1"));
+        let shifted = Holder { issuer: "https://ia", client: "cme" };
+        assert_ne!(base, digester.current(shifted, "T1"));
+    }
+
+    #[test]
+    fn text_form_is_20_characters_and_round_trips() {
+        let digest = TenantDigester::new(&[1; 32], None).current(HOLDER, "T1");
+        assert_eq!(digest.to_text().len(), TEXT_LEN);
+        assert_eq!(TenantDigest::from_text(&digest.to_text()), Some(digest));
+        for bad in ["", "abc", "????????????????????", &"a".repeat(21)] {
+            assert_eq!(TenantDigest::from_text(bad), None);
+        }
+    }
+
+    #[test]
+    fn the_previous_key_is_honoured_during_a_rotation() {
+        let old = TenantDigester::new(&[1; 32], None).current(HOLDER, "T1");
+        let rotated = TenantDigester::new(&[2; 32], Some(&[1; 32]));
+        assert!(rotated.all(HOLDER, "T1").any(|digest| digest == old));
+        assert_ne!(rotated.current(HOLDER, "T1"), old);
+    }
+
+    #[test]
+    fn nothing_prints_a_code() {
+        let code = TenantCode::parse("CANARY-1").unwrap();
+        let digester = TenantDigester::new(&[1; 32], None);
+        let printed = format!("{code:?} {:?}", digester.current(HOLDER, code.expose()));
+        assert!(!printed.contains("CANARY"));
+        assert!(!digester.reference(code.expose()).contains("CANARY"));
+    }
+}

@@ -1,0 +1,274 @@
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::domain::DenyReason;
+
+/// Everything that `/metrics` shows, declared once with its help text. Label values are names from
+/// the config or from our own enums, never anything that a caller sends.
+pub struct Metrics {
+    registry: Registry,
+    decisions: IntCounterVec,
+    shadow_decisions: IntCounterVec,
+    pub decision_seconds: Histogram,
+    pub token_requests: IntCounterVec,
+    pub lookups: IntCounterVec,
+    pub lookup_seconds: Histogram,
+    pub lookup_retries: IntCounter,
+    pub dropped_tenant_codes: IntCounter,
+    pub callout_token_requests: IntCounterVec,
+    pub callout_token_expiry: Gauge,
+    pub cache_hits: IntCounterVec,
+    pub cache_misses: IntCounterVec,
+    pub cache_entries: IntGaugeVec,
+    pub cache_bytes: IntGaugeVec,
+    pub signing_key_created: Gauge,
+    pub jwks_refreshes: IntCounterVec,
+    pub jwks_last_success: GaugeVec,
+    pub jwks_keys_skipped: IntCounterVec,
+    pub reloads: IntCounterVec,
+    pub last_reload_ok: IntGauge,
+    pub clients: IntGauge,
+    pub probing: IntCounter,
+    pub throttled: IntCounterVec,
+}
+
+/// One API's counters, resolved once, so that a decision touches no lock and no label.
+pub struct ApiCounters {
+    allowed: IntCounter,
+    denied: Vec<IntCounter>,
+    shadowed: Vec<IntCounter>,
+}
+
+impl ApiCounters {
+    pub fn allowed(&self) {
+        self.allowed.inc();
+    }
+
+    pub fn denied(&self, reason: DenyReason) {
+        self.denied[reason as usize].inc();
+    }
+
+    /// What would have been denied, had the API not been in shadow mode.
+    pub fn shadowed(&self, reason: DenyReason) {
+        self.shadowed[reason as usize].inc();
+    }
+}
+
+impl Metrics {
+    #[expect(clippy::new_without_default, reason = "making one registers a whole registry")]
+    pub fn new() -> Self {
+        let registry = Registry::new_custom(Some("tenantgate".into()), None)
+            .unwrap_or_else(|error| unreachable!("the prefix is a valid name: {error}"));
+        let metrics = Self {
+            decisions: counters(
+                &registry,
+                "decisions_total",
+                "Decisions by API and reason; the reason of an allowed request is `allowed`.",
+                &["api", "reason"],
+            ),
+            shadow_decisions: counters(
+                &registry,
+                "shadow_denials_total",
+                "Requests let pass only because their API is in shadow mode, by the reason that would have refused them.",
+                &["api", "reason"],
+            ),
+            decision_seconds: histogram(
+                &registry,
+                "decision_duration_seconds",
+                "Time of one decision, without gRPC.",
+                &[1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2],
+            ),
+            token_requests: counters(
+                &registry,
+                "token_requests_total",
+                "Requests to the token endpoint by outcome: `issued` or the OAuth error.",
+                &["outcome"],
+            ),
+            lookups: counters(
+                &registry,
+                "lookups_total",
+                "Lookups at the provider by outcome: `granted`, `denied`, or why it was unavailable.",
+                &["outcome"],
+            ),
+            lookup_seconds: histogram(
+                &registry,
+                "lookup_duration_seconds",
+                "Time of one lookup with all its tries.",
+                &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
+            ),
+            lookup_retries: counter(
+                &registry,
+                "lookup_retries_total",
+                "Tries of lookups after their first.",
+            ),
+            dropped_tenant_codes: counter(
+                &registry,
+                "dropped_tenant_codes_total",
+                "Codes in lookup answers that are no tenant codes.",
+            ),
+            callout_token_requests: counters(
+                &registry,
+                "callout_token_requests_total",
+                "Requests for the lookup's own OAuth token by outcome.",
+                &["outcome"],
+            ),
+            callout_token_expiry: gauge(
+                &registry,
+                "callout_token_expiry_timestamp_seconds",
+                "When the lookup's own OAuth token expires.",
+            ),
+            cache_hits: counters(&registry, "cache_hits_total", "Cache hits.", &["cache"]),
+            cache_misses: counters(&registry, "cache_misses_total", "Cache misses.", &["cache"]),
+            cache_entries: gauges(&registry, "cache_entries", "Entries in a cache.", &["cache"]),
+            cache_bytes: gauges(&registry, "cache_bytes", "Estimated size of a cache.", &["cache"]),
+            signing_key_created: gauge(
+                &registry,
+                "signing_key_created_timestamp_seconds",
+                "When the key that signs new tokens was made.",
+            ),
+            jwks_refreshes: counters(
+                &registry,
+                "jwks_refreshes_total",
+                "Fetches of other issuers' key sets by issuer and outcome.",
+                &["issuer", "outcome"],
+            ),
+            jwks_last_success: {
+                let opts = Opts::new(
+                    "jwks_last_success_timestamp_seconds",
+                    "When another issuer's key set was last fetched and understood.",
+                );
+                register(&registry, GaugeVec::new(opts, &["issuer"]))
+            },
+            jwks_keys_skipped: counters(
+                &registry,
+                "jwks_keys_skipped_total",
+                "Keys in other issuers' key sets that are not used.",
+                &["issuer"],
+            ),
+            reloads: counters(
+                &registry,
+                "config_reloads_total",
+                "Reloads of config, clients, keys and secrets by outcome.",
+                &["outcome"],
+            ),
+            last_reload_ok: {
+                let gauge = IntGauge::new(
+                    "config_last_reload_successful",
+                    "1 if the files on disk are what this process runs with, 0 if they are broken.",
+                );
+                register(&registry, gauge)
+            },
+            clients: {
+                let gauge = IntGauge::new("clients", "Registered clients.");
+                register(&registry, gauge)
+            },
+            probing: counter(
+                &registry,
+                "tenant_probing_total",
+                "Times that one client asked for many different foreign tenants within a window.",
+            ),
+            throttled: counters(
+                &registry,
+                "token_throttled_total",
+                "Token requests refused for too many failures, by what was exhausted.",
+                &["limit"],
+            ),
+            registry,
+        };
+        metrics.register_process();
+        metrics.last_reload_ok.set(1);
+        metrics
+    }
+
+    /// The `process_` metrics keep their standard names, and the build is one constant series.
+    fn register_process(&self) {
+        let opts = Opts::new("build_info", "The running build.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        register(&self.registry, IntGauge::with_opts(opts)).set(1);
+    }
+
+    pub fn api(&self, api: &str) -> ApiCounters {
+        let of = |counters: &IntCounterVec| {
+            DenyReason::ALL
+                .iter()
+                .map(|reason| counters.with_label_values(&[api, reason.as_str()]))
+                .collect()
+        };
+        ApiCounters {
+            allowed: self.decisions.with_label_values(&[api, "allowed"]),
+            denied: of(&self.decisions),
+            shadowed: of(&self.shadow_decisions),
+        }
+    }
+
+    pub fn observe_decision(&self, took: Duration) {
+        self.decision_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The Prometheus text format.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut families = self.registry.gather();
+        families.extend(ProcessCollector::for_self().collect());
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> C {
+    collector
+        .and_then(|collector| registry.register(Box::new(collector.clone())).map(|()| collector))
+        .unwrap_or_else(|error| unreachable!("names are constants and registered once: {error}"))
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
+    register(registry, Gauge::new(name, help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    register(
+        registry,
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_decisions_build_and_process() {
+        let metrics = Metrics::new();
+        metrics.api("oda").denied(DenyReason::GrantsStale);
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        for line in [
+            "tenantgate_decisions_total{api=\"oda\",reason=\"grants_stale\"} 1",
+            "tenantgate_decisions_total{api=\"oda\",reason=\"allowed\"} 0",
+            "tenantgate_build_info{version=",
+            "process_resident_memory_bytes",
+        ] {
+            assert!(text.contains(line), "{line} missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+"""The stack that most tests share, and the means to start others. Everything listens on loopback, port 0."""
+
+import itertools
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples/demo"))
+
+import stack  # noqa: E402  (found through the line above)
+
+# Registered up front: clients.yaml is read once, at the start. A test that changes grants takes clients of its own,
+# so that neither the grant cache nor another test's grants are in its way.
+POOL = [f"app-{number:02}" for number in range(60)]
+SCOPES = ["--scope", "reports.read", "--scope", "settings.write"]
+ROUTES = [
+    {
+        "path": "/oda/apis/get/reports/assets/tenant/{tenant}/devicedistribution",
+        "methods": ["GET"],
+        "ignore_case": True,
+        "scopes": ["reports.read"],
+    },
+    {"path": "/api/{tenant}/**", "methods": ["GET", "POST"]},
+    {"path": "/settings/{tenant}/{section}", "methods": ["GET"], "scopes": ["settings.write"]},
+    {"path": "/status/**", "methods": ["GET"], "public": True},
+]
+
+
+@dataclass
+class Client:
+    id: str
+    secret: str
+
+
+class World:
+    """A provider (lookup and API), a tenantgate and an Envoy before them."""
+
+    def __init__(self, children, work, change_config=lambda config: None, log_level="trace", clients=POOL):
+        self.work, self.children = work, children
+        self.provider = children.start(stack.Provider, work, bin_dir())
+        self.config = stack.on_any_ports(yaml.safe_load(stack.CONFIG.read_text()), self.provider)
+        self.config["tenants"]["lookup"]["cache_ttl"] = "60s"
+        self.config["apis"][0]["routes"] = ROUTES
+        change_config(self.config)
+        registry = {client: SCOPES for client in clients}
+        secrets = stack.prepare(work, bin_dir(), yaml.safe_dump(self.config), registry)
+        self.secrets = secrets
+        self._unused = iter([Client(*pair) for pair in secrets.items()])
+        self.tenantgate = children.start(stack.Tenantgate, work, bin_dir(), log_level)
+        self.envoy = self.start_envoy(yaml.safe_load(stack.ENVOY_CONFIG.read_text()), "envoy")
+        self.url = self.envoy.url
+        self.tokens = set()
+
+    def start_envoy(self, config, name):
+        """A further Envoy before the same tenantgate and provider."""
+        file = stack.envoy_on_any_ports(self.work, config, self.tenantgate, {"api": self.provider.address}, name)
+        envoy = self.children.start(stack.Envoy, self.work, file, name)
+        stack.wait_until("a first check", lambda: requests.get(f"{envoy.url}/api/T1/", timeout=5).status_code == 401, envoy)
+        return envoy
+
+    def client(self, *tenants):
+        """A client that nothing has been asked about yet, authorised by these tenants."""
+        client = next(self._unused)
+        self.provider.control("PUT", f"clients/{client.id}", {"tenants": list(tenants)})
+        return client
+
+    def mint(self, client, **form):
+        """A token request through Envoy. `tenant` and `resource` may be lists."""
+        form = {"grant_type": "client_credentials", **form}
+        answer = requests.post(f"{self.url}/oauth2/token", data=form, auth=(client.id, client.secret), timeout=10)
+        if answer.ok:
+            self.tokens.add(answer.json()["access_token"])
+        return answer
+
+    def token(self, client, **form):
+        answer = self.mint(client, **form)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["access_token"]
+
+    def get(self, path, token=None, headers=None):
+        headers = dict(headers or {})
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return requests.get(self.url + path, headers=headers, timeout=10)
+
+    def upstream(self):
+        """What reached the API since the last time somebody asked."""
+        seen = self.provider.control("GET", "upstream")
+        self.provider.control("DELETE", "upstream")
+        return seen
+
+    def logs(self):
+        """All that tenantgate and Envoy have written."""
+        return "\n".join(log.read_text(errors="replace") for log in self.work.glob("*.log") if log.name != "provider.log")
+
+
+def bin_dir():
+    return Path(os.environ.get("TENANTGATE_BIN_DIR", ROOT / "target/debug")).resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def binaries():
+    for binary in (bin_dir() / "tenantgate", bin_dir() / "examples/provider", stack.envoy_binary()):
+        if not Path(binary).exists():
+            pytest.exit(f"{binary} is missing; `make test` builds or brings it", returncode=1)
+
+
+@pytest.fixture(scope="session")
+def shared_world(tmp_path_factory):
+    with stack.Children() as children:
+        world = World(children, tmp_path_factory.mktemp("world"))
+        yield world
+        check_secrecy(world)
+
+
+@pytest.fixture
+def world(shared_world):
+    shared_world.provider.control("PUT", "faults", {"lookup": None, "token": None})
+    shared_world.provider.control("DELETE", "upstream")
+    yield shared_world
+    shared_world.provider.control("PUT", "faults", {"lookup": None, "token": None})
+
+
+@pytest.fixture
+def children():
+    with stack.Children() as started:
+        yield started
+
+
+@pytest.fixture
+def own_world(children, tmp_path):
+    """Starts a stack of the test's own: own_world(change_config=..., ...)."""
+    return lambda **options: World(children, tmp_path, **options)
+
+
+def check_secrecy(world):
+    """No token, signature or client secret may be in any log, at trace level."""
+    logs = world.logs()
+    for token in world.tokens:
+        for part in token.split(".")[1:]:
+            assert part not in logs, "a part of a token is in a log"
+    for client, secret in world.secrets.items():
+        assert secret not in logs, f"the secret of {client} is in a log"
+    assert stack.LOOKUP_SECRET not in logs, "the secret of the lookup is in a log"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failed test shows the end of every log."""
+    report = yield
+    if report.failed:
+        worlds = (value for value in item.funcargs.values() if isinstance(value, World))
+        directories = {world.work for world in worlds} | {item.funcargs.get("tmp_path")} - {None}
+        for log in itertools.chain.from_iterable(sorted(directory.glob("*.log")) for directory in directories):
+            report.sections.append((str(log), "\n".join(log.read_text(errors="replace").splitlines()[-20:])))
+    return report
