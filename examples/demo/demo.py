@@ -75,7 +75,7 @@ def run(provider, tenantgate, envoy, secret):
 
 def lines_to_paste(provider, envoy, secret):
     mint = f"curl -s {envoy.url}/oauth2/token -u '{CLIENT}:{secret}' -d grant_type=client_credentials"
-    call = lambda tenant: f'curl -i {envoy.url}{REPORT.format(tenant)} -H "Authorization: Bearer $TOKEN"'
+    call = lambda tenant: f'curl -i -w "\\n" {envoy.url}{REPORT.format(tenant)} -H "Authorization: Bearer $TOKEN"'
     grant = f"{provider.url}/control/grants/{CLIENT}/T2002"
     return f"""
 Ready: Envoy listens on {envoy.url}. Logs: {envoy.log.parent}/*.log. Ctrl-C stops everything.
@@ -123,8 +123,7 @@ class Story:
             if name in answer.headers:
                 print(f"< {name}: {answer.headers[name]}")
         body = answer.json()
-        shown = {key: shorten(value) if key == "access_token" else value for key, value in body.items()}
-        print(f"< {json.dumps(shown)}", flush=True)
+        print(f"< {json.dumps(abridge(body))}", flush=True)
         if answer.status_code != expect[0] or (len(expect) == 2 and body.get("error") != expect[1]):
             raise Failure(f"step {self.step} was to be answered with {' '.join(map(str, expect))}")
         return body
@@ -136,6 +135,15 @@ class Story:
     def report(self, tenant, token, *expect):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return self.exchange("GET", REPORT.format(tenant), expect, headers=headers)
+
+
+def abridge(body):
+    if "access_token" in body:
+        return body | {"access_token": shorten(body["access_token"])}
+    if "devices" in body:  # the report, which also repeats the headers that reached the API
+        ours = {name: value for name, value in body["headers"].items() if name.startswith("x-tenantgate-")}
+        return {"tenantCode": body["tenantCode"], "devices": "...", "headers": ours}
+    return body
 
 
 def shorten(value):

@@ -169,6 +169,12 @@ class Envoy(Process):
         return f"{local['address']}:{local['port_value']}"
 
 
+    def requests_to(self, cluster):
+        """How many requests Envoy has sent there, whatever became of them."""
+        name = f"cluster.{cluster}.upstream_rq_total"
+        return int(requests.get(f"{self.admin_url}/stats?filter=^{name}$", timeout=5).text.split(": ")[1])
+
+
 def fresh(file):
     file.unlink(missing_ok=True)
     return file

@@ -1,6 +1,9 @@
 //! `tenantgate.yaml` parsed into types. What stands here is valid: there is no `validate()`
 //! afterwards. `raw/` holds the shape of the file, `load.rs` the way from there to here.
 
+pub mod schema;
+pub mod yaml;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +29,7 @@ pub struct Config {
     pub files: Vec<PathBuf>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     pub check: ListenAddress,
     /// `None`: this process mints nothing.
@@ -289,6 +292,13 @@ pub struct Probing {
 pub struct Problem {
     pub field: String,
     pub message: String,
+}
+
+impl Problem {
+    pub fn new(field: impl Into<String>, wrong: impl AsRef<str>, cure: impl AsRef<str>) -> Self {
+        let message = format!("{}; {}", wrong.as_ref(), cure.as_ref());
+        Self { field: field.into(), message }
+    }
 }
 
 impl std::fmt::Display for Problem {

@@ -6,15 +6,20 @@ mod client;
 mod deny;
 mod grants;
 mod ids;
+mod meter;
 mod secret;
 mod tenant;
 mod time;
 
 pub use algorithm::Algorithm;
-pub use client::{Client, ClientBook, Credential, CredentialDigest, Standing};
+pub use client::{
+    Client, ClientBook, Credential, CredentialDigest, MAX_ACTIVE_CREDENTIALS, RESERVED_CLAIMS,
+    Standing, argon2id_cost,
+};
 pub use deny::DenyReason;
 pub use grants::{Attributes, GrantBook, GrantCell, GrantSet};
 pub use ids::{ClientId, ScopeSet, is_scope_token};
+pub use meter::Meter;
 pub use secret::Secret;
 pub use tenant::{
     DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, is_tenant_code,

@@ -169,6 +169,17 @@ mod tests {
     const HOLDER: Holder<'_> = Holder { issuer: "https://i", client: "acme" };
 
     #[test]
+    fn tenant_codes() {
+        for code in ["a", "T1", "a.b_c~d-E9", "..a", "-", &"x".repeat(128)] {
+            assert!(is_tenant_code(code), "{code}");
+        }
+        for other in ["", ".", "..", "...", "a b", "a/b", "%41", "a%", "é", "a,b", "a:b", "a@b"] {
+            assert!(!is_tenant_code(other), "{other}");
+        }
+        assert!(!is_tenant_code(&"x".repeat(129)));
+    }
+
+    #[test]
     fn digests_differ_by_issuer_client_code_and_key() {
         let digester = TenantDigester::new(&[1; 32], None);
         let other_key = TenantDigester::new(&[2; 32], None);

@@ -7,7 +7,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::domain::DenyReason;
+use crate::domain::{DenyReason, Meter};
 
 /// Everything that `/metrics` shows, declared once with its help text. Label values are names from
 /// the config or from our own enums, never anything that a caller sends.
@@ -45,17 +45,16 @@ pub struct ApiCounters {
     shadowed: Vec<IntCounter>,
 }
 
-impl ApiCounters {
-    pub fn allowed(&self) {
+impl Meter for ApiCounters {
+    fn allowed(&self) {
         self.allowed.inc();
     }
 
-    pub fn denied(&self, reason: DenyReason) {
+    fn denied(&self, reason: DenyReason) {
         self.denied[reason as usize].inc();
     }
 
-    /// What would have been denied, had the API not been in shadow mode.
-    pub fn shadowed(&self, reason: DenyReason) {
+    fn shadowed(&self, reason: DenyReason) {
         self.shadowed[reason as usize].inc();
     }
 }
@@ -181,16 +180,11 @@ impl Metrics {
             ),
             registry,
         };
-        metrics.register_process();
-        metrics.last_reload_ok.set(1);
-        metrics
-    }
-
-    /// The `process_` metrics keep their standard names, and the build is one constant series.
-    fn register_process(&self) {
         let opts = Opts::new("build_info", "The running build.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
-        register(&self.registry, IntGauge::with_opts(opts)).set(1);
+        register(&metrics.registry, IntGauge::with_opts(opts)).set(1);
+        metrics.last_reload_ok.set(1);
+        metrics
     }
 
     pub fn api(&self, api: &str) -> ApiCounters {
@@ -214,6 +208,7 @@ impl Metrics {
     /// The Prometheus text format.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
+        // Outside the registry, whose prefix the standard `process_` names must not get.
         families.extend(ProcessCollector::for_self().collect());
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;

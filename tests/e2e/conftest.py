@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "examples/demo"))
 
 import stack  # noqa: E402  (found through the line above)
+import wire  # noqa: E402
 
 # Registered up front: clients.yaml is read once, at the start. A test that changes grants takes clients of its own,
 # so that neither the grant cache nor another test's grants are in its way.
@@ -39,11 +40,13 @@ class Client:
 
 
 class World:
-    """A provider (lookup and API), a tenantgate and an Envoy before them."""
+    """A provider, a tenantgate and an Envoy before them. With `separate_api` the API is a provider of its own, so that
+    the lookup can go down alone."""
 
-    def __init__(self, children, work, change_config=lambda config: None, log_level="trace", clients=POOL):
+    def __init__(self, children, work, change_config=lambda config: None, clients=POOL, separate_api=False):
         self.work, self.children = work, children
         self.provider = children.start(stack.Provider, work, bin_dir())
+        self.api = children.start(stack.Provider, work, bin_dir(), name="api") if separate_api else self.provider
         self.config = stack.on_any_ports(yaml.safe_load(stack.CONFIG.read_text()), self.provider)
         self.config["tenants"]["lookup"]["cache_ttl"] = "60s"
         self.config["apis"][0]["routes"] = ROUTES
@@ -52,14 +55,14 @@ class World:
         secrets = stack.prepare(work, bin_dir(), yaml.safe_dump(self.config), registry)
         self.secrets = secrets
         self._unused = iter([Client(*pair) for pair in secrets.items()])
-        self.tenantgate = children.start(stack.Tenantgate, work, bin_dir(), log_level)
+        self.tenantgate = children.start(stack.Tenantgate, work, bin_dir(), "trace")
         self.envoy = self.start_envoy(yaml.safe_load(stack.ENVOY_CONFIG.read_text()), "envoy")
         self.url = self.envoy.url
         self.tokens = set()
 
     def start_envoy(self, config, name):
         """A further Envoy before the same tenantgate and provider."""
-        file = stack.envoy_on_any_ports(self.work, config, self.tenantgate, {"api": self.provider.address}, name)
+        file = stack.envoy_on_any_ports(self.work, config, self.tenantgate, {"api": self.api.address}, name)
         envoy = self.children.start(stack.Envoy, self.work, file, name)
         stack.wait_until("a first check", lambda: requests.get(f"{envoy.url}/api/T1/", timeout=5).status_code == 401, envoy)
         return envoy
@@ -125,6 +128,28 @@ def world(shared_world):
     shared_world.provider.control("DELETE", "upstream")
     yield shared_world
     shared_world.provider.control("PUT", "faults", {"lookup": None, "token": None})
+
+
+@pytest.fixture(scope="session")
+def bare_envoy(shared_world):
+    """An Envoy with nothing between the client's path and headers and tenantgate."""
+    config = yaml.safe_load(stack.ENVOY_CONFIG.read_text())
+    (listener,) = config["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    manager |= {"normalize_path": False, "merge_slashes": False}
+    manager["path_with_escaped_slashes_action"] = "KEEP_UNCHANGED"
+    del manager["early_header_mutation_extensions"]
+    return shared_world.start_envoy(config, "bare-envoy")
+
+
+@pytest.fixture(params=["as shipped", "bare"])
+def gateway(request, shared_world, bare_envoy):
+    return {"as shipped": shared_world.envoy, "bare": bare_envoy}[request.param]
+
+
+@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
+def send(request):
+    return {"HTTP/1.1": wire.http1, "HTTP/2": wire.http2}[request.param]
 
 
 @pytest.fixture

@@ -1,0 +1,173 @@
+//! From what the files say to what the rooms work with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::load::Loaded;
+use crate::authz::route::{RouteRule, Router};
+use crate::authz::trust::KeySet;
+use crate::authz::{
+    Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust,
+};
+use crate::config::{self, Config, IssuerFreshness, OnMiss, TrustedIssuer};
+use crate::domain::Algorithm;
+use crate::keys::SigningKeys;
+use crate::telemetry::Metrics;
+use crate::token::{ClaimForm, MintContext};
+
+/// The counters of requests that name no API of ours.
+const NO_API: &str = "none";
+
+impl Loaded {
+    /// `current` lends the keys of other issuers, which no file holds.
+    pub fn snapshot(&self, metrics: &Metrics, current: Option<&Trust>) -> Snapshot {
+        let config = &self.config;
+        let audience = config.issuer.as_ref().map_or("tenantgate", |issuer| &issuer.audience);
+        Snapshot {
+            apis: Arc::new(apis(config, metrics)),
+            trust: Arc::new(self.trust(current)),
+            clients: self.clients.clone(),
+            digester: Arc::clone(&self.digester),
+            own_issuer: config.issuer.as_ref().map_or("", |issuer| &issuer.url).into(),
+            freshness: match config.tenants.freshness {
+                config::Freshness::Token => Freshness::Token,
+                config::Freshness::Lookup { max_age, .. } => Freshness::MaxAge(max_age),
+            },
+            lookup_on_miss: config.tenants.on_miss == OnMiss::Lookup,
+            realm: audience.replace(['"', '\\'], "").into(),
+            no_api: Arc::new(metrics.api(NO_API)),
+        }
+    }
+
+    pub fn trust(&self, current: Option<&Trust>) -> Trust {
+        let own = self.config.issuer.as_ref().zip(self.keys.as_ref()).map(|(issuer, keys)| {
+            (Arc::new(own_policy(issuer, keys)), Some(Arc::new(keys.key_set())))
+        });
+        let others = self.config.issuers.iter().map(|issuer| {
+            let policy = Arc::new(foreign_policy(issuer));
+            let keys = self.foreign_keys(&policy, current);
+            (policy, keys)
+        });
+        Trust::new(own.into_iter().chain(others))
+    }
+
+    fn foreign_keys(&self, policy: &IssuerPolicy, current: Option<&Trust>) -> Option<Arc<KeySet>> {
+        let from_file = self.file_keys.get(&policy.issuer).cloned();
+        from_file.or_else(|| current.and_then(|trust| trust.keys_of(policy)))
+    }
+
+    /// `None`: this process mints nothing.
+    pub fn mint_context(&self) -> Option<MintContext> {
+        self.config.listen.token.as_ref()?;
+        let (issuer, keys) = self.config.issuer.as_ref().zip(self.keys.as_ref())?;
+        Some(MintContext {
+            issuer: issuer.url.clone(),
+            audience: issuer.audience.clone(),
+            token_ttl: issuer.token_ttl,
+            max_token_ttl: issuer.max_token_ttl,
+            tenant_claim: issuer.tenant_claim.name.clone(),
+            claim_form: match issuer.tenant_claim.form {
+                config::ClaimForm::Digest { .. } => ClaimForm::Digest,
+                config::ClaimForm::Plain => ClaimForm::Plain,
+            },
+            display_tenants: issuer.tenant_claim.display,
+            display_claims: displayed(&self.config),
+            clients: self.clients.clone().unwrap_or_default(),
+            keys: Arc::clone(keys),
+            digester: Arc::clone(&self.digester),
+        })
+    }
+}
+
+fn displayed(config: &Config) -> Vec<String> {
+    match &config.tenants.lookup {
+        config::Lookup::Http(lookup) => {
+            let shown = lookup.claims.iter().filter(|(_, claim)| claim.display);
+            shown.map(|(name, _)| name.clone()).collect()
+        }
+        config::Lookup::Static | config::Lookup::Grpc(_) => Vec::new(),
+    }
+}
+
+fn own_policy(issuer: &config::Issuer, keys: &SigningKeys) -> IssuerPolicy {
+    let mut algorithms: Vec<Algorithm> =
+        keys.key_set().iter().map(|key| key.algorithm()).collect();
+    algorithms.sort_unstable();
+    algorithms.dedup();
+    IssuerPolicy {
+        issuer: issuer.url.clone(),
+        own: true,
+        audience: issuer.audience.clone(),
+        algorithms,
+        types: vec!["at+jwt".to_owned()],
+        // A second for rounding: `iat` and `exp` are whole ones.
+        max_lifetime: issuer.max_token_ttl + Duration::from_secs(1),
+        leeway: issuer.leeway,
+        tenant_claim: pointer(&issuer.tenant_claim.name),
+        client_claim: "/client_id".to_owned(),
+        tenant_form: match issuer.tenant_claim.form {
+            config::ClaimForm::Digest { .. } => TenantForm::Digest,
+            config::ClaimForm::Plain => TenantForm::Plain,
+        },
+        fresh_grants: true,
+    }
+}
+
+/// A member's name as a JSON Pointer (RFC 6901).
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+pub fn foreign_policy(issuer: &TrustedIssuer) -> IssuerPolicy {
+    let without_prefix =
+        |typ: &String| typ.to_ascii_lowercase().trim_start_matches("application/").to_owned();
+    IssuerPolicy {
+        issuer: issuer.issuer.clone(),
+        own: false,
+        audience: issuer.audience.clone(),
+        algorithms: issuer.algorithms.clone(),
+        types: issuer.typ.iter().map(without_prefix).collect(),
+        max_lifetime: issuer.max_lifetime,
+        leeway: issuer.leeway,
+        tenant_claim: issuer.tenant_claim.clone(),
+        client_claim: issuer.client_claim.clone(),
+        tenant_form: TenantForm::Plain,
+        fresh_grants: issuer.freshness == IssuerFreshness::Lookup,
+    }
+}
+
+fn apis(config: &Config, metrics: &Metrics) -> Apis {
+    Apis::new(config.apis.iter().map(|api| self::api(api, metrics)).collect())
+}
+
+fn api(api: &config::Api, metrics: &Metrics) -> Api {
+    let mut variables: Vec<String> = api
+        .routes
+        .iter()
+        .flat_map(|route| route.template.variables().map(str::to_owned))
+        .collect();
+    variables.sort_unstable();
+    variables.dedup();
+    let rules = api.routes.iter().map(|route| RouteRule {
+        template: route.template.clone(),
+        methods: route.methods.clone(),
+        allow_encoded_percent: route.allow_encoded_percent,
+        data: Route {
+            name: route.name.clone(),
+            scopes: route.scopes.clone(),
+            challenge: route.scopes.join(" "),
+            public: route.public,
+        },
+    });
+    let router = Router::new(rules.collect())
+        .unwrap_or_else(|_| unreachable!("the config has no conflicting routes: it was parsed"));
+    Api {
+        name: api.name.clone(),
+        router,
+        forward_authorization: api.forward_authorization,
+        shadow: api.shadow,
+        api_key_header: api.api_key_header.clone(),
+        variables,
+        meter: Box::new(metrics.api(&api.name)),
+    }
+}

@@ -1,0 +1,67 @@
+use crate::domain::DenyReason;
+
+/// What a request carries under one header name.
+#[derive(Clone, Copy)]
+pub enum HeaderValue<'a> {
+    Missing,
+    One(&'a [u8]),
+    Several,
+}
+
+/// The headers that Envoy passed on. Names are asked for in lower case.
+pub trait Headers {
+    fn get(&self, name: &str) -> HeaderValue<'_>;
+}
+
+/// The token of an `Authorization` header (RFC 6750, section 2.1): the scheme in any case, then
+/// token68 characters. A comma means that several values were joined on the way here.
+pub fn token(value: &[u8]) -> Result<&str, DenyReason> {
+    if value.contains(&b',') {
+        return Err(DenyReason::SeveralCredentials);
+    }
+    let scheme_end = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(scheme_end);
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Err(DenyReason::NoCredential);
+    }
+    let token = rest.trim_ascii();
+    if token.is_empty() {
+        return Err(DenyReason::NoCredential);
+    }
+    let token68 = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
+    if !token.iter().all(token68) {
+        return Err(DenyReason::TokenMalformed);
+    }
+    str::from_utf8(token).map_err(|_| DenyReason::TokenMalformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_one_bearer_token_in_any_case_of_the_scheme() {
+        for value in ["Bearer abc.def", "bearer abc.def", "BEARER   abc.def "] {
+            assert_eq!(token(value.as_bytes()), Ok("abc.def"), "{value}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else_by_name() {
+        for (value, reason) in [
+            ("Bearer a,Bearer b", DenyReason::SeveralCredentials),
+            ("Bearer a, b", DenyReason::SeveralCredentials),
+            ("Basic abc", DenyReason::NoCredential),
+            ("Bearer", DenyReason::NoCredential),
+            ("Bearer  ", DenyReason::NoCredential),
+            ("", DenyReason::NoCredential),
+            ("Bearera.b.c", DenyReason::NoCredential),
+            ("Bearer\ta.b.c", DenyReason::NoCredential),
+            ("Bearer a b", DenyReason::TokenMalformed),
+            ("Bearer a!b", DenyReason::TokenMalformed),
+            ("Bearer a\u{e9}", DenyReason::TokenMalformed),
+        ] {
+            assert_eq!(token(value.as_bytes()), Err(reason), "{value}");
+        }
+    }
+}

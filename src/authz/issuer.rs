@@ -1,0 +1,130 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+
+use super::trust::{KeySet, TrustedKey};
+use crate::domain::{Algorithm, Timestamp};
+
+/// What a token of one issuer must look like.
+#[derive(Debug, PartialEq)]
+pub struct IssuerPolicy {
+    pub issuer: String,
+    /// Tokens that this project mints.
+    pub own: bool,
+    pub audience: String,
+    pub algorithms: Vec<Algorithm>,
+    /// Accepted `typ` values, in lower case, without `application/`.
+    pub types: Vec<String>,
+    pub max_lifetime: Duration,
+    pub leeway: Duration,
+    /// JSON Pointer to the tenants.
+    pub tenant_claim: String,
+    /// JSON Pointer to the client id.
+    pub client_claim: String,
+    pub tenant_form: TenantForm,
+    /// Whether the lookup knows this issuer's clients.
+    pub fresh_grants: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantForm {
+    Digest,
+    Plain,
+}
+
+/// Identifies a key together with the policy it was used under. A fact that was verified with one
+/// stands as long as this very combination is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyUid([u8; 16]);
+
+impl KeyUid {
+    fn new(policy: &IssuerPolicy, key: &TrustedKey) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(format!("{policy:?}\0{}\0", key.kid()).as_bytes());
+        context.update(&key.fingerprint());
+        let mut uid = [0; 16];
+        uid.copy_from_slice(&context.finish().as_ref()[..16]);
+        Self(uid)
+    }
+}
+
+pub struct Issuer {
+    pub policy: Arc<IssuerPolicy>,
+    /// `None`: never loaded.
+    keys: Option<Arc<KeySet>>,
+}
+
+impl Issuer {
+    /// The keys, unless they never loaded or the last good set has grown too old.
+    pub fn keys(&self, now: Timestamp) -> Option<&KeySet> {
+        self.keys.as_deref().filter(|keys| keys.good_at(now))
+    }
+}
+
+/// All issuers whose tokens are accepted.
+#[derive(Default)]
+pub struct Trust {
+    issuers: HashMap<String, Issuer>,
+    /// Sorted, for a quick answer to "is the key behind this fact still trusted?".
+    live: Vec<(KeyUid, Arc<KeySet>)>,
+}
+
+/// Whether the key behind a remembered fact is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStanding {
+    Trusted,
+    Withdrawn,
+    /// Its set has not been refreshed for too long.
+    TooOld,
+}
+
+impl Trust {
+    pub fn new(parts: impl IntoIterator<Item = (Arc<IssuerPolicy>, Option<Arc<KeySet>>)>) -> Self {
+        let mut issuers = HashMap::new();
+        let mut live = Vec::new();
+        for (policy, keys) in parts {
+            for key in keys.iter().flat_map(|keys| keys.iter()) {
+                if let Some(keys) = &keys {
+                    live.push((KeyUid::new(&policy, key), Arc::clone(keys)));
+                }
+            }
+            issuers.insert(policy.issuer.clone(), Issuer { policy, keys });
+        }
+        live.sort_unstable_by_key(|(uid, _)| *uid);
+        Self { issuers, live }
+    }
+
+    pub fn issuer(&self, name: &str) -> Option<&Issuer> {
+        self.issuers.get(name)
+    }
+
+    /// The same trust with fresh keys for one policy; one that has been changed since gets none.
+    pub fn with_keys(&self, policy: &IssuerPolicy, keys: &Arc<KeySet>) -> Self {
+        Self::new(self.issuers.values().map(|issuer| {
+            let fresh = *issuer.policy == *policy;
+            let keys = if fresh { Some(Arc::clone(keys)) } else { issuer.keys.clone() };
+            (Arc::clone(&issuer.policy), keys)
+        }))
+    }
+
+    /// The keys that an equal policy has now; a reload starts from them, so that an issuer which
+    /// is down at that moment loses nothing.
+    pub fn keys_of(&self, policy: &IssuerPolicy) -> Option<Arc<KeySet>> {
+        let issuer = self.issuers.get(&policy.issuer)?;
+        (*issuer.policy == *policy).then(|| issuer.keys.clone()).flatten()
+    }
+
+    pub fn uid(&self, issuer: &Issuer, key: &TrustedKey) -> KeyUid {
+        KeyUid::new(&issuer.policy, key)
+    }
+
+    pub fn standing(&self, uid: KeyUid, now: Timestamp) -> KeyStanding {
+        match self.live.binary_search_by_key(&uid, |(uid, _)| *uid) {
+            Ok(at) if self.live[at].1.good_at(now) => KeyStanding::Trusted,
+            Ok(_) => KeyStanding::TooOld,
+            Err(_) => KeyStanding::Withdrawn,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Deciding. The only room that can make a [`Permit`], and only a permit becomes an OK.
+
+mod bearer;
+mod decide;
+mod facts;
+mod issuer;
+mod json;
+mod jwt;
+pub mod path;
+pub mod route;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+pub mod trust;
+
+pub use bearer::{HeaderValue, Headers};
+pub use decide::{Authorizer, CheckInput, Hint, Identity, Observer, Outcome, Permit, Trail};
+pub use facts::{Facts, FactsCache};
+pub use issuer::{IssuerPolicy, TenantForm, Trust};
+pub use jwt::GRANTS_AT;
+pub use snapshot::{Api, Apis, Freshness, Route, Snapshot};

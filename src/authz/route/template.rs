@@ -1,0 +1,225 @@
+//! The route template: its text, and how it reads a path that it matches.
+
+use std::fmt;
+
+use super::super::path::{CheckedPath, PathError};
+use crate::domain::is_tenant_code;
+
+/// A route's path: fixed segments, `{tenant}` at most once, `{name}` for other single segments,
+/// and a final `/**` for the rest, nothing included.
+#[derive(Clone, Debug)]
+pub struct Template {
+    pub(super) segments: Vec<Segment>,
+    pub(super) tenant_at: Option<usize>,
+    pub(super) has_rest: bool,
+}
+
+pub(super) type Bound<'r, 'p> = (Option<&'p str>, Vec<(&'r str, &'p str)>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    Exact(String),
+    /// In lower case; the request's segment may have any ASCII case.
+    IgnoreCase(String),
+    Variable(String),
+    Tenant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplateError {
+    NoLeadingSlash,
+    Query,
+    Escape,
+    Refused(PathError),
+    Wildcard(String),
+    Brace(String),
+    VariableName(String),
+    RepeatedVariable(String),
+    SecondTenant,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLeadingSlash => f.write_str(
+                "does not start with `/`; write the whole path, such as `/api/{tenant}/**`",
+            ),
+            Self::Query => f.write_str("has a `?`; remove the query, it never matters to a route"),
+            Self::Escape => f.write_str(
+                "has a `%`; fixed segments match exact unescaped bytes: use `{name}` for a segment \
+                 that clients escape",
+            ),
+            Self::Refused(reason) => write!(
+                f,
+                "can never match, since {reason} and such requests are refused; remove that part"
+            ),
+            Self::Wildcard(segment) => write!(
+                f,
+                "has a `*` in `{segment}`; use `{{name}}` for one segment, or a final `/**` for \
+                 all that follow"
+            ),
+            Self::Brace(segment) => write!(
+                f,
+                "has a brace within `{segment}`; a variable is a whole segment, such as \
+                 `/{{name}}/`"
+            ),
+            Self::VariableName(name) => write!(
+                f,
+                "has the variable `{{{name}}}`; a name is a lower-case letter, then lower-case \
+                 letters, digits or `_`"
+            ),
+            Self::RepeatedVariable(name) => {
+                write!(f, "has `{{{name}}}` twice; give each variable its own name")
+            }
+            Self::SecondTenant => f.write_str(
+                "has `{tenant}` twice; keep the one that decides, and name the other otherwise",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+impl Template {
+    pub fn parse(text: &str, ignore_case: bool) -> Result<Self, TemplateError> {
+        let Some(after_root) = text.strip_prefix('/') else {
+            return Err(TemplateError::NoLeadingSlash);
+        };
+        if text.contains('?') {
+            return Err(TemplateError::Query);
+        }
+        // With escapes out, one fixed segment has one spelling; see `Search`.
+        if text.contains('%') {
+            return Err(TemplateError::Escape);
+        }
+        CheckedPath::parse(text.as_bytes()).map_err(TemplateError::Refused)?;
+
+        let (fixed, has_rest) = match text.strip_suffix("/**") {
+            Some("") => (None, true),
+            Some(fixed) => (Some(&fixed[1..]), true),
+            None => (Some(after_root), false),
+        };
+        let mut template = Self { segments: Vec::new(), tenant_at: None, has_rest };
+        for text in fixed.into_iter().flat_map(|fixed| fixed.split('/')) {
+            let segment = Segment::parse(text, ignore_case)?;
+            match &segment {
+                Segment::Tenant if template.has_tenant() => {
+                    return Err(TemplateError::SecondTenant);
+                }
+                Segment::Tenant => template.tenant_at = Some(template.segments.len()),
+                Segment::Variable(name) if template.segments.contains(&segment) => {
+                    return Err(TemplateError::RepeatedVariable(name.clone()));
+                }
+                _ => {}
+            }
+            template.segments.push(segment);
+        }
+        Ok(template)
+    }
+
+    pub fn has_tenant(&self) -> bool {
+        self.tenant_at.is_some()
+    }
+
+    /// The names of the variables, from the left, without the tenant.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(Segment::variable)
+    }
+
+    pub(super) fn ignores_case(&self) -> bool {
+        let mut segments = self.segments.iter();
+        segments.any(|segment| matches!(segment, Segment::IgnoreCase(_)))
+    }
+
+    pub(super) fn fits_case(&self, path: CheckedPath<'_>) -> bool {
+        // Without case, the search has compared them already.
+        if self.ignores_case() {
+            return true;
+        }
+        let mut places = self.segments.iter().zip(path.segments());
+        places.all(|(segment, sent)| !matches!(segment, Segment::Exact(text) if text != sent))
+    }
+
+    /// The tenant and the variables of a path that the template matches.
+    ///
+    /// An escape before the tenant is refused even in a `{name}`: decoded, it may end the path
+    /// there (`%3f`, `%23`) or name something else than was sent, and the tenant would be another
+    /// segment.
+    pub(super) fn bind<'r, 'p>(
+        &'r self,
+        path: CheckedPath<'p>,
+    ) -> Result<Bound<'r, 'p>, PathError> {
+        let (mut tenant, mut variables) = (None, Vec::new());
+        for (place, (segment, sent)) in self.segments.iter().zip(path.segments()).enumerate() {
+            match segment {
+                Segment::Tenant if is_tenant_code(sent) => tenant = Some(sent),
+                Segment::Tenant => return Err(PathError::InvalidTenant),
+                Segment::Variable(_) if sent.contains('%') && self.tenant_at > Some(place) => {
+                    return Err(PathError::EscapeBeforeTenant);
+                }
+                Segment::Variable(name) => variables.push((name.as_str(), sent)),
+                Segment::Exact(_) | Segment::IgnoreCase(_) => {}
+            }
+        }
+        Ok((tenant, variables))
+    }
+
+    pub(super) fn same_shape(&self, other: &Self, same: fn(&Segment, &Segment) -> bool) -> bool {
+        self.has_rest == other.has_rest
+            && self.segments.len() == other.segments.len()
+            && self.segments.iter().zip(&other.segments).all(|(a, b)| same(a, b))
+    }
+}
+
+impl Segment {
+    fn parse(text: &str, ignore_case: bool) -> Result<Self, TemplateError> {
+        let name = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+        if name.unwrap_or(text).contains(['{', '}']) {
+            return Err(TemplateError::Brace(text.to_owned()));
+        }
+        if let Some(name) = name {
+            return match name {
+                "tenant" => Ok(Self::Tenant),
+                _ if is_variable_name(name) => Ok(Self::Variable(name.to_owned())),
+                _ => Err(TemplateError::VariableName(name.to_owned())),
+            };
+        }
+        if text.contains('*') {
+            return Err(TemplateError::Wildcard(text.to_owned()));
+        }
+        // Without a letter there is no case, and `ignore_case` makes no other shape.
+        if ignore_case && text.contains(|c: char| c.is_ascii_alphabetic()) {
+            return Ok(Self::IgnoreCase(text.to_ascii_lowercase()));
+        }
+        Ok(Self::Exact(text.to_owned()))
+    }
+
+    fn variable(&self) -> Option<&str> {
+        match self {
+            Self::Variable(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether both match the same segments.
+    pub(super) fn same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Variable(_) | Self::Tenant, Self::Variable(_) | Self::Tenant) => true,
+            _ => self == other,
+        }
+    }
+
+    pub(super) fn same_place_but_for_case(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a) | Self::IgnoreCase(a), Self::Exact(b) | Self::IgnoreCase(b)) => {
+                a.eq_ignore_ascii_case(b)
+            }
+            _ => self.same_place(other),
+        }
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}

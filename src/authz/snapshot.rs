@@ -1,0 +1,81 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::issuer::Trust;
+use super::route::Router;
+use crate::domain::{ClientBook, Meter, TenantDigester};
+
+/// Everything a decision depends on besides the request, the time and the grants. Built whole, swapped whole.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub apis: Arc<Apis>,
+    pub trust: Arc<Trust>,
+    /// `None`: this process has no registry; only the token speaks for a client.
+    pub clients: Option<Arc<ClientBook>>,
+    pub digester: Arc<TenantDigester>,
+    /// The issuer under whose name grants are kept.
+    pub own_issuer: Arc<str>,
+    pub freshness: Freshness,
+    /// Look a client up again when its token lacks the tenant.
+    pub lookup_on_miss: bool,
+    /// What challenges name, safe inside a quoted string.
+    pub realm: Arc<str>,
+    /// Counts what is denied before an API is known.
+    pub no_api: Arc<dyn Meter>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// The token alone is the truth until it expires.
+    Token,
+    /// Somebody must have vouched for a grant within this time: the token's issuer or a lookup.
+    MaxAge(Duration),
+}
+
+pub struct Api {
+    pub name: String,
+    pub router: Router<Route>,
+    pub forward_authorization: bool,
+    /// Decide and record, but let everything pass.
+    pub shadow: bool,
+    /// In lower case.
+    pub api_key_header: Option<String>,
+    /// Every name that a route of this API may hand to the upstream, so that what a client sends
+    /// under such a name never gets there.
+    pub variables: Vec<String>,
+    pub meter: Box<dyn Meter>,
+}
+
+pub struct Route {
+    pub name: String,
+    pub scopes: Vec<String>,
+    /// The scopes as the `scope` attribute of a challenge.
+    pub challenge: String,
+    pub public: bool,
+}
+
+/// The APIs by the name that Envoy gives in `context_extensions`.
+pub enum Apis {
+    /// One API needs no name: it is used for every check.
+    Single(Box<Api>),
+    Several(HashMap<String, Api>),
+}
+
+impl Apis {
+    pub fn new(mut apis: Vec<Api>) -> Self {
+        if apis.len() == 1
+            && let Some(api) = apis.pop()
+        {
+            return Self::Single(Box::new(api));
+        }
+        Self::Several(apis.into_iter().map(|api| (api.name.clone(), api)).collect())
+    }
+
+    pub fn select(&self, profile: Option<&str>) -> Option<&Api> {
+        match self {
+            Self::Single(api) => Some(api),
+            Self::Several(apis) => apis.get(profile?),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+use super::*;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+#[test]
+fn credentials_are_judged_before_routes() {
+    let world = World::new();
+    let none = OwnHeaders(vec![]);
+    assert_eq!(world.ask("/api/T1/report", &none).0, Some(DenyReason::NoCredential));
+    assert_eq!(world.ask("/nowhere", &none).0, Some(DenyReason::NoCredential));
+    assert_eq!(world.ask("/nowhere", &bearer(&world.token())).0, Some(DenyReason::NoRoute));
+    assert_eq!(world.ask("/api/T1/../T2", &none).0, Some(DenyReason::PathRefused));
+    let twice = OwnHeaders(vec![("authorization", "a".into()), ("authorization", "b".into())]);
+    assert_eq!(world.ask("/api/T1/report", &twice).0, Some(DenyReason::SeveralCredentials));
+}
+
+#[test]
+fn tenant_scope_and_method_decide() {
+    let world = World::new();
+    let token = bearer(&world.token());
+    assert_eq!(world.ask("/api/T1/report", &token).0, None);
+    assert_eq!(world.ask("/api/T1/report?tenant=T2", &token).0, None);
+    assert_eq!(world.ask("/api/T2/report", &token).0, Some(DenyReason::TenantNotGranted));
+    assert_eq!(world.ask("/api/t1/report", &token).0, Some(DenyReason::TenantNotGranted));
+    assert_eq!(world.ask("/api/T1/admin", &token).0, Some(DenyReason::ScopeMissing));
+    assert_eq!(world.ask("/api/T2/admin", &token).0, Some(DenyReason::ScopeMissing));
+    let input =
+        CheckInput { profile: None, method: "POST", target: b"/api/T1/report", headers: &token };
+    let posted = world.authorizer().decide(&input, &mut ());
+    assert_eq!(posted.verdict.err(), Some(DenyReason::NoRoute));
+}
+
+#[test]
+fn a_public_route_passes_anybody_without_an_identity() {
+    let world = World::new();
+    for headers in [OwnHeaders(vec![]), bearer("nonsense"), bearer(&world.token())] {
+        let input =
+            CheckInput { profile: None, method: "GET", target: b"/docs/start", headers: &headers };
+        let permit = world.authorizer().decide(&input, &mut ()).verdict.ok().unwrap();
+        assert!(permit.identity.is_none());
+        assert_eq!(permit.variables, [("page", "start")]);
+    }
+    let docs = world.ask("/docs/../api/T1/report", &OwnHeaders(vec![]));
+    assert_eq!(docs.0, Some(DenyReason::PathRefused));
+}
+
+#[test]
+fn facts_are_remembered_but_verdicts_are_not() {
+    let mut world = World::new();
+    let token = bearer(&world.token());
+    assert_eq!(world.ask("/api/T1/report", &token).0, None);
+    assert_eq!(world.cache.len(), 1);
+    assert_eq!(world.ask("/api/T2/report", &token).0, Some(DenyReason::TenantNotGranted));
+    assert_eq!(world.cache.len(), 1);
+
+    world.now = NOW.plus(secs(309));
+    world.grant(&["T1"], world.now);
+    assert_eq!(world.ask("/api/T1/report", &token).0, None);
+    world.now = NOW.plus(secs(310));
+    assert_eq!(world.ask("/api/T1/report", &token).0, Some(DenyReason::TokenExpired));
+}
+
+#[test]
+fn a_key_that_is_gone_stops_remembered_tokens_too() {
+    let mut world = World::new();
+    let token = world.token();
+    assert_eq!(world.ask_with(&token), None);
+    world.trust(vec![Signer::new("k1").trusted()], vec![]);
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenSignatureInvalid));
+    world.trust(vec![], vec![]);
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenKeyUnknown));
+}
+
+#[test]
+fn a_key_set_that_never_loaded_or_is_too_old_cannot_decide() {
+    let mut world = World::new();
+    let token = world.foreign_token();
+    assert_eq!(world.ask_with(&token), None);
+    let aged = KeySet::new(vec![world.foreign.trusted()], Some(NOW.plus(secs(60))));
+    let policy = || Arc::new(foreign_policy());
+    world.snapshot.trust = Arc::new(Trust::new([(policy(), Some(Arc::new(aged)))]));
+    assert_eq!(world.ask_with(&token), None);
+    world.now = NOW.plus(secs(61));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::KeysUnavailable));
+    world.snapshot.trust = Arc::new(Trust::new([(policy(), None)]));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::KeysUnavailable));
+}
+
+#[test]
+fn a_withdrawn_client_is_stopped_at_once() {
+    let mut world = World::new();
+    let token = world.token();
+    assert_eq!(world.ask_with(&token), None);
+    for change in [(|client| client.approved = false) as fn(&mut Client), |client| {
+        client.developer_active = false
+    }] {
+        let mut withdrawn = client("acme");
+        change(&mut withdrawn);
+        world.snapshot.clients = book([withdrawn]);
+        assert_eq!(world.ask_with(&token), Some(DenyReason::ClientWithdrawn));
+    }
+    world.snapshot.clients = book([]);
+    assert_eq!(world.ask_with(&token), Some(DenyReason::ClientWithdrawn));
+    assert_eq!(world.ask_with(&world.foreign_token()), None);
+    world.snapshot.clients = None;
+    assert_eq!(world.ask_with(&token), None);
+}
+
+#[test]
+fn fresh_grants_only_subtract() {
+    let world = World::new();
+    let token = world.token();
+    world.grant(&["T1", "T2"], NOW.plus(secs(1)));
+    assert_eq!(world.ask_with(&token), None);
+    let not_in_token = world.ask("/api/T2/report", &bearer(&token)).0;
+    assert_eq!(not_in_token, Some(DenyReason::TenantNotGranted));
+    world.grant(&["T2"], NOW.plus(secs(2)));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+    world.grant(&[], NOW.plus(secs(3)));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+    // Older than the lookup behind the token: says nothing against it.
+    world.grant(&[], NOW.minus(secs(1)));
+    assert_eq!(world.ask_with(&token), None);
+}
+
+#[test]
+fn the_lookup_behind_a_token_is_as_old_as_it_says() {
+    let world = World::new();
+    let mut claims = world.claims();
+    claims[GRANTS_AT] = json!(NOW.secs() - 50);
+    let token = world.own.sign(&world.own.header(), &claims);
+    world.grant(&[], NOW.minus(secs(40)));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+}
+
+#[test]
+fn nobody_vouches_for_longer_than_max_age() {
+    let mut world = World::new();
+    let mut claims = world.claims();
+    claims["exp"] = json!(NOW.secs() + 1800);
+    let token = bearer(&world.own.sign(&world.own.header(), &claims));
+    let acme = ClientId::parse("acme").unwrap();
+
+    let (allowed, hint) = world.ask("/api/T1/report", &token);
+    assert_eq!((allowed, hint), (None, Some(Hint::Grants(acme.clone()))));
+    world.now = NOW.plus(MAX_AGE);
+    assert_eq!(world.ask("/api/T1/report", &token).0, None);
+    world.now = NOW.plus(MAX_AGE + secs(1));
+    let (denied, hint) = world.ask("/api/T1/report", &token);
+    assert_eq!((denied, hint), (Some(DenyReason::GrantsStale), Some(Hint::Grants(acme))));
+    // A good lookup vouches again, for as long.
+    world.grant(&["T1"], NOW.plus(MAX_AGE));
+    assert_eq!(world.ask("/api/T1/report", &token).0, None);
+    world.now = NOW.plus(MAX_AGE * 2 + secs(1));
+    assert_eq!(world.ask("/api/T1/report", &token).0, Some(DenyReason::GrantsStale));
+    world.snapshot.freshness = Freshness::Token;
+    assert_eq!(world.ask("/api/T1/report", &token).0, None);
+}
+
+#[test]
+fn static_grants_are_the_registry_of_now() {
+    let mut world = World::new();
+    let token = world.token();
+    let holder = Holder { issuer: OWN, client: "acme" };
+    let statically = |code: &str| {
+        let mut acme = client("acme");
+        acme.static_grants = Some(Arc::new(GrantSet {
+            codes: vec![TenantCode::parse(code).unwrap()],
+            digests: [world.snapshot.digester.current(holder, code)].into_iter().collect(),
+            attributes: Attributes::new(),
+            looked_up_at: Timestamp::default(),
+            etag: None,
+        }));
+        book([acme])
+    };
+    let (same, other) = (statically("T1"), statically("T2"));
+    world.snapshot.clients = same;
+    world.now = NOW.plus(secs(301));
+    assert_eq!(world.ask_with(&token), None);
+    world.snapshot.clients = other;
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+}
+
+#[test]
+fn a_miss_is_looked_up_only_where_the_config_says_so() {
+    let mut world = World::new();
+    let token = bearer(&world.token());
+    assert_eq!(world.ask("/api/T2/report", &token).1, None);
+    world.snapshot.lookup_on_miss = true;
+    let hint = world.ask("/api/T2/report", &token).1;
+    assert_eq!(hint, Some(Hint::Miss(ClientId::parse("acme").unwrap())));
+    let foreign = bearer(&world.foreign_token());
+    assert_eq!(world.ask("/api/T2/report", &foreign).1, None);
+}
+
+#[test]
+fn several_apis_are_told_apart_by_name_only() {
+    let mut world = World::new();
+    world.snapshot.apis = Arc::new(Apis::new(vec![api("one"), api("two")]));
+    let token = bearer(&world.token());
+    for (profile, expected) in [
+        (Some("one"), None),
+        (Some("two"), None),
+        (Some("three"), Some(DenyReason::UnknownApi)),
+        (Some(""), Some(DenyReason::UnknownApi)),
+        (None, Some(DenyReason::UnknownApi)),
+    ] {
+        let input =
+            CheckInput { profile, method: "GET", target: b"/api/T1/report", headers: &token };
+        assert_eq!(world.authorizer().decide(&input, &mut ()).verdict.err(), expected);
+    }
+}
+
+#[test]
+fn a_client_may_be_kept_to_some_apis() {
+    let mut world = World::new();
+    let mut kept = client("acme");
+    kept.apis = Some(vec!["else".into()]);
+    world.snapshot.clients = book([kept]);
+    assert_eq!(world.ask_with(&world.token()), Some(DenyReason::ApiNotAllowed));
+}
+
+#[test]
+fn an_api_key_is_a_credential_only_where_the_api_says_so() {
+    let mut world = World::new();
+    let key = |value: &str| OwnHeaders(vec![("x-api-key", value.to_owned())]);
+    assert_eq!(world.ask("/api/T1/report", &key(API_KEY)).0, Some(DenyReason::NoCredential));
+
+    let mut open = api("oda");
+    open.api_key_header = Some("x-api-key".into());
+    world.snapshot.apis = Arc::new(Apis::new(vec![open]));
+    assert_eq!(world.ask("/api/T1/report", &key("wrong")).0, Some(DenyReason::ApiKeyInvalid));
+    let both = OwnHeaders(vec![
+        ("x-api-key", API_KEY.into()),
+        ("authorization", format!("Bearer {}", world.token())),
+    ]);
+    assert_eq!(world.ask("/api/T1/report", &both).0, Some(DenyReason::SeveralCredentials));
+
+    let (denied, hint) = world.ask("/api/T1/report", &key(API_KEY));
+    assert_eq!(denied, Some(DenyReason::GrantsStale));
+    assert_eq!(hint, Some(Hint::Grants(ClientId::parse("acme").unwrap())));
+    world.grant(&["T1"], NOW);
+    assert_eq!(world.ask("/api/T1/report", &key(API_KEY)).0, None);
+    let foreign = world.ask("/api/T2/report", &key(API_KEY)).0;
+    assert_eq!(foreign, Some(DenyReason::TenantNotGranted));
+    assert_eq!(world.ask("/api/T1/admin", &key(API_KEY)).0, Some(DenyReason::ScopeMissing));
+    world.now = NOW.plus(secs(3600));
+    assert_eq!(world.ask("/api/T1/report", &key(API_KEY)).0, Some(DenyReason::ApiKeyInvalid));
+}
+
+#[test]
+fn shadow_mode_lets_pass_and_says_what_would_have_been() {
+    let mut world = World::new();
+    let mut shadow = api("oda");
+    shadow.shadow = true;
+    world.snapshot.apis = Arc::new(Apis::new(vec![shadow]));
+    let token = bearer(&world.token());
+    for (target, expected) in [
+        ("/api/T1/report", None),
+        ("/api/T2/report", Some(DenyReason::TenantNotGranted)),
+        ("/api/T1/../T2", Some(DenyReason::PathRefused)),
+    ] {
+        let input =
+            CheckInput { profile: None, method: "GET", target: target.as_bytes(), headers: &token };
+        let outcome = world.authorizer().decide(&input, &mut ());
+        assert!(outcome.verdict.is_ok(), "{target}");
+        assert_eq!(outcome.shadowed, expected, "{target}");
+    }
+}

@@ -1,0 +1,297 @@
+//! The JWT table of docs/security.md, row by row.
+
+use super::*;
+
+type Change = fn(&mut Value);
+
+fn own_with(world: &World, change: impl Fn(&mut Value)) -> Option<DenyReason> {
+    let mut claims = world.claims();
+    change(&mut claims);
+    world.ask_with(&world.own.sign(&world.own.header(), &claims))
+}
+
+fn foreign_with(world: &World, change: impl Fn(&mut Value)) -> Option<DenyReason> {
+    let mut claims = world.foreign_claims();
+    change(&mut claims);
+    world.ask_with(&world.foreign.sign(&world.foreign.header(), &claims))
+}
+
+fn header_with(world: &World, change: impl Fn(&mut Value)) -> Option<DenyReason> {
+    let mut header = world.own.header();
+    change(&mut header);
+    world.ask_with(&world.own.sign(&header, &world.claims()))
+}
+
+#[test]
+fn good_tokens_of_both_issuers_pass() {
+    let world = World::new();
+    assert_eq!(world.ask_with(&world.token()), None);
+    assert_eq!(world.ask_with(&world.foreign_token()), None);
+}
+
+#[test]
+fn alg_none_and_symmetric_algorithms_are_refused() {
+    let world = World::new();
+    for alg in ["none", "None", "HS256", "HS512", "RS256", "ES384", "es256", ""] {
+        let refused = header_with(&world, |header| header["alg"] = json!(alg));
+        assert_eq!(refused, Some(DenyReason::TokenAlgorithmRefused), "{alg}");
+    }
+    let refused = header_with(&world, |header| header["alg"] = json!(["ES256"]));
+    assert_eq!(refused, Some(DenyReason::TokenAlgorithmRefused));
+}
+
+#[test]
+fn the_public_key_as_hmac_secret_is_refused() {
+    let world = World::new();
+    let header = json!({ "alg": "HS256", "typ": "at+jwt", "kid": "k1" });
+    let signed = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(header.to_string()),
+        URL_SAFE_NO_PAD.encode(world.claims().to_string())
+    );
+    let point = world.own.pair.public_key().as_ref();
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, point);
+    let tag = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenAlgorithmRefused));
+}
+
+#[test]
+fn claims_of_the_wrong_type_or_missing_are_refused() {
+    let world = World::new();
+    let wrong = [json!(null), json!(1), json!([]), json!({}), json!(true), json!("")];
+    for claim in ["iss", "sub", "aud", "exp", "iat", "jti", "client_id"] {
+        for value in &wrong {
+            let refused = own_with(&world, |claims| claims[claim] = value.clone());
+            assert!(refused.is_some(), "{claim}: {value}");
+        }
+        let refused = own_with(&world, |claims| {
+            claims.as_object_mut().unwrap().remove(claim);
+        });
+        assert!(refused.is_some(), "{claim} missing");
+    }
+}
+
+#[test]
+fn audience_must_name_us() {
+    let world = World::new();
+    for (aud, expected) in [
+        (json!(AUDIENCE), None),
+        (json!(["x", AUDIENCE]), None),
+        (json!("https://else.test"), Some(DenyReason::TokenAudienceWrong)),
+        (json!(["x"]), Some(DenyReason::TokenAudienceWrong)),
+        (json!([]), Some(DenyReason::TokenAudienceWrong)),
+        (json!([AUDIENCE, 1]), Some(DenyReason::TokenClaimsInvalid)),
+        (json!(format!("{AUDIENCE}/")), Some(DenyReason::TokenAudienceWrong)),
+    ] {
+        assert_eq!(own_with(&world, |claims| claims["aud"] = aud.clone()), expected, "{aud}");
+    }
+}
+
+#[test]
+fn times_are_held_with_ten_seconds_of_leeway() {
+    let world = World::new();
+    let now = NOW.secs() as i64;
+    let cases: [(i64, i64, Option<i64>, Option<DenyReason>); 9] = [
+        (-100, -9, None, None),
+        (-100, -10, None, Some(DenyReason::TokenExpired)),
+        (10, 100, None, None),
+        (11, 100, None, Some(DenyReason::TokenNotYetValid)),
+        (0, 100, Some(10), None),
+        (0, 100, Some(11), Some(DenyReason::TokenNotYetValid)),
+        (0, 0, None, Some(DenyReason::TokenClaimsInvalid)),
+        (-10, 3590, None, None),
+        (-10, 3591, None, Some(DenyReason::TokenLifetimeTooLong)),
+    ];
+    for (iat, exp, nbf, expected) in cases {
+        let decided = own_with(&world, |claims| {
+            claims["iat"] = json!(now + iat);
+            claims["exp"] = json!(now + exp);
+            if let Some(nbf) = nbf {
+                claims["nbf"] = json!(now + nbf);
+            }
+        });
+        assert_eq!(decided, expected, "iat {iat} exp {exp} nbf {nbf:?}");
+    }
+    for strange in [json!(-1), json!(1e300), json!("1800000000"), json!(u64::MAX)] {
+        for claim in ["exp", "nbf", "iat"] {
+            let refused = own_with(&world, |claims| claims[claim] = strange.clone());
+            assert_eq!(refused, Some(DenyReason::TokenClaimsInvalid), "{claim} {strange}");
+        }
+    }
+    let fraction = own_with(&world, |claims| claims["exp"] = json!(NOW.secs() as f64 + 100.5));
+    assert_eq!(fraction, None);
+}
+
+#[test]
+fn iat_is_required_of_other_issuers_too_and_jti_only_of_our_own() {
+    let world = World::new();
+    let without: [(&str, Change); 1] = [("iat", |claims| {
+        claims.as_object_mut().unwrap().remove("iat");
+    })];
+    for (name, change) in without {
+        assert_eq!(foreign_with(&world, change), Some(DenyReason::TokenClaimsInvalid), "{name}");
+    }
+    assert!(world.foreign_claims().get("jti").is_none());
+}
+
+#[test]
+fn typ_must_be_an_access_token() {
+    let world = World::new();
+    for (typ, expected) in [
+        (json!("application/at+jwt"), None),
+        (json!("AT+JWT"), None),
+        (json!("JWT"), Some(DenyReason::TokenTypeRefused)),
+        (json!("id+jwt"), Some(DenyReason::TokenTypeRefused)),
+        (json!(""), Some(DenyReason::TokenTypeRefused)),
+        (json!(null), Some(DenyReason::TokenTypeRefused)),
+    ] {
+        assert_eq!(header_with(&world, |header| header["typ"] = typ.clone()), expected, "{typ}");
+    }
+}
+
+#[test]
+fn headers_that_change_the_meaning_or_bring_keys_are_refused() {
+    let world = World::new();
+    for name in ["crit", "b64", "zip", "jku", "x5u", "jwk", "x5c", "enc", "cty"] {
+        let refused = header_with(&world, |header| header[name] = json!([]));
+        assert_eq!(refused, Some(DenyReason::TokenHeaderRefused), "{name}");
+    }
+}
+
+#[test]
+fn kid_is_required_short_and_looked_up_within_its_issuer() {
+    let mut world = World::new();
+    for kid in [json!(""), json!(1), json!(null), json!("x".repeat(129))] {
+        let refused = header_with(&world, |header| header["kid"] = kid.clone());
+        assert_eq!(refused, Some(DenyReason::TokenHeaderRefused), "{kid}");
+    }
+    let (unknown, hint) = world.ask(
+        "/api/T1/report",
+        &bearer(
+            &Signer::new("k2")
+                .sign(&json!({ "alg": "ES256", "typ": "at+jwt", "kid": "k2" }), &world.claims()),
+        ),
+    );
+    assert_eq!(unknown, Some(DenyReason::TokenKeyUnknown));
+    assert_eq!(hint, Some(Hint::UnknownKey { issuer: OWN.into() }));
+    // Both issuers have a "k1"; the other's key does not verify our tokens.
+    let forged = world.foreign.sign(&world.foreign.header(), &world.claims());
+    assert_eq!(world.ask_with(&forged), Some(DenyReason::TokenSignatureInvalid));
+    // Two keys of one set under one kid: neither is used.
+    world.trust(vec![world.own.trusted(), Signer::new("k1").trusted()], vec![]);
+    assert_eq!(world.ask_with(&world.token()), Some(DenyReason::TokenKeyUnknown));
+}
+
+#[test]
+fn sizes_are_bounded_before_decoding() {
+    let world = World::new();
+    let long = own_with(&world, |claims| claims["x"] = json!("x".repeat(16 * 1024)));
+    assert_eq!(long, Some(DenyReason::TokenTooLarge));
+    let header = header_with(&world, |header| header["x"] = json!("x".repeat(4 * 1024)));
+    assert_eq!(header, Some(DenyReason::TokenTooLarge));
+}
+
+#[test]
+fn claims_named_twice_are_refused() {
+    let world = World::new();
+    let claims = world.claims().to_string();
+    let twice = format!("{},\"sub\":\"acme\"}}", claims.trim_end_matches('}'));
+    let token = world.own.sign_text(&world.own.header().to_string(), &twice);
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenMalformed));
+    let header = r#"{"alg":"ES256","typ":"at+jwt","kid":"k1","kid":"k1"}"#;
+    let token = world.own.sign_text(header, &claims);
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenMalformed));
+}
+
+#[test]
+fn what_is_no_compact_jws_is_refused() {
+    let world = World::new();
+    let token = world.token();
+    let (head, signature) = token.rsplit_once('.').unwrap();
+    for bad in [
+        "",
+        "a",
+        "a.b",
+        "..",
+        "a.b.c.d.e",
+        &format!("{token}."),
+        &format!("{token}.x.y"),
+        &format!("{head}.{signature}=="),
+        &format!("{head}.!"),
+        head,
+    ] {
+        let refused = world.ask_with(bad);
+        assert!(refused.is_some(), "{bad}");
+    }
+    let text = URL_SAFE_NO_PAD.encode("[]");
+    let header = URL_SAFE_NO_PAD.encode(world.own.header().to_string());
+    let refused = world.ask_with(&format!("{header}.{text}.{signature}"));
+    assert_eq!(refused, Some(DenyReason::TokenMalformed));
+}
+
+#[test]
+fn every_flipped_bit_of_a_token_is_noticed() {
+    let world = World::new();
+    let token = world.token();
+    for at in (0..token.len()).step_by(7) {
+        let mut bytes = token.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(bytes).unwrap();
+        assert!(world.ask_with(&changed).is_some(), "changed at {at}");
+    }
+}
+
+#[test]
+fn unknown_issuers_are_refused() {
+    let world = World::new();
+    for issuer in ["https://evil.test", "https://issuer.test/", "HTTPS://issuer.test"] {
+        let refused = own_with(&world, |claims| claims["iss"] = json!(issuer));
+        assert_eq!(refused, Some(DenyReason::TokenIssuerUnknown), "{issuer}");
+    }
+}
+
+#[test]
+fn sub_and_client_id_of_our_own_tokens_agree() {
+    let world = World::new();
+    let refused = own_with(&world, |claims| claims["sub"] = json!("other"));
+    assert_eq!(refused, Some(DenyReason::TokenClaimsInvalid));
+}
+
+#[test]
+fn the_client_claim_cannot_smuggle_into_headers() {
+    let world = World::new();
+    for client in ["a\r\nx: y", "a b", "\u{e9}", "", &"x".repeat(257)] {
+        let refused = foreign_with(&world, |claims| claims["azp"] = json!(client));
+        assert_eq!(refused, Some(DenyReason::TokenClaimsInvalid), "{client:?}");
+    }
+}
+
+#[test]
+fn the_tenant_claim_may_be_an_array_or_a_list_in_a_string() {
+    let world = World::new();
+    for list in [json!("T0,T1"), json!("T0 T1"), json!("T0, T1"), json!(["T0", "T1"])] {
+        assert_eq!(foreign_with(&world, |claims| claims["tenants"] = list.clone()), None, "{list}");
+    }
+    for none in [json!("T0"), json!([]), json!("t1"), json!("T1x")] {
+        let refused = foreign_with(&world, |claims| claims["tenants"] = none.clone());
+        assert_eq!(refused, Some(DenyReason::TenantNotGranted), "{none}");
+    }
+    for wrong in [json!(1), json!({ "T1": true }), json!([1, "T1"])] {
+        let refused = foreign_with(&world, |claims| claims["tenants"] = wrong.clone());
+        assert_eq!(refused, Some(DenyReason::TokenClaimsInvalid), "{wrong}");
+    }
+    let plain_in_own = own_with(&world, |claims| claims["tenant_list"] = json!(["T1"]));
+    assert_eq!(plain_in_own, Some(DenyReason::TokenClaimsInvalid));
+}
+
+#[test]
+fn a_digest_of_another_client_does_not_help() {
+    let mut world = World::new();
+    world.snapshot.clients = book([client("acme"), client("evil")]);
+    let stolen = own_with(&world, |claims| {
+        claims["sub"] = json!("evil");
+        claims["client_id"] = json!("evil");
+    });
+    assert_eq!(stolen, Some(DenyReason::TenantNotGranted));
+}

@@ -1,0 +1,376 @@
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use quick_cache::sync::Cache;
+use subtle::{Choice, ConstantTimeEq};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::secret::matches_imported;
+use crate::domain::{
+    Client, ClientBook, CredentialDigest, MAX_ACTIVE_CREDENTIALS, Secret, Timestamp, argon2id_cost,
+};
+
+/// So many successes with imported secrets are remembered.
+const REMEMBERED: usize = 10_000;
+
+/// Proves clients by their secrets. Unknown clients and wrong, revoked and expired credentials
+/// cannot be told apart, neither by the answer nor by the work: see [`ClientBook::decoys`].
+pub struct Authenticator {
+    hasher: Arc<dyn SlowHasher>,
+    slots: Arc<Semaphore>,
+    /// Keyed digests of an imported credential and the secret that matched it. A changed
+    /// credential gives another digest, so that what is remembered dies with it.
+    matched: Cache<[u8; 32], ()>,
+    key: hmac::Key,
+}
+
+pub enum Authentication {
+    /// The secret is right. Whether the client is in good standing is another question.
+    Verified(Arc<Client>),
+    Refused,
+    /// Too many imported secrets are being checked; try again later.
+    Busy,
+}
+
+/// A seam for tests, which count the work.
+trait SlowHasher: Send + Sync {
+    fn matches(&self, secret: &Secret, phc: &str) -> bool;
+}
+
+struct Argon2id;
+
+impl SlowHasher for Argon2id {
+    fn matches(&self, secret: &Secret, phc: &str) -> bool {
+        matches_imported(secret, phc)
+    }
+}
+
+impl Authenticator {
+    /// `slow_hashes`: how many imported secrets are checked at once.
+    pub fn new(slow_hashes: usize) -> Self {
+        Self::with_hasher(slow_hashes, Arc::new(Argon2id))
+    }
+
+    fn with_hasher(slow_hashes: usize, hasher: Arc<dyn SlowHasher>) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(key.as_mut()).expect("the operating system has random bytes");
+        Self {
+            hasher,
+            slots: Arc::new(Semaphore::new(slow_hashes)),
+            matched: Cache::new(REMEMBERED),
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
+        }
+    }
+
+    pub async fn authenticate(
+        &self,
+        book: &ClientBook,
+        id: &str,
+        secret: &Secret,
+        now: Timestamp,
+    ) -> Authentication {
+        let client = book.get(id);
+        let generated = matches_generated(client, secret, now);
+        if let Some(client) = client.filter(|_| generated) {
+            return Authentication::Verified(client.clone());
+        }
+
+        let hashes = slow_hashes(book, client, now);
+        if hashes.is_empty() {
+            return Authentication::Refused;
+        }
+        let tags: Vec<_> = hashes.iter().map(|phc| self.tag(phc, secret)).collect();
+        let remembered = tags.iter().filter(|tag| self.matched.get(*tag).is_some()).count() > 0;
+        if let Some(client) = client.filter(|_| remembered) {
+            return Authentication::Verified(client.clone());
+        }
+
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            return Authentication::Busy;
+        };
+        let (hasher, secret) = (self.hasher.clone(), secret.clone());
+        let matched = tokio::task::spawn_blocking(move || {
+            // The slot goes along: a caller who hangs up does not stop the computation.
+            let _slot = slot;
+            hashes.iter().position(|phc| hasher.matches(&secret, phc))
+        });
+        match (client, matched.await) {
+            (Some(client), Ok(Some(position))) => {
+                self.matched.insert(tags[position], ());
+                Authentication::Verified(client.clone())
+            }
+            (_, Ok(_)) => Authentication::Refused,
+            // The runtime is shutting down.
+            (_, Err(_)) => Authentication::Busy,
+        }
+    }
+
+    fn tag(&self, phc: &str, secret: &Secret) -> [u8; 32] {
+        let mut mac = hmac::Context::with_key(&self.key);
+        mac.update(&(phc.len() as u64).to_be_bytes());
+        mac.update(phc.as_bytes());
+        mac.update(secret.expose().as_bytes());
+        let mut tag = [0; 32];
+        tag.copy_from_slice(mac.sign().as_ref());
+        tag
+    }
+}
+
+/// Compares with as many digests for every client, known or not.
+fn matches_generated(client: Option<&Arc<Client>>, secret: &Secret, now: Timestamp) -> bool {
+    // Nobody knows a secret with this digest.
+    const NOBODYS: [u8; 32] = [0; 32];
+    let presented = CredentialDigest::sha256_of(secret.expose());
+    let own = usable(client, now).filter_map(|digest| match digest {
+        CredentialDigest::Sha256(digest) => Some(digest),
+        CredentialDigest::Argon2id(_) => None,
+    });
+    let compared = own.chain(std::iter::repeat(&NOBODYS)).take(MAX_ACTIVE_CREDENTIALS);
+    let equal = |so_far: Choice, digest: &[u8; 32]| so_far | presented.ct_eq(digest);
+    compared.fold(Choice::from(0), equal).into()
+}
+
+/// What a failure has to compute: the client's own imported credentials, then decoys for the
+/// ones that it does not have, or that are not usable.
+fn slow_hashes(book: &ClientBook, client: Option<&Arc<Client>>, now: Timestamp) -> Vec<String> {
+    let own = usable(client, now).filter_map(|digest| match digest {
+        CredentialDigest::Sha256(_) => None,
+        CredentialDigest::Argon2id(phc) => Some(phc.clone()),
+    });
+    let mut hashes: Vec<String> = own.collect();
+    let mut decoys: Vec<&String> = book.decoys().iter().collect();
+    for phc in &hashes {
+        let replaced = decoys.iter().position(|decoy| argon2id_cost(decoy) == argon2id_cost(phc));
+        replaced.map(|position| decoys.swap_remove(position));
+    }
+    hashes.extend(decoys.into_iter().cloned());
+    hashes
+}
+
+fn usable(client: Option<&Arc<Client>>, now: Timestamp) -> impl Iterator<Item = &CredentialDigest> {
+    let credentials = client.into_iter().flat_map(|client| &client.credentials);
+    credentials.filter(move |credential| credential.usable_at(now)).map(|c| &c.digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::domain::{Attributes, ClientId, Credential, ScopeSet};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000);
+    const COST: &str = "$argon2id$v=19$m=8,t=1,p=1";
+    const OTHER_COST: &str = "$argon2id$v=19$m=64,t=1,p=1";
+
+    /// "Hashes" by comparing the secret with the salt field, and notes what it was asked.
+    #[derive(Default)]
+    struct Counting(Mutex<Vec<String>>);
+
+    impl SlowHasher for Counting {
+        fn matches(&self, secret: &Secret, phc: &str) -> bool {
+            self.0.lock().unwrap().push(argon2id_cost(phc).to_owned());
+            phc.rsplit('$').nth(1) == Some(secret.expose())
+        }
+    }
+
+    fn imported(cost: &str, secret: &str) -> Credential {
+        let digest = CredentialDigest::Argon2id(format!("{cost}${secret}$hash"));
+        Credential { digest, active: true, expires_at: None }
+    }
+
+    fn generated(secret: &str) -> Credential {
+        let digest = CredentialDigest::Sha256(CredentialDigest::sha256_of(secret));
+        Credential { digest, active: true, expires_at: None }
+    }
+
+    fn revoked(credential: Credential) -> Credential {
+        Credential { active: false, ..credential }
+    }
+
+    fn expired(credential: Credential) -> Credential {
+        Credential { expires_at: Some(NOW), ..credential }
+    }
+
+    fn client(id: &str, credentials: Vec<Credential>) -> Client {
+        Client {
+            id: ClientId::parse(id).unwrap(),
+            approved: true,
+            developer_active: true,
+            credentials,
+            scopes: ScopeSet::default(),
+            static_grants: None,
+            token_ttl: None,
+            apis: None,
+            attributes: Attributes::new(),
+        }
+    }
+
+    fn book(clients: impl IntoIterator<Item = Client>) -> ClientBook {
+        clients.into_iter().collect()
+    }
+
+    fn mixed() -> ClientBook {
+        book([
+            client("generated", vec![generated("g1"), generated("g2")]),
+            client("generated-dead", vec![revoked(generated("old")), expired(generated("late"))]),
+            client("imported", vec![imported(COST, "i1")]),
+            client("imported-two", vec![imported(COST, "i1"), imported(COST, "i2")]),
+            client(
+                "imported-dead",
+                vec![revoked(imported(COST, "old")), expired(imported(COST, "late"))],
+            ),
+            client("imported-other", vec![imported(OTHER_COST, "o1"), generated("o2")]),
+            client("bare", vec![]),
+        ])
+    }
+
+    /// The answer, and the cost of every slow hash that was computed for it.
+    async fn attempt(book: &ClientBook, id: &str, secret: &str) -> (Option<String>, Vec<String>) {
+        let counting = Arc::new(Counting::default());
+        let authenticator = Authenticator::with_hasher(1, counting.clone());
+        let answer = authenticator.authenticate(book, id, &Secret::new(secret), NOW).await;
+        let verified = match answer {
+            Authentication::Verified(client) => Some(client.id.to_string()),
+            Authentication::Refused => None,
+            Authentication::Busy => panic!("busy"),
+        };
+        let mut work = counting.0.lock().unwrap().clone();
+        work.sort();
+        (verified, work)
+    }
+
+    #[tokio::test]
+    async fn every_failure_does_the_same_work() {
+        let book = mixed();
+        for (id, secret) in [
+            ("unknown", "g1"),
+            ("", ""),
+            ("generated", "wrong"),
+            ("generated", "i1"),
+            ("generated-dead", "old"),
+            ("generated-dead", "late"),
+            ("imported", "wrong"),
+            ("imported", "g1"),
+            ("imported-two", "wrong"),
+            ("imported-dead", "old"),
+            ("imported-dead", "late"),
+            ("imported-other", "wrong"),
+            ("bare", "wrong"),
+            ("bare", ""),
+        ] {
+            let (verified, work) = attempt(&book, id, secret).await;
+            assert_eq!(verified, None, "{id} {secret}");
+            assert_eq!(work, [OTHER_COST, COST, COST], "{id} {secret}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_usable_credential_passes_and_generated_ones_never_wait_for_slow_hashes() {
+        let book = mixed();
+        for (id, secret, most_work) in [
+            ("generated", "g1", 0),
+            ("generated", "g2", 0),
+            ("imported-other", "o2", 0),
+            ("imported", "i1", 1),
+            ("imported-two", "i1", 1),
+            ("imported-two", "i2", 2),
+            ("imported-other", "o1", 1),
+        ] {
+            let (verified, work) = attempt(&book, id, secret).await;
+            assert_eq!(verified.as_deref(), Some(id));
+            assert_eq!(work.len(), most_work, "{id} {secret}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registry_without_imported_credentials_never_hashes_slowly() {
+        let book = book([client("a", vec![generated("g")])]);
+        for id in ["a", "unknown"] {
+            assert_eq!(attempt(&book, id, "wrong").await, (None, vec![]));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_success_is_remembered_until_the_credential_changes_or_ends() {
+        let counting = Arc::new(Counting::default());
+        let authenticator = Authenticator::with_hasher(1, counting.clone());
+        let at = |book: ClientBook, secret: &'static str, now| {
+            let authenticator = &authenticator;
+            async move {
+                let secret = Secret::new(secret);
+                let answer = authenticator.authenticate(&book, "a", &secret, now).await;
+                matches!(answer, Authentication::Verified(_))
+            }
+        };
+        let computed = || counting.0.lock().unwrap().len();
+        let ending = || Credential { expires_at: Some(NOW), ..imported(COST, "s") };
+        let before = Timestamp::from_secs(999);
+
+        assert!(at(book([client("a", vec![ending()])]), "s", before).await);
+        assert!(at(book([client("a", vec![ending()])]), "s", before).await);
+        assert_eq!(computed(), 1);
+        assert!(!at(book([client("a", vec![ending()])]), "wrong", before).await);
+        assert_eq!(computed(), 2);
+        assert!(!at(book([client("a", vec![ending()])]), "s", NOW).await, "expired");
+        assert!(!at(book([client("a", vec![revoked(ending())])]), "s", before).await, "revoked");
+        assert!(!at(book([client("a", vec![imported(COST, "t")])]), "s", before).await, "replaced");
+    }
+
+    #[tokio::test]
+    async fn a_full_semaphore_answers_busy_at_once_and_does_not_touch_generated_credentials() {
+        struct Waiting(Mutex<mpsc::Receiver<()>>);
+        impl SlowHasher for Waiting {
+            fn matches(&self, _: &Secret, _: &str) -> bool {
+                self.0.lock().unwrap().recv().is_ok()
+            }
+        }
+        let (release, wait) = mpsc::channel();
+        let authenticator =
+            Arc::new(Authenticator::with_hasher(1, Arc::new(Waiting(Mutex::new(wait)))));
+        let book = Arc::new(mixed());
+        let start = |id: &'static str, secret: &'static str| {
+            let (authenticator, book) = (authenticator.clone(), book.clone());
+            tokio::spawn(async move {
+                authenticator.authenticate(&book, id, &Secret::new(secret), NOW).await
+            })
+        };
+
+        let hung_up = start("imported", "i1");
+        while authenticator.slots.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        hung_up.abort();
+        assert!(hung_up.await.is_err());
+        for id in ["imported", "generated", "unknown"] {
+            let answer = start(id, "wrong").await.unwrap();
+            assert!(matches!(answer, Authentication::Busy), "{id}");
+        }
+        let answer = start("generated", "g1").await.unwrap();
+        assert!(matches!(answer, Authentication::Verified(_)));
+
+        release.send(()).unwrap();
+        while authenticator.slots.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).unwrap();
+        let answer = start("imported", "i1").await.unwrap();
+        assert!(matches!(answer, Authentication::Verified(_)));
+    }
+
+    #[tokio::test]
+    async fn argon2id_itself_with_a_decoy_for_the_unknown() {
+        let phc = crate::clients::digest_imported(&Secret::new("correct horse"));
+        let digest = CredentialDigest::Argon2id(phc);
+        let book = book([client("a", vec![Credential { digest, active: true, expires_at: None }])]);
+        let authenticator = Authenticator::new(1);
+        for (id, secret, right) in
+            [("a", "correct horse", true), ("a", "wrong", false), ("b", "correct horse", false)]
+        {
+            let answer = authenticator.authenticate(&book, id, &Secret::new(secret), NOW).await;
+            assert_eq!(matches!(answer, Authentication::Verified(_)), right, "{id} {secret}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The client registry: `clients.yaml` and who can prove to be one of its clients.
+
+mod authenticate;
+mod edit;
+mod file;
+mod load;
+mod secret;
+
+pub use authenticate::{Authentication, Authenticator};
+pub use edit::{EditError, IfMissing, add, edit, revoke, rotate, state};
+pub use file::{
+    Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,
+    RawDeveloperStatus, RawRegistry, read,
+};
+pub use load::{LoadContext, load, parse_token_ttl};
+pub use secret::{digest_generated, digest_imported, generate};

@@ -1,0 +1,667 @@
+//! Another issuer's key set over HTTP: fetched and renewed in the background, never by a request.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use reqwest::{Client, StatusCode, redirect};
+use serde::Deserialize;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use url::Url;
+
+use super::jwks::{JwksError, MAX_JWKS_BYTES, parse_jwks};
+use crate::authz::trust::KeySet;
+use crate::config::TrustedIssuer;
+use crate::domain::{Algorithm, Clock};
+use crate::telemetry::Metrics;
+
+/// For one request, its body included.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the last good set is believed.
+const GOOD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Takes a set whenever one was fetched, changed or not.
+pub type Publish = Arc<dyn Fn(&str, KeySet) + Send + Sync>;
+
+/// Where the key set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    Jwks(Url),
+    /// The issuer's URL, for OpenID Connect Discovery 1.0 and, where that has no document, RFC 8414.
+    Discovery(Url),
+}
+
+/// How often to fetch. All but `unknown_kid` with a jitter of 10 %.
+struct Pace {
+    refresh: Duration,
+    /// Between any fetch and one for the sake of an unknown `kid`.
+    unknown_kid: Duration,
+    /// While nothing was ever loaded, so that an issuer may start after us: the first wait after
+    /// a failure and the longest; they double.
+    first: (Duration, Duration),
+    /// The same while the last good set is in use.
+    again: (Duration, Duration),
+}
+
+const PACE: Pace = Pace {
+    refresh: Duration::from_secs(600),
+    unknown_kid: Duration::from_secs(30),
+    first: (Duration::from_secs(1), Duration::from_secs(30)),
+    again: (Duration::from_secs(30), Duration::from_secs(300)),
+};
+
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    #[error("status {0}; redirects are not followed")]
+    Status(StatusCode),
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+    #[error("not a discovery document: {0}")]
+    Discovery(String),
+    #[error("the discovery document is of another issuer")]
+    OtherIssuer,
+    #[error("jwks_uri must be https, or on the host and port of the issuer")]
+    JwksUri,
+}
+
+impl FetchError {
+    /// The metric's label.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Status(_) => "status",
+            Self::Jwks(JwksError::TooLarge | JwksError::TooManyKeys) => "too_large",
+            Self::Jwks(JwksError::Malformed(_)) => "malformed",
+            Self::Discovery(_) | Self::OtherIssuer | Self::JwksUri => "discovery",
+        }
+    }
+}
+
+impl From<reqwest::Error> for FetchError {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        // A URL may carry a secret in its query.
+        let error = error.without_url();
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self::Unreachable(text)
+    }
+}
+
+#[derive(Deserialize)]
+struct DiscoveryDocument {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// One issuer's keys, kept fresh by [`RemoteKeys::run`].
+pub struct RemoteKeys {
+    issuer: String,
+    algorithms: Vec<Algorithm>,
+    location: Location,
+    client: Client,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    publish: Publish,
+    unknown_kid: Notify,
+    pace: Pace,
+}
+
+impl RemoteKeys {
+    /// Fails only where the system's TLS set-up is unusable.
+    pub fn new(
+        trusted: &TrustedIssuer,
+        location: Location,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        publish: Publish,
+    ) -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("tenantgate/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self {
+            issuer: trusted.issuer.clone(),
+            algorithms: trusted.algorithms.clone(),
+            location,
+            client,
+            clock,
+            metrics,
+            publish,
+            unknown_kid: Notify::new(),
+            pace: PACE,
+        })
+    }
+
+    /// Tells that a token named a `kid` that the set lacks. Never blocks. However often it is
+    /// called, it causes at most one fetch in 30 s, and none sooner than 30 s after another.
+    pub fn hint_unknown_kid(&self) {
+        self.unknown_kid.notify_one();
+    }
+
+    /// Fetches and publishes until cancelled.
+    pub async fn run(&self, cancelled: CancellationToken) {
+        cancelled.run_until_cancelled(self.keep_fresh()).await;
+    }
+
+    async fn keep_fresh(&self) {
+        let mut loaded = false;
+        let mut skipped_before = 0;
+        let mut failures = 0;
+        loop {
+            // Hints until now are answered by this very fetch.
+            self.unknown_kid.notified().now_or_never();
+            let started = Instant::now();
+            let wait = match self.fetch().await {
+                Ok((set, skipped)) => {
+                    loaded = true;
+                    failures = 0;
+                    self.succeeded(set, skipped, skipped != skipped_before);
+                    skipped_before = skipped;
+                    self.pace.refresh
+                }
+                Err(error) => {
+                    self.failed(&error, loaded);
+                    let (first, longest) = if loaded { self.pace.again } else { self.pace.first };
+                    let wait = first.saturating_mul(1 << failures).min(longest);
+                    failures = (failures + 1).min(16);
+                    wait
+                }
+            };
+            let due = Instant::now() + wait.mul_f64(rand::random_range(0.9..=1.1));
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = self.unknown_kid.notified() => {
+                    sleep_until(due.min(started + self.pace.unknown_kid)).await;
+                }
+            }
+        }
+    }
+
+    fn succeeded(&self, set: KeySet, skipped: usize, tell: bool) {
+        let issuer = [self.issuer.as_str()];
+        self.metrics.jwks_refreshes.with_label_values(&[issuer[0], "ok"]).inc();
+        let now = self.clock.now().secs();
+        self.metrics.jwks_last_success.with_label_values(&issuer).set(now as f64);
+        self.metrics.jwks_keys_skipped.with_label_values(&issuer).inc_by(skipped as u64);
+        if tell && skipped > 0 {
+            warn!(
+                issuer = issuer[0],
+                skipped,
+                used = set.len(),
+                "keys of this issuer are not usable"
+            );
+        }
+        (self.publish)(&self.issuer, set);
+    }
+
+    fn failed(&self, error: &FetchError, loaded: bool) {
+        let issuer = self.issuer.as_str();
+        self.metrics.jwks_refreshes.with_label_values(&[issuer, error.outcome()]).inc();
+        let message = if loaded {
+            "fetching the keys of this issuer failed; the last good ones are used for up to 24 h"
+        } else {
+            "fetching the keys of this issuer failed; its tokens cannot be checked yet"
+        };
+        warn!(issuer, %error, "{message}");
+    }
+
+    /// The set, and how many of its keys are not used.
+    async fn fetch(&self) -> Result<(KeySet, usize), FetchError> {
+        let body = match &self.location {
+            Location::Jwks(url) => self.get(url).await?,
+            Location::Discovery(issuer) => self.get(&self.discover(issuer).await?).await?,
+        };
+        let (keys, skipped) = parse_jwks(&body, &self.algorithms)?;
+        let set = KeySet::new(keys, Some(self.clock.now().plus(GOOD_FOR)));
+        let unused = skipped + set.dropped();
+        Ok((set, unused))
+    }
+
+    /// The URL of the key set by the issuer's own word. It may lie on another host, as with Google,
+    /// since the document that names it comes from the issuer; but never on plain HTTP elsewhere.
+    async fn discover(&self, issuer: &Url) -> Result<Url, FetchError> {
+        let body = match self.get(&openid_configuration(issuer)).await {
+            Err(FetchError::Status(_)) => self.get(&oauth_metadata(issuer)).await?,
+            other => other?,
+        };
+        let document: DiscoveryDocument = serde_json::from_slice(&body)
+            .map_err(|error| FetchError::Discovery(error.to_string()))?;
+        if document.issuer != self.issuer {
+            return Err(FetchError::OtherIssuer);
+        }
+        let jwks_uri = Url::parse(&document.jwks_uri).map_err(|_| FetchError::JwksUri)?;
+        if jwks_uri.scheme() != "https" && jwks_uri.origin() != issuer.origin() {
+            return Err(FetchError::JwksUri);
+        }
+        Ok(jwks_uri)
+    }
+
+    async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
+        let mut response = self.client.get(url.clone()).send().await?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > MAX_JWKS_BYTES {
+                return Err(JwksError::TooLarge.into());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// OpenID Connect Discovery 1.0, section 4: appended to the issuer.
+fn openid_configuration(issuer: &Url) -> Url {
+    let mut url = issuer.clone();
+    let path = issuer.path().trim_end_matches('/');
+    url.set_path(&format!("{path}/.well-known/openid-configuration"));
+    url
+}
+
+/// RFC 8414, section 3.1: put between the host and the issuer's path.
+fn oauth_metadata(issuer: &Url) -> Url {
+    let mut url = issuer.clone();
+    let path = issuer.path().trim_end_matches('/');
+    url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::extract::State;
+    use axum::http::Uri;
+    use axum::response::{IntoResponse as _, Redirect, Response};
+    use bytes::Bytes;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::{IssuerFreshness, KeySource};
+    use crate::domain::{ManualClock, Timestamp};
+    use crate::keys::jwks::{PublicJwk, thumbprint};
+    use crate::keys::{KeyPair, SigningAlgorithm};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    type Reply = Box<dyn Fn(&str) -> Response + Send + Sync>;
+
+    /// An issuer whose answers can be changed, and what was asked of it.
+    struct Issuer {
+        address: SocketAddr,
+        reply: Mutex<Reply>,
+        asked: AtomicUsize,
+    }
+
+    impl Issuer {
+        async fn start(reply: impl Fn(&str) -> Response + Send + Sync + 'static) -> Arc<Self> {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let issuer = Arc::new(Self {
+                address: listener.local_addr().unwrap(),
+                reply: Mutex::new(Box::new(reply)),
+                asked: AtomicUsize::new(0),
+            });
+            let answer = async |State(issuer): State<Arc<Issuer>>, uri: Uri| {
+                issuer.asked.fetch_add(1, Ordering::SeqCst);
+                (issuer.reply.lock().unwrap())(uri.path())
+            };
+            let router = Router::new().fallback(answer).with_state(issuer.clone());
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            issuer
+        }
+
+        fn answer(&self, reply: impl Fn(&str) -> Response + Send + Sync + 'static) {
+            *self.reply.lock().unwrap() = Box::new(reply);
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        fn url(&self, path: &str) -> Url {
+            Url::parse(&format!("http://{}{path}", self.address)).unwrap()
+        }
+    }
+
+    /// What a `RemoteKeys` under test publishes, and its surroundings.
+    struct Bench {
+        keys: Arc<RemoteKeys>,
+        published: Arc<Mutex<Vec<KeySet>>>,
+        metrics: Arc<Metrics>,
+        clock: Arc<ManualClock>,
+    }
+
+    impl Bench {
+        fn new(issuer: &str, location: Location, pace: Pace) -> Self {
+            let trusted = TrustedIssuer {
+                issuer: issuer.to_owned(),
+                keys: KeySource::Url(Url::parse("https://unused.example").unwrap()),
+                audience: String::new(),
+                algorithms: vec![Algorithm::EdDsa],
+                tenant_claim: String::new(),
+                client_claim: String::new(),
+                typ: Vec::new(),
+                max_lifetime: Duration::ZERO,
+                leeway: Duration::ZERO,
+                freshness: IssuerFreshness::Token,
+            };
+            let published = Arc::<Mutex<Vec<KeySet>>>::default();
+            let (sink, name) = (published.clone(), issuer.to_owned());
+            let publish: Publish = Arc::new(move |issuer, set| {
+                assert_eq!(issuer, name);
+                sink.lock().unwrap().push(set);
+            });
+            let metrics = Arc::new(Metrics::new());
+            let clock = Arc::new(ManualClock::at(NOW));
+            let mut keys =
+                RemoteKeys::new(&trusted, location, clock.clone(), metrics.clone(), publish)
+                    .unwrap();
+            keys.pace = pace;
+            Self { keys: Arc::new(keys), published, metrics, clock }
+        }
+
+        fn jwks(issuer: &Issuer, pace: Pace) -> Self {
+            Self::new("https://login.example", Location::Jwks(issuer.url("/jwks")), pace)
+        }
+
+        fn start(&self) -> CancellationToken {
+            let (keys, cancelled) = (self.keys.clone(), CancellationToken::new());
+            let inner = cancelled.clone();
+            tokio::spawn(async move { keys.run(inner).await });
+            cancelled
+        }
+
+        fn published(&self) -> usize {
+            self.published.lock().unwrap().len()
+        }
+
+        fn last(&self) -> KeySet {
+            self.published.lock().unwrap().last().unwrap().clone()
+        }
+
+        fn refreshes(&self, outcome: &str) -> u64 {
+            self.metrics.jwks_refreshes.with_label_values(&[&self.keys.issuer, outcome]).get()
+        }
+    }
+
+    /// Nothing is repeated within a test's time.
+    const ONCE: Pace =
+        Pace { refresh: DAY, unknown_kid: DAY, first: (DAY, DAY), again: (DAY, DAY) };
+
+    async fn until(what: &str, mut done: impl FnMut() -> bool) {
+        for _ in 0..500 {
+            if done() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not within 5 s: {what}");
+    }
+
+    /// A set of `count` fresh keys, as text, and the first one's kid.
+    fn a_set(count: usize) -> (String, String) {
+        let keys: Vec<_> = (0..count)
+            .map(|_| {
+                let key = KeyPair::generate(SigningAlgorithm::EdDsa).unwrap().public_key();
+                PublicJwk { kid: thumbprint(&key), algorithm: Algorithm::EdDsa, key }.to_json()
+            })
+            .collect();
+        let kid = keys[0]["kid"].as_str().unwrap().to_owned();
+        (json!({ "keys": keys }).to_string(), kid)
+    }
+
+    fn status(status: u16) -> Response {
+        StatusCode::from_u16(status).unwrap().into_response()
+    }
+
+    async fn fetch_error(bench: &Bench) -> FetchError {
+        bench.keys.fetch().await.expect_err("a failure")
+    }
+
+    #[tokio::test]
+    async fn a_set_is_fetched_published_and_good_for_a_day() {
+        let (set, kid) = a_set(2);
+        let odd = set.replacen("[", r#"[{"kty":"oct","kid":"x","k":"AA"},"#, 1);
+        let issuer = Issuer::start(move |_| odd.clone().into_response()).await;
+        let bench = Bench::jwks(&issuer, ONCE);
+        let cancelled = bench.start();
+        until("the set", || bench.published() == 1).await;
+        let set = bench.last();
+        assert_eq!(set.len(), 2);
+        assert!(set.get(&kid).is_some());
+        assert!(set.good_at(bench.clock.now().plus(DAY - Duration::from_nanos(1))));
+        assert!(!set.good_at(bench.clock.now().plus(DAY)));
+        assert_eq!(bench.refreshes("ok"), 1);
+        let issuer_label = ["https://login.example"];
+        let success = bench.metrics.jwks_last_success.with_label_values(&issuer_label).get();
+        assert_eq!(success, NOW.secs() as f64);
+        assert_eq!(bench.metrics.jwks_keys_skipped.with_label_values(&issuer_label).get(), 1);
+        cancelled.cancel();
+        until("the end of the task", || Arc::strong_count(&bench.keys) == 1).await;
+    }
+
+    #[tokio::test]
+    async fn it_is_renewed_by_itself_and_a_withdrawn_key_disappears() {
+        let ((old, old_kid), (new, new_kid)) = (a_set(1), a_set(1));
+        let issuer = Issuer::start(move |_| old.clone().into_response()).await;
+        let bench = Bench::jwks(&issuer, Pace { refresh: Duration::from_millis(50), ..ONCE });
+        let _running = bench.start();
+        until("the first set", || bench.published() > 0).await;
+        assert!(bench.last().get(&old_kid).is_some());
+        issuer.answer(move |_| new.clone().into_response());
+        until("the second set", || bench.last().get(&new_kid).is_some()).await;
+        assert!(bench.last().get(&old_kid).is_none());
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_starts_later_is_tried_again_soon_and_ever_slower() {
+        let issuer = Issuer::start(|_| status(503)).await;
+        let first = (Duration::from_millis(40), Duration::from_millis(160));
+        let bench = Bench::jwks(&issuer, Pace { first, ..ONCE });
+        let _running = bench.start();
+        let began = Instant::now();
+        until("five tries", || issuer.asked() >= 5).await;
+        // 40 + 80 + 160 + 160 ms, less the jitter; without doubling it would be 160.
+        assert!(began.elapsed() >= Duration::from_millis(390), "{:?}", began.elapsed());
+        assert_eq!(bench.published(), 0);
+        let (set, _) = a_set(1);
+        issuer.answer(move |_| set.clone().into_response());
+        until("the set", || bench.published() == 1).await;
+        assert!(bench.refreshes("status") >= 5);
+    }
+
+    #[tokio::test]
+    async fn a_failing_refresh_publishes_nothing_so_that_the_last_good_set_stays() {
+        let (set, kid) = a_set(1);
+        let issuer = Issuer::start(move |_| set.clone().into_response()).await;
+        let soon = Duration::from_millis(30);
+        let bench = Bench::jwks(&issuer, Pace { refresh: soon, again: (soon, soon), ..ONCE });
+        let _running = bench.start();
+        until("the set", || bench.published() > 0).await;
+        issuer.answer(|_| "<html>".into_response());
+        until("failures", || bench.refreshes("malformed") >= 2).await;
+        let before = bench.published();
+        until("more failures", || bench.refreshes("malformed") >= 4).await;
+        assert_eq!(bench.published(), before);
+        assert!(bench.last().get(&kid).is_some());
+    }
+
+    #[tokio::test]
+    async fn however_many_unknown_kids_cause_one_fetch_and_not_too_soon() {
+        let (set, _) = a_set(1);
+        let issuer = Issuer::start(move |_| set.clone().into_response()).await;
+        let gap = Duration::from_millis(300);
+        let bench = Bench::jwks(&issuer, Pace { unknown_kid: gap, ..ONCE });
+        let began = Instant::now();
+        let _running = bench.start();
+        until("the set", || bench.published() == 1).await;
+        for _ in 0..10_000 {
+            bench.keys.hint_unknown_kid();
+        }
+        until("a second set", || bench.published() == 2).await;
+        assert!(began.elapsed() >= gap, "{:?}", began.elapsed());
+        tokio::time::sleep(gap + Duration::from_millis(100)).await;
+        assert_eq!(issuer.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_anywhere() {
+        let (set, _) = a_set(1);
+        let elsewhere = Issuer::start(move |_| set.clone().into_response()).await;
+        let target = elsewhere.url("/jwks").to_string();
+        let issuer = Issuer::start(move |path| match path {
+            "/jwks" => Redirect::temporary(&target).into_response(),
+            _ => Redirect::temporary("/jwks").into_response(),
+        })
+        .await;
+        let bench = Bench::jwks(&issuer, ONCE);
+        assert!(matches!(fetch_error(&bench).await, FetchError::Status(_)));
+        assert_eq!((elsewhere.asked(), issuer.asked()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn hostile_answers_are_refused() {
+        let endless = || {
+            let chunk = Bytes::from(vec![b' '; 64 * 1024]);
+            let chunks =
+                futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()));
+            Body::from_stream(chunks).into_response()
+        };
+        let many = format!("{{\"keys\":[{}]}}", vec!["0"; 100_000].join(","));
+        let deep = "[".repeat(200_000);
+        let issuer = Issuer::start(move |_| endless()).await;
+        let bench = Bench::jwks(&issuer, ONCE);
+        assert_eq!(fetch_error(&bench).await.outcome(), "too_large");
+        issuer.answer(move |_| many.clone().into_response());
+        assert_eq!(fetch_error(&bench).await.outcome(), "too_large");
+        issuer.answer(move |_| deep.clone().into_response());
+        assert_eq!(fetch_error(&bench).await.outcome(), "malformed");
+        issuer.answer(|_| "<!doctype html><title>Sign in</title>".into_response());
+        assert_eq!(fetch_error(&bench).await.outcome(), "malformed");
+        for code in [204, 206, 304, 404, 500] {
+            issuer.answer(move |_| status(code));
+            assert_eq!(fetch_error(&bench).await.outcome(), "status", "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_drip_ends_after_two_seconds() {
+        let issuer = Issuer::start(|_| {
+            let drops = futures::stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+            });
+            Body::from_stream(drops).into_response()
+        })
+        .await;
+        let bench = Bench::jwks(&issuer, ONCE);
+        let began = Instant::now();
+        assert_eq!(fetch_error(&bench).await.outcome(), "timeout");
+        let took = began.elapsed();
+        assert!(took >= TIMEOUT && took < TIMEOUT * 2, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_told_without_the_urls_query() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let url = Url::parse(&format!("http://{address}/jwks?key=CANARY")).unwrap();
+        let bench = Bench::new("https://login.example", Location::Jwks(url), ONCE);
+        let error = fetch_error(&bench).await;
+        assert_eq!(error.outcome(), "unreachable");
+        let text = error.to_string();
+        assert!(text.to_lowercase().contains("refused") && !text.contains("CANARY"), "{text}");
+    }
+
+    /// A discovering bench for an issuer at `path`, which answers by `documents` and knows a set at `/keys`.
+    async fn discovering(
+        path: &str,
+        documents: impl Fn(&str, &str) -> Option<serde_json::Value> + Send + Sync + 'static,
+    ) -> (Arc<Issuer>, Bench) {
+        let (set, _) = a_set(1);
+        let issuer = Issuer::start(|_| status(500)).await;
+        let base = issuer.url("").as_str().trim_end_matches('/').to_owned();
+        let name = format!("{base}{path}");
+        let location = Location::Discovery(Url::parse(&name).unwrap());
+        issuer.answer(move |asked| match documents(&base, asked) {
+            Some(document) => document.to_string().into_response(),
+            None if asked == "/keys" => set.clone().into_response(),
+            None => status(404),
+        });
+        (issuer, Bench::new(&name, location, ONCE))
+    }
+
+    #[tokio::test]
+    async fn discovery_asks_openid_first_then_rfc_8414() {
+        for (path, known, asked) in [
+            ("", "/.well-known/openid-configuration", 2),
+            ("/a/b", "/a/b/.well-known/openid-configuration", 2),
+            ("/a/b", "/.well-known/oauth-authorization-server/a/b", 3),
+            ("/a/", "/.well-known/oauth-authorization-server/a", 3),
+        ] {
+            let (issuer, bench) = discovering(path, move |base, asked| {
+                (asked == known).then(|| {
+                    json!({"issuer": format!("{base}{path}"), "jwks_uri": format!("{base}/keys")})
+                })
+            })
+            .await;
+            let (set, skipped) = bench.keys.fetch().await.unwrap();
+            assert_eq!((set.len(), skipped, issuer.asked()), (1, 0, asked), "{known}");
+        }
+    }
+
+    #[tokio::test]
+    async fn discovery_believes_only_its_own_issuers_document() {
+        let (_issuer, bench) = discovering("", |base, _| {
+            Some(json!({"issuer": format!("{base}/"), "jwks_uri": format!("{base}/keys")}))
+        })
+        .await;
+        assert!(matches!(fetch_error(&bench).await, FetchError::OtherIssuer));
+        let (_issuer, bench) = discovering("", |_, _| Some(json!({"issuer": 1}))).await;
+        assert!(matches!(fetch_error(&bench).await, FetchError::Discovery(_)));
+    }
+
+    #[tokio::test]
+    async fn discovery_leads_to_https_or_to_the_issuers_own_host_and_port() {
+        for bad in
+            ["http://127.0.0.1:1/keys", "http://login.example/keys", "file:///etc/keys", "keys"]
+        {
+            let (_issuer, bench) =
+                discovering("", move |base, _| Some(json!({"issuer": base, "jwks_uri": bad})))
+                    .await;
+            assert!(matches!(fetch_error(&bench).await, FetchError::JwksUri), "{bad}");
+        }
+        // Refused only when connecting, so it was not for its name.
+        let good = "https://127.0.0.1:1/keys";
+        let (_issuer, bench) =
+            discovering("", move |base, _| Some(json!({"issuer": base, "jwks_uri": good}))).await;
+        assert_eq!(fetch_error(&bench).await.outcome(), "unreachable");
+    }
+}

@@ -1,0 +1,240 @@
+//! The keys that sign and verify our own tokens, loaded from the key directory.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::store::{KeyRecord, json_path, problem, read_key_pair, read_records};
+use super::{KeyPair, SignError};
+use crate::authz::trust::KeySet;
+use crate::config::Problem;
+use crate::domain::{Algorithm, Timestamp};
+
+/// What the keys are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    Sign,
+    /// Private keys need not be there, and are not opened.
+    VerifyOnly,
+}
+
+/// A private key that is not retired. It may not be active yet.
+pub struct Signer {
+    record: KeyRecord,
+    pair: KeyPair,
+}
+
+impl Signer {
+    pub fn kid(&self) -> &str {
+        self.record.kid()
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.record.algorithm.into()
+    }
+
+    pub fn created_at(&self) -> Timestamp {
+        self.record.created_at
+    }
+
+    /// Signs `BASE64URL(header).BASE64URL(payload)`; the result is not encoded yet.
+    pub fn sign(&self, header_and_payload: &[u8]) -> Result<Vec<u8>, SignError> {
+        self.pair.sign(header_and_payload)
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signer({} {})", self.algorithm().as_str(), self.kid())
+    }
+}
+
+/// All keys of the directory that are not retired.
+#[derive(Debug)]
+pub struct SigningKeys {
+    /// By the time from which they sign; the last active one does.
+    signers: Vec<Arc<Signer>>,
+    key_set: KeySet,
+    jwks: Arc<str>,
+}
+
+impl SigningKeys {
+    pub fn load(dir: &Path, need: Need) -> Result<Self, Vec<Problem>> {
+        let mut records = read_records(dir)?;
+        let any = !records.is_empty();
+        records.retain(|record| record.retired_at.is_none());
+        if records.is_empty() {
+            let what = if any { "every key is retired" } else { "holds no key" };
+            let cure = format!("run: tenantgate keys generate --dir {}", dir.display());
+            return Err(vec![problem(dir, &what, &cure)]);
+        }
+        let (mut trusted, mut signers, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        for record in &records {
+            match record.public.trusted() {
+                Ok(key) => trusted.push(key),
+                Err(error) => {
+                    let cure = "restore the file, or remove it together with its .pem";
+                    problems.push(problem(&json_path(dir, record.kid()), &error, cure));
+                }
+            }
+            if need == Need::Sign {
+                match read_key_pair(dir, record) {
+                    Ok(pair) => signers.push(Arc::new(Signer { record: record.clone(), pair })),
+                    Err(bad) => problems.push(bad),
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let published: Vec<_> = records.iter().map(|record| record.public.to_json()).collect();
+        Ok(Self {
+            signers,
+            key_set: KeySet::new(trusted, None),
+            jwks: json!({ "keys": published }).to_string().into(),
+        })
+    }
+
+    /// The newest key that is active at `now`.
+    pub fn signer(&self, now: Timestamp) -> Option<&Arc<Signer>> {
+        self.signers.iter().rev().find(|signer| signer.record.can_sign(now))
+    }
+
+    /// For verifying: pending keys too, because another replica's clock may be ahead of ours.
+    pub fn key_set(&self) -> KeySet {
+        self.key_set.clone()
+    }
+
+    /// The published document, pending keys included.
+    pub fn jwks_json(&self) -> Arc<str> {
+        self.jwks.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::keys::SigningAlgorithm;
+    use crate::keys::jwks::parse_jwks;
+    use crate::keys::store::{generate, retire};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    fn make(dir: &Path, algorithm: SigningAlgorithm, after: u64) -> String {
+        let after = Some(Duration::from_secs(after));
+        generate(dir, algorithm, after, NOW).unwrap().kid().to_owned()
+    }
+
+    fn later(seconds: u64) -> Timestamp {
+        NOW.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn every_algorithm_signs_what_the_published_set_verifies() {
+        for algorithm in SigningAlgorithm::ALL {
+            let home = tempfile::tempdir().unwrap();
+            let kid = make(home.path(), algorithm, 0);
+            let keys = SigningKeys::load(home.path(), Need::Sign).unwrap();
+            let signer = keys.signer(NOW).unwrap();
+            assert_eq!((signer.kid(), signer.algorithm()), (kid.as_str(), algorithm.into()));
+            assert_eq!(signer.created_at(), NOW);
+            let signature = signer.sign(b"header.payload").unwrap();
+            let (published, 0) = parse_jwks(keys.jwks_json().as_bytes(), &Algorithm::ALL).unwrap()
+            else {
+                panic!("our own set has a bad key")
+            };
+            assert!(published[0].verify(b"header.payload", &signature));
+            assert!(keys.key_set().get(&kid).unwrap().verify(b"header.payload", &signature));
+        }
+    }
+
+    #[test]
+    fn the_newest_active_key_signs_and_pending_ones_are_published() {
+        let home = tempfile::tempdir().unwrap();
+        let old = make(home.path(), SigningAlgorithm::Es256, 0);
+        let new = make(home.path(), SigningAlgorithm::EdDsa, 10);
+        let keys = SigningKeys::load(home.path(), Need::Sign).unwrap();
+        assert!(keys.signer(Timestamp::from_nanos(NOW.nanos() - 1)).is_none());
+        assert_eq!(keys.signer(later(9)).unwrap().kid(), old);
+        assert_eq!(keys.signer(later(10)).unwrap().kid(), new);
+        assert_eq!(keys.key_set().len(), 2);
+        for kid in [&old, &new] {
+            assert!(keys.jwks_json().contains(kid.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_retired_key_neither_signs_nor_verifies_nor_is_published() {
+        let home = tempfile::tempdir().unwrap();
+        let old = make(home.path(), SigningAlgorithm::Es256, 0);
+        let new = make(home.path(), SigningAlgorithm::Es256, 10);
+        // Retired by a machine whose clock is ahead.
+        retire(home.path(), &new, false, later(9000)).unwrap();
+        let keys = SigningKeys::load(home.path(), Need::Sign).unwrap();
+        assert_eq!(keys.signer(later(60)).unwrap().kid(), old);
+        assert!(keys.key_set().get(&new).is_none());
+        assert!(!keys.jwks_json().contains(&new));
+        retire(home.path(), &old, true, later(9)).unwrap();
+        let line = SigningKeys::load(home.path(), Need::Sign).unwrap_err()[0].to_string();
+        assert!(line.contains("every key is retired; run: tenantgate keys generate"), "{line}");
+    }
+
+    #[test]
+    fn verifying_alone_needs_no_private_key() {
+        let home = tempfile::tempdir().unwrap();
+        let kid = make(home.path(), SigningAlgorithm::Es256, 0);
+        fs::remove_file(home.path().join(format!("{kid}.pem"))).unwrap();
+        let keys = SigningKeys::load(home.path(), Need::VerifyOnly).unwrap();
+        assert!(keys.key_set().get(&kid).is_some());
+        assert!(keys.signer(NOW).is_none());
+        assert!(SigningKeys::load(home.path(), Need::Sign).is_err());
+    }
+
+    #[test]
+    fn a_missing_or_empty_directory_is_a_problem_with_the_command_that_cures_it() {
+        let home = tempfile::tempdir().unwrap();
+        for dir in [home.path(), &home.path().join("missing")] {
+            for need in [Need::Sign, Need::VerifyOnly] {
+                let problems = SigningKeys::load(dir, need).unwrap_err();
+                let dir = dir.display();
+                let line = format!(
+                    "issuer.signing_keys: {dir}: holds no key; run: tenantgate keys generate --dir {dir}"
+                );
+                assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [line]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let home = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let kid = make(home.path(), SigningAlgorithm::Es256, 0);
+            fs::write(home.path().join(format!("{kid}.pem")), "gone").unwrap();
+        }
+        assert_eq!(SigningKeys::load(home.path(), Need::Sign).unwrap_err().len(), 2);
+        let kid = make(home.path(), SigningAlgorithm::Es256, 0);
+        let path = home.path().join(format!("{kid}.json"));
+        let text = fs::read_to_string(&path).unwrap();
+        let x = text.find("\"x\":\"").unwrap() + 10;
+        fs::write(&path, format!("{}{}", &text[..x], &text[x + 4..])).unwrap();
+        let line = SigningKeys::load(home.path(), Need::VerifyOnly).unwrap_err()[0].to_string();
+        assert!(line.contains("has the wrong length; restore the file"), "{line}");
+    }
+
+    #[test]
+    fn debug_shows_no_private_key() {
+        let home = tempfile::tempdir().unwrap();
+        let kid = make(home.path(), SigningAlgorithm::Es256, 0);
+        let pem = fs::read_to_string(home.path().join(format!("{kid}.pem"))).unwrap();
+        let keys = SigningKeys::load(home.path(), Need::Sign).unwrap();
+        let printed = format!("{keys:?}");
+        assert!(printed.contains(&format!("Signer(ES256 {kid})")), "{printed}");
+        assert!(!printed.contains(pem.lines().nth(1).unwrap()));
+    }
+}

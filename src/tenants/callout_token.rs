@@ -1,0 +1,239 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+
+use crate::config::{OAuth2Auth, Problem};
+use crate::domain::{Clock, Timestamp};
+use crate::telemetry::Metrics;
+
+use super::flight::{Flight, Seat, lock};
+use super::token_request::{Granted, TokenRequest};
+
+/// A provider that refuses every token must not make us fetch one for every lookup.
+const FORCED_FETCH_INTERVAL: Duration = Duration::from_secs(1);
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Why there is no token. Nothing in here comes from the answer but the OAuth error code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("the token endpoint did not answer in time")]
+    Timeout,
+    #[error("cannot connect to the token endpoint: {0}")]
+    Connect(String),
+    #[error("the connection to the token endpoint broke off: {0}")]
+    Broken(String),
+    #[error(
+        "the token endpoint says `invalid_client`: it does not accept `client_id` or the credential of tenants.lookup.auth.oauth2"
+    )]
+    InvalidClient,
+    #[error("the token endpoint refused with status {status} and error `{error}`")]
+    Refused { status: u16, error: String },
+    #[error("the token endpoint answered with status {0}")]
+    Status(u16),
+    #[error("the token endpoint's answer cannot be used: {0}")]
+    BadAnswer(&'static str),
+    #[error("the client assertion cannot be signed")]
+    Signing,
+    #[error("the token request ended without a result")]
+    Aborted,
+}
+
+impl TokenError {
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connect(_) => "connect",
+            Self::Broken(_) => "broken",
+            Self::InvalidClient => "invalid_client",
+            Self::Refused { .. } => "refused",
+            Self::Status(_) => "status",
+            Self::BadAnswer(_) => "bad_answer",
+            Self::Signing => "signing",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Connect(_) | Self::Broken(_) => true,
+            Self::Status(status) | Self::Refused { status, .. } => *status == 429 || *status >= 500,
+            Self::InvalidClient | Self::BadAnswer(_) | Self::Signing | Self::Aborted => false,
+        }
+    }
+}
+
+/// The lookup's own token.
+pub struct Token {
+    /// `Bearer …`, marked sensitive.
+    pub header: HeaderValue,
+    pub expires_at: Timestamp,
+    renew_at: Timestamp,
+    /// Tells whether somebody has renewed the token since.
+    generation: u64,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Arc<Token>>,
+    generation: u64,
+    failures: u32,
+    last_error: Option<TokenError>,
+    /// No request before this: the last ones failed.
+    retry_at: Timestamp,
+    forced_at: Option<Timestamp>,
+}
+
+type Result<T> = std::result::Result<T, TokenError>;
+
+/// One token for all lookups: fetched when first needed, renewed ahead of its expiry, replaced
+/// when the provider refuses it.
+pub struct CalloutToken(Arc<Inner>);
+
+struct Inner {
+    request: TokenRequest,
+    timeout: Duration,
+    renew_ahead: Duration,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+    flight: Flight<Result<Arc<Token>>>,
+}
+
+impl CalloutToken {
+    pub fn new(
+        config: &OAuth2Auth,
+        client: reqwest::Client,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> std::result::Result<Self, Problem> {
+        Ok(Self(Arc::new(Inner {
+            request: TokenRequest::new(config, client)?,
+            timeout: config.timeout,
+            renew_ahead: config.refresh_before_expiry,
+            clock,
+            metrics,
+            state: Mutex::default(),
+            flight: Flight::default(),
+        })))
+    }
+
+    /// The token, and whether it had to be fetched for this.
+    pub async fn get(&self) -> Result<(Arc<Token>, bool)> {
+        let seat = {
+            let state = lock(&self.0.state);
+            let now = self.0.clock.now();
+            if let Some(token) = state.current.as_ref().filter(|token| now < token.expires_at) {
+                return Ok((Arc::clone(token), false));
+            }
+            self.0.check_backoff(&state, now)?;
+            self.0.join()
+        };
+        landed(seat).await.map(|token| (token, true))
+    }
+
+    /// Another token than `refused`. `None`: one was fetched for that reason a moment ago.
+    /// Until the new one is there, `refused` stays in use: the provider may have meant one client.
+    pub async fn replace(&self, refused: &Token) -> Result<Option<Arc<Token>>> {
+        let seat = {
+            let mut state = lock(&self.0.state);
+            let now = self.0.clock.now();
+            let newer = |token: &&Arc<Token>| token.generation > refused.generation;
+            if let Some(token) = state.current.as_ref().filter(newer) {
+                return Ok(Some(Arc::clone(token)));
+            }
+            if !self.0.flight.is_running() {
+                self.0.check_backoff(&state, now)?;
+                if state.forced_at.is_some_and(|at| now.since(at) < FORCED_FETCH_INTERVAL) {
+                    return Ok(None);
+                }
+                state.forced_at = Some(now);
+            }
+            self.0.join()
+        };
+        landed(seat).await.map(Some)
+    }
+
+    /// Starts a renewal in the background if it is time.
+    pub fn renew_if_due(&self) {
+        let state = lock(&self.0.state);
+        let now = self.0.clock.now();
+        let due = state.current.as_ref().is_some_and(|token| token.renew_at <= now);
+        if due && self.0.check_backoff(&state, now).is_ok() {
+            drop(self.0.join());
+        }
+    }
+}
+
+async fn landed(seat: Seat<Result<Arc<Token>>>) -> Result<Arc<Token>> {
+    seat.result().await.unwrap_or(Err(TokenError::Aborted))
+}
+
+impl Inner {
+    fn check_backoff(&self, state: &State, now: Timestamp) -> Result<()> {
+        match &state.last_error {
+            Some(error) if now < state.retry_at => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn join(self: &Arc<Self>) -> Seat<Result<Arc<Token>>> {
+        let inner = Arc::clone(self);
+        self.flight.join(|| async move { inner.fetch().await })
+    }
+
+    async fn fetch(&self) -> Result<Arc<Token>> {
+        let sent_at = self.clock.now();
+        let answer = tokio::time::timeout(self.timeout, self.request.send(sent_at))
+            .await
+            .unwrap_or(Err(TokenError::Timeout));
+        let outcome = match &answer {
+            Ok(_) => "issued",
+            Err(error) => error.as_str(),
+        };
+        self.metrics.callout_token_requests.with_label_values(&[outcome]).inc();
+        answer.map(|granted| self.keep(granted, sent_at)).inspect_err(|error| self.failed(error))
+    }
+
+    fn keep(&self, granted: Granted, sent_at: Timestamp) -> Arc<Token> {
+        let lifetime = granted.expires_at.since(sent_at);
+        // Jitter keeps replicas apart; a short-lived token is not renewed all the time.
+        let ahead = self.renew_ahead.mul_f64(1.0 + 0.1 * rand::random::<f64>()).min(lifetime / 2);
+        let mut state = lock(&self.state);
+        state.generation += 1;
+        let token = Arc::new(Token {
+            header: granted.header,
+            expires_at: granted.expires_at,
+            renew_at: granted.expires_at.minus(ahead),
+            generation: state.generation,
+        });
+        state.current = Some(Arc::clone(&token));
+        state.failures = 0;
+        state.last_error = None;
+        self.metrics.callout_token_expiry.set(granted.expires_at.secs() as f64);
+        tracing::debug!(lifetime_secs = lifetime.as_secs(), "fetched a token for the lookup");
+        token
+    }
+
+    fn failed(&self, error: &TokenError) {
+        let mut state = lock(&self.state);
+        state.failures += 1;
+        // A first failure may pass: the lookup that needs the token tries again at once.
+        let wait = match state.failures {
+            1 if error.is_transient() => Duration::ZERO,
+            failures => {
+                let doubled = FIRST_BACKOFF * 2u32.pow(failures.saturating_sub(2).min(8));
+                doubled.min(MAX_BACKOFF).mul_f64(0.5 + 0.5 * rand::random::<f64>())
+            }
+        };
+        state.retry_at = self.clock.now().plus(wait);
+        state.last_error = Some(error.clone());
+        let failures = state.failures;
+        if *error == TokenError::InvalidClient {
+            tracing::error!(%error, failures, "no token for the lookup");
+        } else {
+            tracing::warn!(%error, failures, "no token for the lookup");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tower::retry::budget::{Budget as _, TpsBudget};
+
+use crate::config::{HttpLookup, Lookup, LookupAuth, LookupLimits, Problem};
+use crate::domain::{Attributes, ClientId, Clock, TenantCode, Timestamp};
+use crate::telemetry::Metrics;
+
+use super::callout_token::CalloutToken;
+use super::http::HttpSource;
+use super::outbound::http_client;
+use super::outcome::Unavailable;
+
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// A fifth of the lookups may be retried, and a few a second in any case.
+const RETRY_SHARE: f32 = 0.2;
+const RETRIES_PER_SECOND: u32 = 5;
+const RETRY_WINDOW: Duration = Duration::from_secs(10);
+
+/// What one try of a lookup found.
+pub struct Answer {
+    pub grants: Grants,
+    /// When the request was sent that got this answer.
+    pub sent_at: Timestamp,
+}
+
+pub enum Grants {
+    Listed {
+        codes: Vec<TenantCode>,
+        attributes: Attributes,
+        etag: Option<String>,
+    },
+    /// The validator still holds.
+    Unchanged {
+        etag: Option<String>,
+    },
+}
+
+impl Grants {
+    pub fn none() -> Self {
+        Self::Listed { codes: Vec::new(), attributes: Attributes::new(), etag: None }
+    }
+}
+
+/// What a lookup does on its way, for people who wire a provider's API.
+#[derive(Debug)]
+pub enum Step<'a> {
+    Token {
+        fetched: bool,
+        remaining: Duration,
+    },
+    /// The provider refused the token, and there is a new one.
+    TokenReplaced {
+        remaining: Duration,
+    },
+    Asking {
+        url: String,
+    },
+    /// `None`: an answer that can be used.
+    Answered {
+        failure: Option<&'a Unavailable>,
+        took: Duration,
+    },
+    Waiting {
+        delay: Duration,
+    },
+}
+
+pub type Observer<'a> = &'a (dyn Fn(Step<'_>) + Send + Sync);
+
+/// Where the tenants of a client are looked up: the provider's API with its credentials and
+/// limits. Replaced when its config changes.
+pub struct Directory {
+    config: Lookup,
+    remote: Option<Remote>,
+    clock: Arc<dyn Clock>,
+}
+
+struct Remote {
+    source: HttpSource,
+    auth: Auth,
+    limits: LookupLimits,
+    permits: Semaphore,
+    /// The share of background lookups, so that a mint always finds a free place.
+    background: Arc<Semaphore>,
+    retries: TpsBudget,
+    metrics: Arc<Metrics>,
+}
+
+enum Auth {
+    None,
+    Fixed(HeaderValue),
+    OAuth2(CalloutToken),
+}
+
+impl Directory {
+    pub fn new(
+        config: &Lookup,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, Problem> {
+        let remote = match config {
+            Lookup::Static => None,
+            Lookup::Http(http) => Some(Remote::http(http, &clock, metrics)?),
+            Lookup::Grpc(_) => {
+                return Err(Problem {
+                    field: "tenants.lookup.grpc".to_owned(),
+                    message: "is not built in; use `url`".to_owned(),
+                });
+            }
+        };
+        Ok(Arc::new(Self { config: config.clone(), remote, clock }))
+    }
+
+    pub fn config(&self) -> &Lookup {
+        &self.config
+    }
+
+    /// `None`: there is nobody to ask.
+    pub fn limits(&self) -> Option<&LookupLimits> {
+        self.remote.as_ref().map(|remote| &remote.limits)
+    }
+
+    /// One lookup within its time budget, tries and token included.
+    pub async fn look_up(
+        &self,
+        client: &ClientId,
+        etag: Option<&str>,
+        observer: Observer<'_>,
+    ) -> Result<Answer, Unavailable> {
+        match &self.remote {
+            // Clients with static grants are never looked up, so this one has none.
+            None => Ok(Answer { grants: Grants::none(), sent_at: self.clock.now() }),
+            Some(remote) => {
+                let deadline = Instant::now() + remote.limits.timeout;
+                let clock = &*self.clock;
+                Inquiry { remote, client, etag, observer, clock, deadline }.run().await
+            }
+        }
+    }
+
+    /// Renews the lookup's own token if it is time.
+    pub fn renew_token(&self) {
+        if let Some(Remote { auth: Auth::OAuth2(token), .. }) = &self.remote {
+            token.renew_if_due();
+        }
+    }
+
+    /// A place among the background lookups.
+    pub async fn background_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.remote.as_ref()?.background).acquire_owned().await.ok()
+    }
+}
+
+impl Remote {
+    fn http(
+        config: &HttpLookup,
+        clock: &Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Problem> {
+        let mut urls = vec![config.url.0.as_str()];
+        if let LookupAuth::OAuth2(oauth2) = &config.auth {
+            urls.push(oauth2.token_url.as_str());
+        }
+        let client = http_client(&config.tls, config.proxy.as_ref(), &urls)?;
+        let auth = Auth::new(&config.auth, &client, clock, &metrics)?;
+        let source = HttpSource::new(config, client, Arc::clone(clock), Arc::clone(&metrics))?;
+        let concurrency = config.limits.concurrency.max(1);
+        Ok(Self {
+            source,
+            auth,
+            limits: config.limits.clone(),
+            permits: Semaphore::new(concurrency),
+            background: Arc::new(Semaphore::new(concurrency.div_ceil(2))),
+            retries: TpsBudget::new(RETRY_WINDOW, RETRIES_PER_SECOND, RETRY_SHARE),
+            metrics,
+        })
+    }
+}
+
+impl Auth {
+    fn new(
+        config: &LookupAuth,
+        client: &reqwest::Client,
+        clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, Problem> {
+        Ok(match config {
+            LookupAuth::None => Self::None,
+            LookupAuth::Bearer(token) => {
+                Self::Fixed(credential("bearer", "Bearer", token.0.expose())?)
+            }
+            LookupAuth::Basic { username, password } => {
+                let pair = STANDARD.encode(format!("{username}:{}", password.0.expose()));
+                Self::Fixed(credential("basic", "Basic", &pair)?)
+            }
+            LookupAuth::OAuth2(oauth2) => Self::OAuth2(CalloutToken::new(
+                oauth2,
+                client.clone(),
+                Arc::clone(clock),
+                Arc::clone(metrics),
+            )?),
+        })
+    }
+}
+
+fn credential(field: &str, scheme: &str, value: &str) -> Result<HeaderValue, Problem> {
+    let mut header = HeaderValue::from_str(&format!("{scheme} {value}")).map_err(|_| Problem {
+        field: format!("tenants.lookup.auth.{field}"),
+        message: "cannot stand in a header; use visible ASCII characters".to_owned(),
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// One lookup on its way.
+struct Inquiry<'a> {
+    remote: &'a Remote,
+    client: &'a ClientId,
+    etag: Option<&'a str>,
+    observer: Observer<'a>,
+    clock: &'a dyn Clock,
+    deadline: Instant,
+}
+
+impl Inquiry<'_> {
+    async fn run(&self) -> Result<Answer, Unavailable> {
+        let Ok(Ok(_permit)) = timeout_at(self.deadline, self.remote.permits.acquire()).await else {
+            return Err(Unavailable::Busy);
+        };
+        if Instant::now() >= self.deadline {
+            return Err(Unavailable::Busy);
+        }
+        self.remote.retries.deposit();
+        let retries = self.remote.limits.max_tries.saturating_sub(1);
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(FIRST_RETRY_DELAY)
+            .with_max_delay(MAX_RETRY_DELAY)
+            .with_max_times(retries as usize);
+        let tries = (|| self.attempt())
+            .retry(delays)
+            .when(Unavailable::is_transient)
+            .adjust(|failure, delay| self.delay(failure, delay?));
+        timeout_at(self.deadline, tries).await.unwrap_or(Err(Unavailable::Timeout))
+    }
+
+    /// How long to wait before the next try; `None` gives up.
+    fn delay(&self, failure: &Unavailable, backoff: Duration) -> Option<Duration> {
+        let jittered = backoff.mul_f64(rand::random::<f64>());
+        let delay = jittered.max(failure.retry_after().unwrap_or_default());
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if delay >= left || !self.remote.retries.withdraw() {
+            return None;
+        }
+        self.remote.metrics.lookup_retries.inc();
+        (self.observer)(Step::Waiting { delay });
+        Some(delay)
+    }
+
+    /// One try, or two where the provider refuses our token and there is a newer one.
+    async fn attempt(&self) -> Result<Answer, Unavailable> {
+        let tokens = match &self.remote.auth {
+            Auth::None => return self.ask(None).await,
+            Auth::Fixed(header) => return self.ask(Some(header)).await,
+            Auth::OAuth2(tokens) => tokens,
+        };
+        let (token, fetched) = tokens.get().await.map_err(Unavailable::CalloutToken)?;
+        let remaining = token.expires_at.since(self.clock.now());
+        (self.observer)(Step::Token { fetched, remaining });
+        let first = self.ask(Some(&token.header)).await;
+        let Err(Unavailable::Unauthorized(_)) = first else { return first };
+        match tokens.replace(&token).await.map_err(Unavailable::CalloutToken)? {
+            Some(newer) => {
+                let remaining = newer.expires_at.since(self.clock.now());
+                (self.observer)(Step::TokenReplaced { remaining });
+                self.ask(Some(&newer.header)).await
+            }
+            None => first,
+        }
+    }
+
+    async fn ask(&self, authorization: Option<&HeaderValue>) -> Result<Answer, Unavailable> {
+        (self.observer)(Step::Asking { url: self.remote.source.shown_url(self.client) });
+        let started = Instant::now();
+        let answer = self.remote.source.ask(self.client, self.etag, authorization).await;
+        let failure = answer.as_ref().err();
+        (self.observer)(Step::Answered { failure, took: started.elapsed() });
+        answer
+    }
+}

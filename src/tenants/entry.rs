@@ -1,0 +1,173 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::config::{Freshness, LookupLimits};
+use crate::domain::{ClientId, GrantCell, GrantSet, Holder, TenantDigester, TenantSet, Timestamp};
+
+use super::Settings;
+use super::directory::{Answer, Grants};
+use super::flight::{Flight, lock};
+use super::outcome::{Outcome, Unavailable};
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+/// Bounds how late the end of an outage is noticed.
+const MAX_BACKOFF: Duration = Duration::from_secs(4);
+/// The least time between two lookups that a tenant missing from a token may cause.
+const MISS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is known of one client.
+#[derive(Default)]
+pub struct Entry {
+    pub cell: Arc<GrantCell>,
+    pub flight: Flight<Outcome>,
+    state: Mutex<State>,
+    /// No background lookup before this (nanoseconds): the next refresh, or the end of a backoff.
+    not_before: AtomicU64,
+    used_at: AtomicU64,
+    missed_at: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    /// The directory that gave the cell's set.
+    directory: u64,
+    failures: u32,
+}
+
+pub enum Cached {
+    Fresh(Outcome),
+    /// Usable while it is looked up again.
+    Stale(Outcome),
+    Nothing,
+}
+
+impl Entry {
+    /// What serves a mint without waiting.
+    pub fn cached(&self, settings: &Settings, limits: &LookupLimits, now: Timestamp) -> Cached {
+        self.used_at.store(now.nanos(), Ordering::Relaxed);
+        let state = lock(&self.state);
+        let Some(set) = self.set_of(&state, settings.generation) else { return Cached::Nothing };
+        let age = now.since(set.looked_up_at);
+        if set.codes.is_empty() {
+            // A denial is never served from stale.
+            return if age < limits.negative_ttl {
+                Cached::Fresh(Outcome::Denied(set))
+            } else {
+                Cached::Nothing
+            };
+        }
+        if age < limits.cache_ttl {
+            Cached::Fresh(Outcome::Granted(set))
+        } else if age < limits.cache_ttl + limits.stale_while_revalidate && state.failures == 0 {
+            Cached::Stale(Outcome::Granted(set))
+        } else {
+            Cached::Nothing
+        }
+    }
+
+    /// The last set, if it came from the directory in use: another one's validator and answer
+    /// mean nothing to it.
+    pub fn previous(&self, settings: &Settings) -> Option<Arc<GrantSet>> {
+        self.set_of(&lock(&self.state), settings.generation)
+    }
+
+    fn set_of(&self, state: &State, directory: u64) -> Option<Arc<GrantSet>> {
+        if state.directory == directory { self.cell.current().as_ref().cloned() } else { None }
+    }
+
+    /// Keeps an answer. `settings` is called under the lock, so that an answer that arrives
+    /// during a reload is digested under the keys that hold afterwards.
+    pub fn succeeded(
+        &self,
+        client: &ClientId,
+        answer: Answer,
+        asked: (&Settings, Option<Arc<GrantSet>>),
+        settings: impl FnOnce() -> Arc<Settings>,
+    ) -> Result<Arc<GrantSet>, Unavailable> {
+        let (asked_settings, previous) = asked;
+        let (codes, attributes, etag) = match (answer.grants, previous) {
+            (Grants::Listed { codes, attributes, etag }, _) => (codes, attributes, etag),
+            (Grants::Unchanged { etag }, Some(set)) => {
+                (set.codes.clone(), set.attributes.clone(), etag.or_else(|| set.etag.clone()))
+            }
+            (Grants::Unchanged { .. }, None) => {
+                return Err(Unavailable::Status { status: 304, retry_after: None });
+            }
+        };
+        let mut state = lock(&self.state);
+        let settings = settings();
+        let digests = settings.digests(client, &codes);
+        let set =
+            Arc::new(GrantSet { codes, digests, attributes, looked_up_at: answer.sent_at, etag });
+        self.cell.replace(Arc::clone(&set));
+        state.directory = asked_settings.generation;
+        state.failures = 0;
+        if let Freshness::Lookup { refresh, .. } = settings.freshness {
+            let jittered = refresh.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+            self.wait_until(answer.sent_at.plus(jittered));
+        }
+        Ok(set)
+    }
+
+    pub fn failed(&self, now: Timestamp) {
+        let mut state = lock(&self.state);
+        state.failures += 1;
+        let doubled = FIRST_BACKOFF * 2u32.pow((state.failures - 1).min(8));
+        let wait = doubled.min(MAX_BACKOFF).mul_f64(0.5 + 0.5 * rand::random::<f64>());
+        self.wait_until(now.plus(wait));
+    }
+
+    /// Puts the set under the digest keys of a reloaded config.
+    pub fn redigest(&self, client: &ClientId, settings: &Settings) {
+        let state = lock(&self.state);
+        if let Some(set) = self.cell.current().as_ref() {
+            self.cell.replace(Arc::new(GrantSet {
+                codes: set.codes.clone(),
+                digests: settings.digests(client, &set.codes),
+                attributes: set.attributes.clone(),
+                looked_up_at: set.looked_up_at,
+                etag: set.etag.clone(),
+            }));
+        }
+        if state.directory != settings.generation {
+            // Another directory may say something else.
+            self.wait_until(Timestamp::default());
+        }
+    }
+
+    fn wait_until(&self, when: Timestamp) {
+        self.not_before.store(when.nanos(), Ordering::Relaxed);
+    }
+
+    pub fn may_look_up(&self, now: Timestamp) -> bool {
+        self.not_before() <= now
+    }
+
+    pub fn not_before(&self) -> Timestamp {
+        Timestamp::from_nanos(self.not_before.load(Ordering::Relaxed))
+    }
+
+    /// Takes the right to one lookup for a tenant that a token lacks.
+    pub fn take_miss(&self, now: Timestamp) -> bool {
+        let last = self.missed_at.load(Ordering::Relaxed);
+        now.since(Timestamp::from_nanos(last)) >= MISS_INTERVAL
+            && self
+                .missed_at
+                .compare_exchange(last, now.nanos(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// The last time that a mint or a check used this.
+    pub fn last_used(&self) -> Timestamp {
+        Timestamp::from_nanos(self.used_at.load(Ordering::Relaxed)).max(self.cell.last_check())
+    }
+}
+
+impl Settings {
+    fn digests(&self, client: &ClientId, codes: &[crate::domain::TenantCode]) -> TenantSet {
+        let digester: &TenantDigester = &self.digester;
+        let holder = Holder { issuer: &self.issuer, client: client.as_str() };
+        codes.iter().flat_map(|code| digester.all(holder, code.expose())).collect()
+    }
+}

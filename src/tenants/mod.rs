@@ -1,0 +1,249 @@
+//! Which tenants have authorised a client: lookups at the provider with the lookup's own OAuth
+//! token, what is remembered of their answers, and the background work that keeps it fresh.
+
+mod callout_token;
+mod directory;
+mod entry;
+mod flight;
+mod http;
+mod outbound;
+mod outcome;
+mod refresh;
+mod select;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod token_request;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use prometheus::{IntCounter, IntGauge};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::config::{Freshness, Lookup, Problem};
+use crate::domain::{ClientId, Clock, GrantBook, GrantCell, TenantDigester, Timestamp};
+use crate::telemetry::Metrics;
+
+pub use callout_token::TokenError;
+pub use directory::{Answer, Directory, Grants, Observer, Step};
+pub use outcome::{Outcome, Unavailable};
+
+use entry::{Cached, Entry};
+use flight::Seat;
+
+/// Hints that wait for the background task. What does not fit is hinted again by the next check.
+const HINTS: usize = 1024;
+
+/// What a reload can change.
+pub struct Settings {
+    pub directory: Arc<Directory>,
+    pub freshness: Freshness,
+    pub digester: Arc<TenantDigester>,
+    /// Our own issuer, for digests.
+    pub issuer: Arc<str>,
+    /// Counts the directories, so that what one of them said is not taken for another's word.
+    generation: u64,
+}
+
+impl Settings {
+    pub fn new(
+        directory: Arc<Directory>,
+        freshness: Freshness,
+        digester: Arc<TenantDigester>,
+        issuer: Arc<str>,
+    ) -> Self {
+        Self { directory, freshness, digester, issuer, generation: 1 }
+    }
+}
+
+/// The grants of every client seen so far. Lives as long as the process: cells and cached
+/// answers survive reloads.
+pub struct Tenants {
+    core: Arc<Core>,
+    entries: DashMap<ClientId, Arc<Entry>>,
+    hints: mpsc::Sender<Hint>,
+    /// Taken by [`Tenants::run`].
+    hinted: Mutex<Option<mpsc::Receiver<Hint>>>,
+    hits: IntCounter,
+    misses: IntCounter,
+    size: IntGauge,
+}
+
+/// Wanted: an answer for `client` that was asked for after `at`.
+struct Hint {
+    client: ClientId,
+    at: Timestamp,
+}
+
+/// What a lookup needs, whoever started it.
+struct Core {
+    settings: ArcSwap<Settings>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    /// Failed lookups of any client since the last success.
+    failures: AtomicU32,
+}
+
+impl Tenants {
+    pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let (hints, hinted) = mpsc::channel(HINTS);
+        Arc::new(Self {
+            entries: DashMap::new(),
+            hints,
+            hinted: Mutex::new(Some(hinted)),
+            hits: metrics.cache_hits.with_label_values(&["grants"]),
+            misses: metrics.cache_misses.with_label_values(&["grants"]),
+            size: metrics.cache_entries.with_label_values(&["grants"]),
+            core: Arc::new(Core {
+                settings: ArcSwap::from_pointee(settings),
+                clock,
+                metrics,
+                failures: AtomicU32::new(0),
+            }),
+        })
+    }
+
+    /// The directory for a reloaded config: the one in use, with its token, if nothing changed.
+    pub fn directory_for(&self, config: &Lookup) -> Result<Arc<Directory>, Problem> {
+        let current = self.core.settings.load();
+        if current.directory.config() == config {
+            return Ok(Arc::clone(&current.directory));
+        }
+        Directory::new(config, Arc::clone(&self.core.clock), Arc::clone(&self.core.metrics))
+    }
+
+    /// Takes the settings of a reload. Sets already known are put under the new digest keys, so
+    /// call this before tokens are checked under those keys.
+    pub fn reconfigure(&self, mut settings: Settings) {
+        let current = self.core.settings.load();
+        let same = Arc::ptr_eq(&current.directory, &settings.directory);
+        settings.generation = current.generation + u64::from(!same);
+        let same_digests =
+            Arc::ptr_eq(&current.digester, &settings.digester) && current.issuer == settings.issuer;
+        let settings = Arc::new(settings);
+        self.core.settings.store(Arc::clone(&settings));
+        if same && same_digests {
+            return;
+        }
+        for entry in &self.entries {
+            entry.value().redigest(entry.key(), &settings);
+        }
+    }
+
+    /// The grants of a client for a mint: remembered ones within their time, else a lookup, one
+    /// at a time for a client.
+    pub async fn grants(&self, client: &ClientId) -> Outcome {
+        let entry = self.entry(client);
+        let settings = self.core.settings.load_full();
+        if let Some(limits) = settings.directory.limits() {
+            match entry.cached(&settings, limits, self.core.clock.now()) {
+                Cached::Fresh(outcome) => {
+                    self.hits.inc();
+                    return outcome;
+                }
+                Cached::Stale(outcome) => {
+                    self.hits.inc();
+                    drop(self.look_up(client, &entry));
+                    return outcome;
+                }
+                Cached::Nothing => self.misses.inc(),
+            }
+        }
+        let seat = self.look_up(client, &entry);
+        seat.result().await.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
+    }
+
+    /// Word from the check path that a client is not known here, or that its grants are old. It
+    /// is looked up at once in the background, unless that was tried a moment ago.
+    pub fn hint(&self, client: &ClientId) {
+        if self.keeps_fresh() {
+            let (entry, now) = (self.entry(client), self.core.clock.now());
+            if entry.may_look_up(now) {
+                self.pass_on(client, &entry, now);
+            }
+        }
+    }
+
+    /// Word from the check path that a token lacks a tenant, which may have been granted since.
+    /// Looked up in the background within a budget a client, so that probing cannot amplify.
+    pub fn hint_miss(&self, client: &ClientId) {
+        if self.keeps_fresh() {
+            let (entry, now) = (self.entry(client), self.core.clock.now());
+            if entry.take_miss(now) {
+                self.pass_on(client, &entry, now);
+            }
+        }
+    }
+
+    fn keeps_fresh(&self) -> bool {
+        match self.core.settings.load().freshness {
+            Freshness::Token => false,
+            Freshness::Lookup { .. } => true,
+        }
+    }
+
+    fn pass_on(&self, client: &ClientId, entry: &Entry, at: Timestamp) {
+        let hint = || Hint { client: client.clone(), at };
+        if entry.cell.want() && self.hints.try_send(hint()).is_err() {
+            entry.cell.served();
+        }
+    }
+
+    fn entry(&self, client: &ClientId) -> Arc<Entry> {
+        if let Some(entry) = self.entries.get(client) {
+            return Arc::clone(&entry);
+        }
+        let entry = self.entries.entry(client.clone()).or_insert_with(|| {
+            self.size.inc();
+            Arc::default()
+        });
+        Arc::clone(&entry)
+    }
+
+    fn look_up(&self, client: &ClientId, entry: &Arc<Entry>) -> Seat<Outcome> {
+        entry.flight.join(|| Arc::clone(&self.core).look_up(client.clone(), Arc::clone(entry)))
+    }
+}
+
+impl GrantBook for Tenants {
+    fn cell(&self, client: &ClientId) -> Arc<GrantCell> {
+        Arc::clone(&self.entry(client).cell)
+    }
+}
+
+impl Core {
+    async fn look_up(self: Arc<Self>, client: ClientId, entry: Arc<Entry>) -> Outcome {
+        let settings = self.settings.load_full();
+        let previous = entry.previous(&settings);
+        let etag = previous.as_ref().and_then(|set| set.etag.clone());
+        let started = Instant::now();
+        let answer = settings.directory.look_up(&client, etag.as_deref(), &|_| ()).await;
+        let took = started.elapsed();
+        let outcome = answer
+            .and_then(|answer| {
+                let asked = (&*settings, previous);
+                entry.succeeded(&client, answer, asked, || self.settings.load_full())
+            })
+            .map_or_else(Outcome::Unavailable, Outcome::of);
+        self.metrics.lookups.with_label_values(&[outcome.as_str()]).inc();
+        self.metrics.lookup_seconds.observe(took.as_secs_f64());
+        let millis = took.as_secs_f64() * 1000.0;
+        match &outcome {
+            Outcome::Granted(set) | Outcome::Denied(set) => {
+                self.failures.store(0, Ordering::Relaxed);
+                tracing::debug!(%client, tenants = set.codes.len(), millis, "looked up tenants");
+            }
+            Outcome::Unavailable(reason) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                entry.failed(self.clock.now());
+                tracing::warn!(%client, millis, reason = reason.as_str(), error = %reason, "cannot look up tenants");
+            }
+        }
+        outcome
+    }
+}

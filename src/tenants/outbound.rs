@@ -1,0 +1,126 @@
+use std::error::Error;
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Certificate, Client, Identity, Proxy, redirect};
+use url::Url;
+
+use crate::config::{ClientTls, Problem};
+use crate::domain::Timestamp;
+
+use super::outcome::Unavailable;
+
+/// An HTTP client that goes where the config says and nowhere else: no redirect is followed and
+/// no proxy is taken from the environment.
+pub fn http_client(tls: &ClientTls, proxy: Option<&Url>, urls: &[&str]) -> Result<Client, Problem> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("tenantgate/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .tcp_keepalive(Duration::from_secs(30))
+        .pool_idle_timeout(Duration::from_secs(60));
+    if let Some(url) = proxy {
+        let proxy = Proxy::all(url.as_str()).map_err(|error| {
+            problem("tenants.lookup.proxy", &error, "give the URL of an HTTP proxy")
+        })?;
+        builder = builder.proxy(proxy);
+    }
+    if let Some(pem) = &tls.ca_pem {
+        let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| {
+            problem("tenants.lookup.tls.ca_file", &error, "give PEM certificates")
+        })?;
+        builder = builder.tls_certs_only(certificates);
+    } else if !urls.iter().any(|url| url.starts_with("https:")) {
+        // The system's roots are not needed, and a small image may have none.
+        builder = builder.tls_certs_only([]);
+    }
+    if let Some(pem) = &tls.identity_pem {
+        let identity = Identity::from_pem(pem.0.expose().as_bytes()).map_err(|error| {
+            problem("tenants.lookup.tls", &error, "give a PEM certificate chain and its key")
+        })?;
+        builder = builder.identity(identity);
+    }
+    builder
+        .build()
+        .map_err(|error| problem("tenants.lookup.tls", &error, "check certificates and key"))
+}
+
+fn problem(field: &str, error: &reqwest::Error, cure: &str) -> Problem {
+    Problem { field: field.to_owned(), message: format!("{}; {cure}", root_cause(error)) }
+}
+
+/// The innermost cause: the outer ones repeat the URL.
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+pub fn transport_failure(error: reqwest::Error) -> Unavailable {
+    let error = error.without_url();
+    if error.is_connect() {
+        Unavailable::Connect(root_cause(&error))
+    } else {
+        Unavailable::Broken(root_cause(&error))
+    }
+}
+
+/// Reads a body up to `limit`; what is longer is left unread.
+pub async fn read_body(
+    mut response: reqwest::Response,
+    limit: usize,
+) -> Result<Vec<u8>, Unavailable> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(Unavailable::TooLarge);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport_failure)? {
+        if body.len() + chunk.len() > limit {
+            return Err(Unavailable::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// A provider's word on when to come back is believed up to this.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// `Retry-After` of RFC 9110: seconds, or a date.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    let seconds = u64::try_from(date.as_second()).ok()?;
+    Some(Timestamp::from_secs(seconds).since(now).min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderValue, RETRY_AFTER};
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::from_secs(784_111_777);
+        for (text, expected) in [
+            ("3", Some(3)),
+            ("999999999999", Some(3600)),
+            ("Sun, 06 Nov 1994 08:49:39 GMT", Some(2)),
+            ("Sun, 06 Nov 1994 08:49:30 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(text).unwrap())]);
+            assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}

@@ -1,0 +1,108 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::GrantSet;
+
+use super::callout_token::TokenError;
+
+/// What a lookup says of one client. Unavailable is neither granted nor denied.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Not empty.
+    Granted(Arc<GrantSet>),
+    /// Empty: the provider says that nobody has authorised this client.
+    Denied(Arc<GrantSet>),
+    Unavailable(Unavailable),
+}
+
+impl Outcome {
+    pub(super) fn of(set: Arc<GrantSet>) -> Self {
+        if set.codes.is_empty() { Self::Denied(set) } else { Self::Granted(set) }
+    }
+
+    /// The metric label.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Granted(_) => "granted",
+            Self::Denied(_) => "denied",
+            Self::Unavailable(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// Why nobody knows what a client may read. The texts are for logs: they hold no code, no secret
+/// and nothing of the answer's body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    #[error("no complete answer within the time budget")]
+    Timeout,
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    #[error("the connection broke off: {0}")]
+    Broken(String),
+    #[error("unexpected status {status}")]
+    Status { status: u16, retry_after: Option<Duration> },
+    #[error("a redirect (status {0}), and redirects are not followed")]
+    Redirect(u16),
+    #[error("the answer is larger than `max_body`")]
+    TooLarge,
+    #[error("the answer is not JSON")]
+    NotJson,
+    #[error("the answer has the wrong shape: {0}")]
+    WrongShape(&'static str),
+    #[error("the provider refused our credentials with status {0}")]
+    Unauthorized(u16),
+    #[error("no token for the lookup: {0}")]
+    CalloutToken(TokenError),
+    #[error("too many lookups at once")]
+    Busy,
+    #[error("the lookup ended without a result")]
+    Aborted,
+}
+
+impl Unavailable {
+    /// The metric label.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connect(_) => "connect",
+            Self::Broken(_) => "broken",
+            Self::Status { status: 429, .. } => "too_many_requests",
+            Self::Status { status: 500..=599, .. } => "server_error",
+            Self::Status { .. } => "unexpected_status",
+            Self::Redirect(_) => "redirect",
+            Self::TooLarge => "too_large",
+            Self::NotJson => "not_json",
+            Self::WrongShape(_) => "wrong_shape",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::CalloutToken(_) => "callout_token",
+            Self::Busy => "busy",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// When the provider asked to be asked again.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether asking again at once may help.
+    pub(super) const fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Broken(_) => true,
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::CalloutToken(error) => error.is_transient(),
+            Self::Timeout
+            | Self::Redirect(_)
+            | Self::TooLarge
+            | Self::NotJson
+            | Self::WrongShape(_)
+            | Self::Unauthorized(_)
+            | Self::Busy
+            | Self::Aborted => false,
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The room as a whole against a provider that misbehaves.
+
+use std::time::Duration;
+
+use crate::config::{Freshness, HttpLookup, Lookup, LookupMethod};
+use crate::domain::{Clock as _, GrantBook as _, Holder, TenantDigester};
+
+use super::testing::*;
+use super::{Directory, Outcome};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn codes(outcome: &Outcome) -> Vec<&str> {
+    match outcome {
+        Outcome::Granted(set) => set.codes.iter().map(|code| code.expose()).collect(),
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+/// One way to answer, what becomes of it, and how many requests that takes.
+struct Row {
+    name: &'static str,
+    acts: fn(usize) -> Acts,
+    outcome: &'static str,
+    requests: usize,
+}
+
+fn row(name: &'static str, outcome: &'static str, requests: usize, acts: fn(usize) -> Acts) -> Row {
+    Row { name, acts, outcome, requests }
+}
+
+fn table() -> Vec<Row> {
+    vec![
+        row("granted", "granted", 1, |_| tenants(&["T1", "T2"])),
+        row("an empty array", "denied", 1, |_| tenants(&[])),
+        row("404", "denied", 1, |_| answer(404, &[], "no such client")),
+        row("500 for good", "server_error", 3, |_| answer(500, &[], "")),
+        row("503 once", "granted", 2, |nth| match nth {
+            0 => answer(503, &[], ""),
+            _ => tenants(&["T1"]),
+        }),
+        row("429, then fine", "granted", 2, |nth| match nth {
+            0 => answer(429, &[("retry-after", "0")], ""),
+            _ => tenants(&["T1"]),
+        }),
+        row("429 for longer than the budget", "too_many_requests", 1, |_| {
+            answer(429, &[("retry-after", "30")], "")
+        }),
+        row("204", "unexpected_status", 1, |_| answer(204, &[], "")),
+        row("201 with codes", "unexpected_status", 1, |_| answer(201, &[], &tenants_body(&["T1"]))),
+        row("400", "unexpected_status", 1, |_| answer(400, &[], "")),
+        row("a redirect", "redirect", 1, |_| answer(302, &[("location", "/elsewhere")], "")),
+        row("304 that nobody asked for", "redirect", 1, |_| answer(304, &[], "")),
+        row("401 for good", "unauthorized", 1, |_| answer(401, &[], "")),
+        row("403 for good", "unauthorized", 1, |_| answer(403, &[], "")),
+        row("garbage", "not_json", 1, |_| answer(200, &[], "<html>")),
+        row("an empty body", "not_json", 1, |_| answer(200, &[], "")),
+        row("the array is missing", "wrong_shape", 1, |_| answer(200, &[], "{}")),
+        row("null for the array", "wrong_shape", 1, |_| answer(200, &[], r#"{"tenants": null}"#)),
+        row("an object for the array", "wrong_shape", 1, |_| {
+            answer(200, &[], r#"{"tenants": {}}"#)
+        }),
+        row("items without a code", "wrong_shape", 1, |_| {
+            answer(200, &[], r#"{"tenants": [{"id": "T1"}]}"#)
+        }),
+        row("a code that is a number", "wrong_shape", 1, |_| {
+            answer(200, &[], r#"{"tenants": [{"code": "T1"}, {"code": 2}]}"#)
+        }),
+        row("only codes that are none", "wrong_shape", 1, |_| tenants(&["a/b", "..", ""])),
+        row("some codes that are none", "granted", 1, |_| tenants(&["a/b", "T1"])),
+        row("a large body", "too_large", 1, |_| tenants(&["T1"; 10_000])),
+        row("a large body without its length", "too_large", 1, |_| {
+            raw(&format!("HTTP/1.1 200 x\r\nconnection: close\r\n\r\n{}", " ".repeat(70_000)))
+        }),
+        row("too slow", "timeout", 1, |_| slow(30 * SECOND, tenants(&["T1"]))),
+        row("a body that never ends", "timeout", 1, |_| {
+            let head = "HTTP/1.1 200 x\r\ncontent-length: 20\r\n\r\n{";
+            [raw(head), vec![Act::Wait(30 * SECOND)]].concat()
+        }),
+        row("closed at once", "broken", 3, |_| Vec::new()),
+        row("a truncated body", "broken", 3, |_| {
+            raw("HTTP/1.1 200 x\r\ncontent-length: 90\r\n\r\n{\"tenants\":[]}")
+        }),
+        row("no HTTP", "broken", 3, |_| raw("SSH-2.0-x\r\n\r\n")),
+    ]
+}
+
+#[tokio::test]
+async fn every_fault_has_its_outcome() {
+    for row in table() {
+        let acts = row.acts;
+        let provider = Provider::start(move |_, nth| acts(nth)).await;
+        let mut lookup = http_lookup(&provider);
+        lookup.limits.timeout = Duration::from_millis(900);
+        let bench = Bench::new(lookup);
+        let outcome = bench.tenants.grants(&client("acme")).await;
+        assert_eq!(outcome.as_str(), row.outcome, "{}: {outcome:?}", row.name);
+        assert_eq!(provider.lookups_of("acme"), row.requests, "{}", row.name);
+        assert_eq!(provider.count("/elsewhere"), 0, "{}", row.name);
+        assert_eq!(bench.lookups(row.outcome), 1, "{}", row.name);
+        // Only an answer reaches the checks.
+        let known = bench.tenants.cell(&client("acme")).current().is_some();
+        assert_eq!(known, matches!(row.outcome, "granted" | "denied"), "{}", row.name);
+    }
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let provider = Provider::start(|_, _| tenants(&["T1"])).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut lookup = http_lookup(&provider);
+    lookup.url.0 = format!("http://{}/{{client_id}}?key=CANARY", listener.local_addr().unwrap());
+    drop(listener);
+    let bench = Bench::new(lookup);
+    let outcome = bench.tenants.grants(&client("acme")).await;
+    assert_eq!(outcome.as_str(), "connect");
+    assert_eq!(bench.metrics.lookup_retries.get(), 2);
+    assert!(!format!("{outcome:?}").contains("CANARY"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn dropped_codes_are_counted_and_the_others_stand() {
+    let provider = Provider::start(|_, _| tenants(&["a b", "T1", "../T2", "T1", "T3"])).await;
+    let bench = Bench::new(http_lookup(&provider));
+    assert_eq!(codes(&bench.tenants.grants(&client("acme")).await), ["T1", "T3"]);
+    assert_eq!(bench.metrics.dropped_tenant_codes.get(), 2);
+}
+
+#[tokio::test]
+async fn a_retry_after_within_the_budget_is_waited_for() {
+    let provider = Provider::start(|_, nth| match nth {
+        0 => answer(429, &[("retry-after", "1")], ""),
+        _ => tenants(&["T1"]),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    let started = tokio::time::Instant::now();
+    assert_eq!(codes(&bench.tenants.grants(&client("acme")).await), ["T1"]);
+    assert!(started.elapsed() >= SECOND, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn the_provider_s_retry_after_is_passed_on() {
+    let provider = Provider::start(|_, _| answer(503, &[("retry-after", "30")], "")).await;
+    let bench = Bench::new(http_lookup(&provider));
+    match bench.tenants.grants(&client("acme")).await {
+        Outcome::Unavailable(reason) => assert_eq!(reason.retry_after(), Some(30 * SECOND)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_not_amplified_by_retries() {
+    let provider = Provider::start(|_, _| answer(500, &[], "")).await;
+    let bench = Bench::new(http_lookup(&provider));
+    for n in 0..100 {
+        bench.tenants.grants(&client(&format!("c{n}"))).await;
+    }
+    let retries = bench.metrics.lookup_retries.get();
+    // Without the budget: 200. It holds 5 a second for 10 s, and a fifth of the lookups.
+    assert!((40..=80).contains(&retries), "{retries}");
+}
+
+#[tokio::test]
+async fn waiting_for_a_place_counts_in_the_budget() {
+    let provider = Provider::start(|_, _| slow(30 * SECOND, tenants(&["T1"]))).await;
+    let mut lookup = http_lookup(&provider);
+    lookup.limits.concurrency = 1;
+    lookup.limits.timeout = Duration::from_millis(300);
+    let bench = Bench::new(lookup);
+    let (a, b) = (client("a"), client("b"));
+    let (first, second) = tokio::join!(bench.tenants.grants(&a), bench.tenants.grants(&b));
+    assert_eq!((first.as_str(), second.as_str()), ("timeout", "busy"));
+}
+
+#[tokio::test]
+async fn two_hundred_mints_on_a_cold_process_make_one_token_request_and_one_lookup_a_client() {
+    let provider = Provider::with_tokens(|_, _| slow(SECOND / 5, tenants(&["T1"]))).await;
+    let bench = Bench::new(oauth2_lookup(&provider));
+    let clients: Vec<_> = (0..200).map(|n| client(&format!("c{}", n % 4))).collect();
+    let all = clients.iter().map(|client| bench.tenants.grants(client));
+    for outcome in futures::future::join_all(all).await {
+        assert_eq!(codes(&outcome), ["T1"]);
+    }
+    assert_eq!(provider.count(TOKEN_PATH), 1);
+    for n in 0..4 {
+        assert_eq!(provider.lookups_of(&format!("c{n}")), 1);
+    }
+}
+
+#[tokio::test]
+async fn answers_are_remembered_for_their_time_and_denials_for_less() {
+    let provider = Provider::start(|seen, _| match seen.target.contains("none") {
+        true => tenants(&[]),
+        false => tenants(&["T1"]),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    let ask = async || {
+        bench.tenants.grants(&client("acme")).await;
+        bench.tenants.grants(&client("none")).await;
+        (provider.lookups_of("acme"), provider.lookups_of("none"))
+    };
+    assert_eq!(ask().await, (1, 1));
+    bench.clock.advance(Duration::from_millis(4_999));
+    assert_eq!(ask().await, (1, 1));
+    bench.clock.advance(Duration::from_millis(1));
+    assert_eq!(ask().await, (1, 2));
+    bench.clock.advance(55 * SECOND);
+    assert_eq!(ask().await, (2, 3));
+    let cache =
+        |counters: &prometheus::IntCounterVec| counters.with_label_values(&["grants"]).get();
+    assert_eq!(cache(&bench.metrics.cache_hits), 3);
+    assert_eq!(cache(&bench.metrics.cache_misses), 5);
+    assert_eq!(bench.metrics.cache_entries.with_label_values(&["grants"]).get(), 2);
+}
+
+#[tokio::test]
+async fn a_stale_grant_serves_while_it_is_looked_up_but_not_after_a_failure() {
+    let provider = Provider::start(|_, nth| match nth {
+        0 => tenants(&["T1"]),
+        1 => slow(SECOND / 10, answer(400, &[], "")),
+        _ => tenants(&[]),
+    })
+    .await;
+    let mut lookup = http_lookup(&provider);
+    lookup.limits.stale_while_revalidate = 30 * SECOND;
+    let bench = Bench::new(lookup);
+    let acme = client("acme");
+    bench.tenants.grants(&acme).await;
+    bench.clock.advance(61 * SECOND);
+    assert_eq!(codes(&bench.tenants.grants(&acme).await), ["T1"], "stale");
+    until("the background lookup", || bench.lookups("unexpected_status") == 1).await;
+    assert_eq!(bench.tenants.grants(&acme).await.as_str(), "denied", "the last try failed");
+    bench.clock.advance(6 * SECOND);
+    assert_eq!(bench.tenants.grants(&acme).await.as_str(), "denied");
+    assert_eq!(provider.lookups_of("acme"), 4, "a denial is never served from stale");
+}
+
+#[tokio::test]
+async fn an_unchanged_answer_keeps_the_set_and_makes_it_young() {
+    let provider = Provider::start(|seen, nth| match seen.headers.get("if-none-match") {
+        Some(etag) if etag == "\"v1\"" && nth == 1 => answer(304, &[], ""),
+        Some(etag) if etag == "\"v1\"" => answer(200, &[], &tenants_body(&["T2"])),
+        _ => answer(200, &[("etag", "\"v1\"")], &tenants_body(&["T1"])),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    let acme = client("acme");
+    bench.tenants.grants(&acme).await;
+    bench.clock.advance(61 * SECOND);
+    let outcome = bench.tenants.grants(&acme).await;
+    assert_eq!(codes(&outcome), ["T1"]);
+    let cell = bench.tenants.cell(&acme);
+    assert_eq!(cell.current().as_ref().unwrap().looked_up_at, bench.clock.now());
+    bench.clock.advance(61 * SECOND);
+    assert_eq!(codes(&bench.tenants.grants(&acme).await), ["T2"], "the validator was kept");
+}
+
+#[tokio::test]
+async fn a_failed_lookup_leaves_the_last_good_set_to_the_checks() {
+    let provider = Provider::start(|_, nth| match nth {
+        0 => tenants(&["T1"]),
+        _ => answer(400, &[], ""),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    let acme = client("acme");
+    bench.tenants.grants(&acme).await;
+    bench.clock.advance(61 * SECOND);
+    assert_eq!(bench.tenants.grants(&acme).await.as_str(), "unexpected_status");
+    let cell = bench.tenants.cell(&acme);
+    let set = cell.current();
+    let set = set.as_ref().unwrap();
+    assert_eq!((set.codes.len(), set.looked_up_at), (1, START));
+}
+
+#[tokio::test]
+async fn sets_hold_the_digests_that_tokens_hold() {
+    let provider = Provider::start(|_, _| tenants(&["T1"])).await;
+    let bench = Bench::new(http_lookup(&provider));
+    let Outcome::Granted(set) = bench.tenants.grants(&client("acme")).await else { panic!() };
+    let holder = Holder { issuer: "https://i", client: "acme" };
+    let digester = TenantDigester::new(&[1; 32], None);
+    assert!(set.digests.contains(&digester.current(holder, "T1")));
+    assert!(!set.digests.contains(&digester.current(holder, "T2")));
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_is_known_and_puts_it_under_the_new_digest_key() {
+    let provider =
+        Provider::with_tokens(|_, _| answer(200, &[("etag", "v")], &tenants_body(&["T1"]))).await;
+    let config = Lookup::Http(Box::new(oauth2_lookup(&provider)));
+    let freshness = Freshness::Lookup { refresh: REFRESH, max_age: REFRESH };
+    let bench = Bench::with(&config, freshness);
+    let acme = client("acme");
+    bench.tenants.grants(&acme).await;
+
+    let same = bench.tenants.directory_for(&config.clone()).unwrap();
+    bench.tenants.reconfigure(settings(same, freshness, 2));
+    bench.tenants.grants(&acme).await;
+    assert_eq!((provider.lookups_of("acme"), provider.count(TOKEN_PATH)), (1, 1));
+    let digest = TenantDigester::new(&[2; 32], None)
+        .current(Holder { issuer: "https://i", client: "acme" }, "T1");
+    assert!(bench.tenants.cell(&acme).current().as_ref().unwrap().digests.contains(&digest));
+
+    // Another lookup config: its answers are not in the cache, and no validator is sent.
+    let other = HttpLookup { max_body: 4096, ..oauth2_lookup(&provider) };
+    let other = bench.tenants.directory_for(&Lookup::Http(Box::new(other))).unwrap();
+    bench.tenants.reconfigure(settings(other, freshness, 2));
+    assert!(bench.tenants.cell(&acme).current().is_some(), "checks go on");
+    bench.tenants.grants(&acme).await;
+    let lookups = provider.seen(&path_of("acme"));
+    assert_eq!(lookups.len(), 2);
+    assert_eq!(lookups[1].headers.get("if-none-match"), None);
+}
+
+#[tokio::test]
+async fn a_static_directory_grants_nothing() {
+    let freshness = Freshness::Lookup { refresh: REFRESH, max_age: REFRESH };
+    let bench = Bench::with(&Lookup::Static, freshness);
+    assert_eq!(bench.tenants.grants(&client("acme")).await.as_str(), "denied");
+    let cell = bench.tenants.cell(&client("acme"));
+    assert!(cell.current().as_ref().unwrap().digests.is_empty());
+}
+
+#[tokio::test]
+async fn the_request_is_what_the_config_says() {
+    let provider = Provider::start(|_, _| tenants(&["T1"])).await;
+    let mut lookup = http_lookup(&provider);
+    lookup.headers = vec![("X-Region".to_owned(), secret("eu"))];
+    let bench = Bench::new(lookup.clone());
+    bench.tenants.grants(&client("a@b:c+d")).await;
+    lookup.method = LookupMethod::Post;
+    Bench::new(lookup).tenants.grants(&client("a@b:c+d")).await;
+
+    let seen = provider.seen("/a%40b%3Ac%2Bd/authorizedTenants");
+    assert_eq!((seen[0].method.as_str(), seen[0].body.as_str()), ("GET", ""));
+    assert_eq!(seen[0].headers["x-region"], "eu");
+    assert_eq!(seen[0].headers["accept"], "application/json");
+    assert!(seen[0].headers["user-agent"].starts_with("tenantgate/"));
+    assert_eq!(seen[0].headers.get("accept-encoding"), None);
+    assert_eq!(seen[0].headers.get("authorization"), None);
+    assert_eq!(seen[1].method, "POST");
+    assert_eq!(seen[1].body, r#"{"client_id":"a@b:c+d"}"#);
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_be_sent_is_a_problem_of_the_config() {
+    let provider = Provider::start(|_, _| Vec::new()).await;
+    let mut lookup = http_lookup(&provider);
+    lookup.headers = vec![("X-Key".to_owned(), secret("two\nlines"))];
+    let bench = Bench::with(&Lookup::Static, Freshness::Token);
+    let problem =
+        bench.tenants.directory_for(&Lookup::Http(Box::new(lookup))).err().unwrap().to_string();
+    assert!(problem.starts_with("tenants.lookup.headers.X-Key: "), "{problem}");
+    assert!(!problem.contains("two"), "{problem}");
+}
+
+#[tokio::test]
+async fn steps_are_shown_without_secrets() {
+    let provider = Provider::with_tokens(|_, nth| match nth {
+        0 => answer(401, &[], ""),
+        1 => answer(500, &[], ""),
+        _ => tenants(&["T1"]),
+    })
+    .await;
+    let mut lookup = oauth2_lookup(&provider);
+    lookup.url.0.push_str("?key=CANARY");
+    let bench = Bench::with(&Lookup::Static, Freshness::Token);
+    let config = Lookup::Http(Box::new(lookup));
+    let directory = Directory::new(&config, bench.clock.clone(), bench.metrics.clone()).unwrap();
+    let steps = std::sync::Mutex::new(Vec::new());
+    let observe = |step: super::Step<'_>| {
+        steps.lock().unwrap().push(format!("{step:?}"));
+    };
+    // The provider counts by target, so all tries share one counter.
+    assert!(directory.look_up(&client("acme"), None, &observe).await.is_ok());
+    let steps = steps.into_inner().unwrap();
+    let names: Vec<_> = steps.iter().map(|step| step.split([' ', '{']).next().unwrap()).collect();
+    let expected = [
+        "Token",
+        "Asking",
+        "Answered",
+        "TokenReplaced",
+        "Asking",
+        "Answered",
+        "Waiting",
+        "Token",
+        "Asking",
+        "Answered",
+    ];
+    assert_eq!(names, expected);
+    assert!(!steps.concat().contains("CANARY") && !steps.concat().contains("token-"));
+}

@@ -1,0 +1,243 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::value::RawValue;
+
+use super::credentials::{Presented, Source};
+use super::form::TokenForm;
+use super::mint::{Grant, MintContext};
+use crate::clients::{Authentication, Authenticator};
+use crate::domain::{
+    Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest,
+};
+use crate::telemetry::Metrics;
+use crate::tenants::{Outcome, Tenants};
+
+/// Above this a client has to name the tenants it wants: a token is sent with every request.
+const MAX_TENANTS: usize = 300;
+
+/// The errors of RFC 6749, section 5.2, and RFC 8707, with what the caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenError {
+    InvalidRequest(&'static str),
+    /// One text for unknown, wrong, revoked and expired credentials.
+    InvalidClient,
+    UnauthorizedClient(&'static str),
+    UnsupportedGrantType,
+    InvalidScope(&'static str),
+    InvalidTarget(&'static str),
+    Throttled { retry_after: u64 },
+    Unavailable { retry_after: u64, told: &'static str },
+}
+
+impl TokenError {
+    pub const TENANT_NOT_GRANTED: Self =
+        Self::InvalidTarget("a requested tenant has not authorised this client");
+
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient(_) => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope(_) => "invalid_scope",
+            Self::InvalidTarget(_) => "invalid_target",
+            Self::Throttled { .. } => "slow_down",
+            Self::Unavailable { .. } => "temporarily_unavailable",
+        }
+    }
+
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::InvalidClient => "client authentication failed",
+            Self::UnsupportedGrantType => "only client_credentials is supported",
+            Self::Throttled { .. } => "too many failed attempts",
+            Self::InvalidRequest(text)
+            | Self::UnauthorizedClient(text)
+            | Self::InvalidScope(text)
+            | Self::InvalidTarget(text)
+            | Self::Unavailable { told: text, .. } => text,
+        }
+    }
+}
+
+/// The answer to a good token request.
+pub struct Issued {
+    pub access_token: String,
+    pub expires_in: u64,
+    pub scope: String,
+    /// Claims that the response repeats, as JSON.
+    pub display: BTreeMap<String, Box<RawValue>>,
+}
+
+/// Serves the token endpoint. Made once; everything that a reload changes is in the context.
+pub struct TokenService {
+    pub context: Arc<ArcSwap<MintContext>>,
+    pub authenticator: Authenticator,
+    pub tenants: Arc<Tenants>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl TokenService {
+    /// `authorization` holds every value of that header, `body` the form.
+    pub async fn issue(
+        &self,
+        source: Source,
+        authorization: &[&[u8]],
+        body: &[u8],
+    ) -> Result<Issued, TokenError> {
+        let mut client_id = String::new();
+        let issued = self.grant(source, authorization, body, &mut client_id).await;
+        let outcome = issued.as_ref().map_or_else(|error| error.code(), |_| "issued");
+        self.metrics.token_requests.with_label_values(&[outcome]).inc();
+        match &issued {
+            Ok(_) => tracing::debug!(client = client_id, "token issued"),
+            Err(error) => tracing::info!(
+                client = client_id,
+                reason = error.code(),
+                detail = error.description(),
+                "token refused"
+            ),
+        }
+        issued
+    }
+
+    async fn grant(
+        &self,
+        source: Source,
+        authorization: &[&[u8]],
+        body: &[u8],
+        authenticated: &mut String,
+    ) -> Result<Issued, TokenError> {
+        let context = self.context.load_full();
+        let mut form = TokenForm::parse(body, &context.audience)?;
+        let presented = Presented::from_request(authorization, &mut form)?;
+        let client = self.authenticate(&context, source, &presented).await?;
+        client.id.as_str().clone_into(authenticated);
+        check_standing(&client)?;
+        let scopes = narrow_scopes(&client, form.scope.as_ref())?;
+        let grants = self.grants(&client).await?;
+        let tenants = narrow_tenants(&context, &client, &grants, form.tenants)?;
+        let now = self.clock.now();
+        let mut attributes = client.attributes.clone();
+        attributes.extend(grants.attributes.clone());
+        let grant = Grant {
+            client: &client,
+            scopes: &scopes,
+            tenants: &tenants,
+            attributes: &attributes,
+            grants_at: if client.static_grants.is_some() { now } else { grants.looked_up_at },
+        };
+        let access_token = context.mint(&grant, now).map_err(|error| {
+            tracing::error!(%error, client = client.id.as_str(), "no token could be signed");
+            TokenError::Unavailable { retry_after: 5, told: "no token can be signed right now" }
+        })?;
+        Ok(Issued {
+            access_token,
+            expires_in: context.lifetime(&client).as_secs(),
+            scope: scopes.as_str().to_owned(),
+            display: display(&context, &grant),
+        })
+    }
+
+    async fn authenticate(
+        &self,
+        context: &MintContext,
+        _source: Source,
+        presented: &Presented,
+    ) -> Result<Arc<Client>, TokenError> {
+        let now = self.clock.now();
+        let Presented { id, secret } = presented;
+        match self.authenticator.authenticate(&context.clients, id, secret, now).await {
+            Authentication::Verified(client) => Ok(client),
+            Authentication::Refused => Err(TokenError::InvalidClient),
+            Authentication::Busy => Err(TokenError::Unavailable {
+                retry_after: 1,
+                told: "too many secrets are being checked right now",
+            }),
+        }
+    }
+
+    async fn grants(&self, client: &Client) -> Result<Arc<GrantSet>, TokenError> {
+        let none = TokenError::InvalidTarget("no tenant has authorised this client");
+        if let Some(grants) = &client.static_grants {
+            return if grants.codes.is_empty() { Err(none) } else { Ok(Arc::clone(grants)) };
+        }
+        match self.tenants.grants(&client.id).await {
+            Outcome::Granted(grants) => Ok(grants),
+            Outcome::Denied(_) => Err(none),
+            Outcome::Unavailable(reason) => Err(TokenError::Unavailable {
+                retry_after: reason.retry_after().map_or(5, |wait| wait.as_secs().max(1)),
+                told: "the tenants of this client cannot be looked up right now",
+            }),
+        }
+    }
+}
+
+/// Only after the secret has been verified: nobody else learns that a client exists.
+fn check_standing(client: &Client) -> Result<(), TokenError> {
+    match client.standing() {
+        Standing::Good => Ok(()),
+        Standing::Withdrawn => Err(TokenError::UnauthorizedClient(
+            "this client is revoked or its developer is not active",
+        )),
+    }
+}
+
+fn narrow_scopes(client: &Client, wanted: Option<&ScopeSet>) -> Result<ScopeSet, TokenError> {
+    let Some(wanted) = wanted else { return Ok(client.scopes.clone()) };
+    if wanted.iter().all(|scope| client.scopes.contains(scope)) {
+        Ok(wanted.clone())
+    } else {
+        Err(TokenError::InvalidScope("a requested scope is not registered for this client"))
+    }
+}
+
+fn narrow_tenants(
+    context: &MintContext,
+    client: &Client,
+    grants: &GrantSet,
+    wanted: Vec<TenantCode>,
+) -> Result<Vec<TenantCode>, TokenError> {
+    let holder =
+        crate::domain::Holder { issuer: &context.issuer, client: client.id.as_str() };
+    let digest = |code: &TenantCode| context.digester.current(holder, code.expose());
+    let codes = if wanted.is_empty() { grants.codes.clone() } else { wanted };
+    let mut seen: Vec<TenantDigest> = Vec::new();
+    let mut tenants = Vec::new();
+    for code in codes {
+        let digest = digest(&code);
+        if !grants.digests.contains(&digest) {
+            return Err(TokenError::TENANT_NOT_GRANTED);
+        }
+        if !seen.contains(&digest) {
+            seen.push(digest);
+            tenants.push(code);
+        }
+    }
+    if tenants.len() > MAX_TENANTS {
+        return Err(TokenError::InvalidTarget(
+            "more than 300 tenants have authorised this client: name the ones the token is for",
+        ));
+    }
+    Ok(tenants)
+}
+
+fn display(context: &MintContext, grant: &Grant<'_>) -> BTreeMap<String, Box<RawValue>> {
+    let mut shown = BTreeMap::new();
+    for name in &context.display_claims {
+        let json = grant.attributes.get(name).cloned();
+        if let Some(value) = json.and_then(|json| RawValue::from_string(json).ok()) {
+            shown.insert(name.clone(), value);
+        }
+    }
+    if context.display_tenants {
+        let values: Vec<&str> = grant.tenants.iter().map(TenantCode::expose).collect();
+        if let Ok(value) = serde_json::value::to_raw_value(&values) {
+            shown.insert(context.tenant_claim.clone(), value);
+        }
+    }
+    shown
+}

@@ -1,0 +1,132 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::authz::GRANTS_AT;
+use crate::domain::{
+    Attributes, Client, ClientBook, Holder, ScopeSet, TenantCode, TenantDigester, Timestamp,
+};
+use crate::keys::{Signer, SigningKeys};
+
+/// What minting depends on besides the request. Built whole, swapped whole.
+pub struct MintContext {
+    pub issuer: String,
+    pub audience: String,
+    pub token_ttl: Duration,
+    pub max_token_ttl: Duration,
+    pub tenant_claim: String,
+    pub claim_form: ClaimForm,
+    /// Repeat the tenants in the token response.
+    pub display_tenants: bool,
+    /// The claims that the token response repeats.
+    pub display_claims: Vec<String>,
+    pub clients: Arc<ClientBook>,
+    pub keys: Arc<SigningKeys>,
+    pub digester: Arc<TenantDigester>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimForm {
+    Digest,
+    Plain,
+}
+
+/// The payload of RFC 9068, section 2.2, and what is ours.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    client_id: &'a str,
+    iat: u64,
+    exp: u64,
+    jti: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    scope: &'a str,
+    #[serde(flatten)]
+    further: BTreeMap<&'a str, Box<RawValue>>,
+}
+
+/// A token about to be signed.
+pub struct Grant<'a> {
+    pub client: &'a Client,
+    pub scopes: &'a ScopeSet,
+    pub tenants: &'a [TenantCode],
+    pub attributes: &'a Attributes,
+    pub grants_at: Timestamp,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    #[error("no signing key is active")]
+    NoKey,
+    #[error("signing failed")]
+    Signing,
+    #[error("a claim cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl MintContext {
+    pub fn lifetime(&self, client: &Client) -> Duration {
+        client.token_ttl.unwrap_or(self.token_ttl).min(self.max_token_ttl)
+    }
+
+    pub fn mint(&self, grant: &Grant<'_>, now: Timestamp) -> Result<String, MintError> {
+        let signer = self.keys.signer(now).ok_or(MintError::NoKey)?;
+        let mut further = BTreeMap::new();
+        for (name, json) in grant.attributes {
+            further.insert(name.as_str(), RawValue::from_string(json.clone())?);
+        }
+        let tenants = self.tenant_values(grant.client, grant.tenants);
+        further.insert(&self.tenant_claim, serde_json::value::to_raw_value(&tenants)?);
+        further.insert(GRANTS_AT, serde_json::value::to_raw_value(&grant.grants_at.secs())?);
+        let claims = Claims {
+            iss: &self.issuer,
+            aud: &self.audience,
+            sub: grant.client.id.as_str(),
+            client_id: grant.client.id.as_str(),
+            iat: now.secs(),
+            exp: now.plus(self.lifetime(grant.client)).secs(),
+            jti: random_id()?,
+            scope: grant.scopes.as_str(),
+            further,
+        };
+        sign(signer, &serde_json::to_vec(&claims)?)
+    }
+
+    /// The tenants as the claim, and the token response where it repeats them, show them.
+    pub fn tenant_values(&self, client: &Client, tenants: &[TenantCode]) -> Vec<String> {
+        let holder = Holder { issuer: &self.issuer, client: client.id.as_str() };
+        let value = |code: &TenantCode| match self.claim_form {
+            ClaimForm::Digest => self.digester.current(holder, code.expose()).to_text(),
+            ClaimForm::Plain => code.expose().to_owned(),
+        };
+        tenants.iter().map(value).collect()
+    }
+}
+
+fn sign(signer: &Signer, payload: &[u8]) -> Result<String, MintError> {
+    let mut token = String::with_capacity(256 + payload.len() * 4 / 3);
+    let (algorithm, kid) = (signer.algorithm().as_str(), signer.kid());
+    let header = format!(r#"{{"alg":"{algorithm}","kid":"{kid}","typ":"at+jwt"}}"#);
+    URL_SAFE_NO_PAD.encode_string(header, &mut token);
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+    let signature = signer.sign(token.as_bytes()).map_err(|_| MintError::Signing)?;
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+    Ok(token)
+}
+
+/// 128 random bits.
+fn random_id() -> Result<String, MintError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| MintError::Signing)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}

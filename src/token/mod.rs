@@ -1,0 +1,11 @@
+//! The client-credentials grant: form -> client authentication -> standing -> grants -> narrowing -> token.
+
+mod credentials;
+mod form;
+mod grant;
+mod mint;
+
+pub use credentials::Source;
+pub use form::MAX_FORM;
+pub use grant::{Issued, TokenError, TokenService};
+pub use mint::{ClaimForm, MintContext};

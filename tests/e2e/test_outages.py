@@ -1,0 +1,91 @@
+"""What happens when a part is gone, and when tenantgate is told to go."""
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import requests
+import stack
+from conftest import bin_dir
+from replies import REPORT, assert_denied
+
+
+def test_a_dead_provider_stops_new_tokens_but_not_those_that_are_out(own_world):
+    world = own_world(clients=["app-1", "app-2"], separate_api=True)
+    holder, newcomer = world.client("T1001"), world.client("T1001")
+    token = world.token(holder)
+    world.provider.kill()
+    assert_denied(world.mint(newcomer), 503, "temporarily_unavailable")
+    assert world.get(REPORT.format("T1001"), token).status_code == 200
+    assert_denied(world.get(REPORT.format("T2002"), token), 403, "access_denied")
+
+
+def test_grants_that_nobody_can_vouch_for_any_more_are_503(own_world):
+    def short_memory(config):
+        config["tenants"]["freshness"] = {"refresh": "1s", "max_age": "2s"}
+
+    world = own_world(change_config=short_memory, clients=["app-1"], separate_api=True)
+    token = world.token(world.client("T1001"))
+    world.provider.kill()
+    assert world.get(REPORT.format("T1001"), token).status_code == 200
+    time.sleep(4)
+    assert_denied(world.get(REPORT.format("T1001"), token), 503, "temporarily_unavailable")
+    # What needs no grants is still decided.
+    assert world.get(REPORT.format("T1001"), token + "x").status_code == 401
+
+
+def test_a_dead_tenantgate_closes_the_api(own_world):
+    world = own_world(clients=["app-1"])
+    token = world.token(world.client("T1001"))
+    world.upstream()
+    world.tenantgate.kill()
+    answer = world.get(REPORT.format("T1001"), token)
+    assert answer.status_code == 503
+    assert world.upstream() == []
+
+
+def test_sigterm_drains_and_ends_with_0(own_world):
+    world = own_world(clients=["app-1"])
+    client = world.client("T1001")
+    world.provider.control("PUT", "faults", {"lookup": "slow"})
+    answers = []
+    mint = threading.Thread(target=lambda: answers.append(world.mint(client)))
+    mint.start()
+    time.sleep(0.2)  # the lookup, which takes its timeout of 1 s, is under way
+    world.tenantgate.signal(signal.SIGTERM)
+    readiness = stack.wait_until("not ready", lambda: not_ready(world), world.tenantgate, seconds=5)
+    assert readiness.status_code == 503
+    mint.join()
+    assert_denied(answers[0], 503, "temporarily_unavailable")  # answered, not cut off
+    assert world.tenantgate.child.wait(25) == 0
+
+
+def not_ready(world):
+    answer = requests.get(f"{world.tenantgate.admin_url}/readyz", timeout=5)
+    return None if answer.ok else answer
+
+
+def test_sigint_ends_with_0_at_once_when_idle(own_world):
+    world = own_world(clients=["app-1"])
+    started = time.monotonic()
+    world.tenantgate.signal(signal.SIGINT)
+    assert world.tenantgate.child.wait(25) == 0
+    assert time.monotonic() - started < 10
+
+
+def test_a_port_in_use_is_one_clear_line(own_world, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:{}".format(taken.getsockname()[1])
+        config = tmp_path / "tenantgate.yaml"
+        own_world(clients=["app-1"])
+        text = config.read_text().replace("token: 127.0.0.1:0", f"token: {address}")
+        assert address in text
+        config.write_text(text)
+        argv = [bin_dir() / "tenantgate", "serve", "--config", config]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert done.returncode not in (0, -signal.SIGABRT)
+    complaints = [line for line in done.stderr.splitlines() if address in line]
+    assert len(complaints) == 1, done.stderr
+    assert "panicked" not in done.stderr
