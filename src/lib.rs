@@ -1,7 +1,15 @@
 //! tenantgate: external authorization for Envoy that makes an API multi-tenant safe, and the
 //! OAuth 2.0 token endpoint that goes with it. ARCHITECTURE.md shows the rooms.
 
+pub mod app;
 pub mod authz;
+pub mod cli;
+pub mod clients;
+pub mod config;
 pub mod domain;
+pub mod keys;
 pub mod lifecycle;
+pub mod serve;
 pub mod telemetry;
+pub mod tenants;
+pub mod token;

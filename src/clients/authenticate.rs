@@ -81,6 +81,7 @@ impl Authenticator {
             return Authentication::Refused;
         }
         let tags: Vec<_> = hashes.iter().map(|phc| self.tag(phc, secret)).collect();
+        // Counted, so that all are looked up whichever is there.
         let remembered = tags.iter().filter(|tag| self.matched.get(*tag).is_some()).count() > 0;
         if let Some(client) = client.filter(|_| remembered) {
             return Authentication::Verified(client.clone());

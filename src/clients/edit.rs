@@ -36,8 +36,8 @@ pub enum EditError {
     TwoActive { id: String, numbers: String },
     #[error("client {id} has no credential {number}; `clients list` shows the {count} it has")]
     NoSuchCredential { id: String, number: usize, count: usize },
-    #[error("{path}: cannot be written: {source}; check the folder's permissions and space")]
-    Write { path: PathBuf, source: io::Error },
+    #[error("{path}: cannot be written ({error}); check the folder, its permissions and space")]
+    Write { path: PathBuf, error: io::Error },
     #[error("the registry cannot be put into YAML: {0}")]
     Yaml(#[from] serde_saphyr::SerializeError),
 }
@@ -59,7 +59,7 @@ pub fn edit<T>(
     if_missing: IfMissing,
     change: impl FnOnce(&mut RawRegistry) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
-    let unwritable = |source| EditError::Write { path: path.to_owned(), source };
+    let unwritable = |error| EditError::Write { path: path.to_owned(), error };
     // Behind a symbolic link the target is replaced, not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = match target.parent() {
@@ -76,7 +76,10 @@ pub fn edit<T>(
         _ => read(&target).map_err(|misshapen| EditError::Problems(misshapen.problems))?,
     };
     let outcome = change(&mut registry)?;
-    let text = format!("{HEAD}{}", serde_saphyr::to_string(&registry)?);
+    // Otherwise a long digest would be folded onto a line of its own.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let text = serde_saphyr::to_string_with_options(&registry, options)?;
+    let text = format!("{HEAD}{text}");
     replace(&target, folder, text.as_bytes()).map_err(unwritable)?;
     lock.sync_all().map_err(unwritable)?;
     Ok(outcome)

@@ -48,7 +48,8 @@ pub struct RawClient {
     /// The names of the APIs that the app may call. Left out: all.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub apis: Option<Vec<String>>,
-    /// Claims that every token of this app carries: a name, and a text, number, boolean or list of these.
+    /// Claims that every token of this app carries: a name, and a text, number, boolean or list
+    /// of these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Value>,
 }

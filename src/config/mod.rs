@@ -1,7 +1,13 @@
 //! `tenantgate.yaml` parsed into types. What stands here is valid: there is no `validate()`
 //! afterwards. `raw/` holds the shape of the file, `load.rs` the way from there to here.
 
+mod load;
+mod parse;
+pub mod raw;
+mod reader;
 pub mod schema;
+#[cfg(test)]
+mod tests;
 pub mod yaml;
 
 use std::collections::BTreeMap;
@@ -198,7 +204,11 @@ pub enum OAuth2Method {
     ClientSecretBasic(SecretText),
     ClientSecretPost(SecretText),
     /// The signing key as PEM (PKCS#8), its algorithm (ES256, EdDSA or RS256) and its `kid`.
-    PrivateKeyJwt { key_pem: SecretText, algorithm: Algorithm, kid: Option<String> },
+    PrivateKeyJwt {
+        key_pem: SecretText,
+        algorithm: Algorithm,
+        kid: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -286,6 +296,28 @@ pub struct Probing {
     /// Answer 429 until the window has passed, instead of only reporting.
     pub throttle: bool,
 }
+
+/// Names that neither the tenant claim nor a further claim may have: claims with a meaning of
+/// their own, and the fields of a token response, in which claims may be repeated.
+pub const RESERVED_CLAIMS: [&str; 17] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "jti",
+    "client_id",
+    "scope",
+    "cnf",
+    "act",
+    crate::authz::GRANTS_AT,
+    "access_token",
+    "token_type",
+    "expires_in",
+    "refresh_token",
+    "error",
+];
 
 /// One thing wrong with a file: `FIELD.PATH: what is wrong; what to do`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,12 @@
 //! Keys: those that sign our tokens, and the public ones of other issuers.
 
-pub mod jwks;
+mod jwks;
 mod key_pair;
-pub mod remote;
-pub mod signing;
+mod remote;
+mod signing;
 pub mod store;
 
+pub use jwks::read_jwks_file;
 pub use key_pair::{KeyPair, PrivateKeyError, SignError, SigningAlgorithm};
+pub use remote::{Location, RemoteKeys};
+pub use signing::{Need, Signer, SigningKeys};

@@ -80,10 +80,7 @@ impl CheckService {
 
     /// One counter, and one log line at most.
     fn record(&self, snapshot: &Snapshot, http: &wire::HttpRequest<'_>, outcome: &Outcome<'_>) {
-        let reason = match (&outcome.verdict, outcome.shadowed) {
-            (Err(reason), _) | (Ok(_), Some(reason)) => Some(*reason),
-            (Ok(_), None) => None,
-        };
+        let reason = outcome.verdict.as_ref().err().copied().or(outcome.shadowed);
         match (outcome.trail.api, reason, outcome.shadowed) {
             (Some(api), None, _) => api.meter.allowed(),
             (Some(api), Some(reason), None) => api.meter.denied(reason),

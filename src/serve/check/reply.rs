@@ -198,6 +198,7 @@ pub fn denied(reason: DenyReason, realm: &str, route: Option<&Route>) -> Bytes {
 }
 
 /// `append: false` overwrites what the client sent.
+#[expect(deprecated, reason = "every Envoy from 1.36 on honours it, and alike")]
 fn header(name: &str, value: String) -> HeaderValueOption {
     HeaderValueOption {
         header: Some(HeaderValue { key: name.into(), value, ..Default::default() }),

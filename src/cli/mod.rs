@@ -1,0 +1,52 @@
+//! The command line: one file a subcommand.
+
+mod clients;
+mod keys;
+mod serve;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use crate::telemetry::{LogFormat, init_logs};
+
+/// External authorization for Envoy that makes an API multi-tenant safe, and the OAuth 2.0 token
+/// endpoint that goes with it.
+#[derive(Parser)]
+#[command(name = "tenantgate", version, arg_required_else_help = true)]
+struct Cli {
+    /// How much to log to standard error: trace, debug, info, warn or error.
+    #[arg(long, global = true, env = "TENANTGATE_LOG", default_value = "info", value_name = "LEVEL")]
+    log_level: LevelFilter,
+    /// JSON lines, or text for people.
+    #[arg(long, global = true, value_enum, default_value = "json", value_name = "FORMAT")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Validate(validate::ValidateArgs),
+    Keys(keys::KeysArgs),
+    Clients(clients::ClientsArgs),
+}
+
+/// Runs one command. Whatever goes wrong is one clear line on standard error.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    init_logs(cli.log_level, cli.log_format);
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Validate(args) => validate::run(&args),
+        Command::Keys(args) => keys::run(args),
+        Command::Clients(args) => clients::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("tenantgate: {error:#}");
+        ExitCode::FAILURE
+    })
+}

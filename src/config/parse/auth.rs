@@ -1,0 +1,214 @@
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::config::reader::Reader;
+use crate::config::{ClientTls, LookupAuth, OAuth2Auth, OAuth2Method, SecretText, raw};
+use crate::domain::{Algorithm, ScopeSet, Secret};
+
+const AT: &str = "tenants.lookup.auth";
+const OAUTH2: &str = "tenants.lookup.auth.oauth2";
+
+pub fn parse(reader: &mut Reader, auth: Option<raw::Auth>) -> Option<LookupAuth> {
+    if !reader.given(AT) {
+        return Some(LookupAuth::None);
+    }
+    let auth = auth?;
+    let kinds = ["oauth2", "bearer", "basic"];
+    let given = kinds.iter().filter(|kind| reader.given(&format!("{AT}.{kind}"))).count();
+    if given != 1 {
+        let wrong = if given == 0 {
+            "says no way to authenticate"
+        } else {
+            "says more than one way to authenticate"
+        };
+        reader.problem(AT, wrong, "keep exactly one of `oauth2`, `bearer` and `basic`");
+    }
+    let oauth2 = auth.oauth2.map(|oauth2| self::oauth2(reader, oauth2));
+    let bearer = auth.bearer.map(|bearer| {
+        reader.header_secret_file("tenants.lookup.auth.bearer.token_file", bearer.token_file)
+    });
+    let basic = auth.basic.map(|basic| self::basic(reader, basic));
+    match (oauth2, bearer, basic) {
+        (Some(oauth2), None, None) => Some(LookupAuth::OAuth2(Box::new(oauth2?))),
+        (None, Some(token), None) => Some(LookupAuth::Bearer(token?)),
+        (None, None, Some(basic)) => basic,
+        _ => None,
+    }
+}
+
+fn basic(reader: &mut Reader, basic: raw::Basic) -> Option<LookupAuth> {
+    let field = "tenants.lookup.auth.basic.username";
+    let username = reader.text(field, basic.username);
+    if username.as_deref().is_some_and(|name| name.contains(':')) {
+        reader.problem(
+            field,
+            "has a colon, which ends the name in basic authentication",
+            "choose a name without",
+        );
+    }
+    let field = "tenants.lookup.auth.basic.password_file";
+    let password = reader.secret_file(field, basic.password_file);
+    Some(LookupAuth::Basic { username: username?, password: password? })
+}
+
+fn oauth2(reader: &mut Reader, mut oauth2: raw::OAuth2) -> Option<OAuth2Auth> {
+    let field = |key: &str| format!("{OAUTH2}.{key}");
+    let method = method(reader, &mut oauth2);
+    let token_url = reader.url(&field("token_url"), oauth2.token_url, oauth2.allow_http);
+    let client_id = reader.text(&field("client_id"), oauth2.client_id);
+    let scope = oauth2.scope.map(|scope| self::scope(reader, &scope));
+    let audience = oauth2.audience.map(|audience| reader.text(&field("audience"), Some(audience)));
+    let refresh = reader.duration(&field("refresh_before_expiry"), oauth2.refresh_before_expiry);
+    let lifetime = reader.positive_duration(&field("default_lifetime"), oauth2.default_lifetime);
+    if refresh.zip(lifetime).is_some_and(|(refresh, lifetime)| refresh >= lifetime) {
+        reader.problem(
+            &field("refresh_before_expiry"),
+            "is not shorter than `default_lifetime`: the token would be renewed without end",
+            "shorten it",
+        );
+    }
+    let timeout = reader.positive_duration(&field("timeout"), oauth2.timeout);
+    Some(OAuth2Auth {
+        token_url: token_url?,
+        client_id: client_id?,
+        method: method?,
+        scope: match scope {
+            Some(scope) => Some(scope?),
+            None => None,
+        },
+        audience: match audience {
+            Some(audience) => Some(audience?),
+            None => None,
+        },
+        refresh_before_expiry: refresh?,
+        default_lifetime: lifetime?,
+        timeout: timeout?,
+    })
+}
+
+fn scope(reader: &mut Reader, text: &str) -> Option<String> {
+    let scope = ScopeSet::parse(text).filter(|scope| !scope.is_empty());
+    if scope.is_none() {
+        reader.problem(
+            "tenants.lookup.auth.oauth2.scope",
+            "is not a list of scopes (RFC 6749)",
+            "write them separated by spaces, or remove it",
+        );
+    }
+    scope.map(|scope| scope.as_str().to_owned())
+}
+
+fn method(reader: &mut Reader, oauth2: &mut raw::OAuth2) -> Option<OAuth2Method> {
+    let method = oauth2.method?;
+    let (needed, name) = match method {
+        raw::OAuth2Method::PrivateKeyJwt => {
+            reader.without_effect(OAUTH2, &["client_secret_file"], "with `private_key_jwt`");
+            ("private_key_file", "private_key_jwt")
+        }
+        raw::OAuth2Method::ClientSecretBasic | raw::OAuth2Method::ClientSecretPost => {
+            let because = "without `method: private_key_jwt`";
+            reader.without_effect(OAUTH2, &["private_key_file", "algorithm", "kid"], because);
+            ("client_secret_file", "client_secret_basic or client_secret_post")
+        }
+    };
+    let needed = format!("{OAUTH2}.{needed}");
+    if !reader.given(&needed) {
+        reader.problem(&needed, format!("missing, and {name} needs it"), "add it");
+    }
+    if matches!(method, raw::OAuth2Method::PrivateKeyJwt) {
+        let key = private_key(reader, &needed, oauth2.private_key_file.take());
+        let kid = oauth2.kid.take().map(|kid| reader.text(&format!("{OAUTH2}.kid"), Some(kid)));
+        return Some(OAuth2Method::PrivateKeyJwt {
+            key_pem: key?,
+            algorithm: match oauth2.algorithm? {
+                raw::OAuth2Algorithm::Es256 => Algorithm::Es256,
+                raw::OAuth2Algorithm::EdDsa => Algorithm::EdDsa,
+                raw::OAuth2Algorithm::Rs256 => Algorithm::Rs256,
+            },
+            kid: match kid {
+                Some(kid) => Some(kid?),
+                None => None,
+            },
+        });
+    }
+    let secret = reader.secret_file(&needed, oauth2.client_secret_file.take())?;
+    Some(match method {
+        raw::OAuth2Method::ClientSecretPost => OAuth2Method::ClientSecretPost(secret),
+        _ => OAuth2Method::ClientSecretBasic(secret),
+    })
+}
+
+fn private_key(
+    reader: &mut Reader,
+    field: &str,
+    file: Option<raw::FileText>,
+) -> Option<SecretText> {
+    let pem = Secret::new(reader.file(field, file)?);
+    if PrivatePkcs8KeyDer::from_pem_slice(pem.expose().as_bytes()).is_err() {
+        reader.problem(
+            field,
+            "names a file without a PKCS#8 private key in PEM",
+            "convert it with `openssl pkcs8 -topk8 -nocrypt`",
+        );
+        return None;
+    }
+    Some(SecretText(pem))
+}
+
+pub fn tls(reader: &mut Reader, tls: Option<raw::ClientTls>) -> Option<ClientTls> {
+    if !reader.given("tenants.lookup.tls") {
+        return Some(ClientTls::default());
+    }
+    let tls = tls?;
+    let ca = tls.ca_file.map(|file| certificates(reader, "tenants.lookup.tls.ca_file", file));
+    for (one, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
+        let field = format!("tenants.lookup.tls.{other}");
+        if reader.given(&format!("tenants.lookup.tls.{one}")) && !reader.given(&field) {
+            reader.problem(&field, format!("missing, and `{one}` needs it"), "add it");
+        }
+    }
+    let cert = tls.cert_file.map(|file| certificates(reader, "tenants.lookup.tls.cert_file", file));
+    let key = tls.key_file.map(|file| tls_key(reader, file));
+    let identity_pem = match (cert, key) {
+        (None, None) => None,
+        (cert, key) => {
+            let (cert, key) = (cert??, key??);
+            Some(SecretText(Secret::new(format!("{cert}\n{}", key.expose()))))
+        }
+    };
+    Some(ClientTls {
+        ca_pem: match ca {
+            Some(ca) => Some(ca?),
+            None => None,
+        },
+        identity_pem,
+    })
+}
+
+fn certificates(reader: &mut Reader, field: &str, file: raw::FileText) -> Option<String> {
+    let pem = reader.file(field, Some(file))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    if certificates.is_ok_and(|certificates| !certificates.is_empty()) {
+        return Some(pem);
+    }
+    reader.problem(
+        field,
+        "names a file without PEM certificates",
+        "give a file with `-----BEGIN CERTIFICATE-----`",
+    );
+    None
+}
+
+fn tls_key(reader: &mut Reader, file: raw::FileText) -> Option<Secret> {
+    let field = "tenants.lookup.tls.key_file";
+    let pem = Secret::new(reader.file(field, Some(file))?);
+    if PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).is_err() {
+        reader.problem(
+            field,
+            "names a file without a PEM private key",
+            "give a file with `-----BEGIN PRIVATE KEY-----`",
+        );
+        return None;
+    }
+    Some(pem)
+}

@@ -1,0 +1,114 @@
+use zeroize::Zeroizing;
+
+use crate::config::reader::Reader;
+use crate::config::{ClaimForm, DigestKey, Issuer, RESERVED_CLAIMS, TenantClaim, raw};
+use crate::domain::DIGEST_KEY_LEN;
+
+pub fn tenant_claim_name(issuer: Option<&raw::Issuer>) -> Option<String> {
+    issuer?.tenant_claim.as_ref()?.name.clone()
+}
+
+pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
+    let url = issuer.url.as_ref().map(|url| url.0.clone());
+    let parsed = reader.url("issuer.url", issuer.url, issuer.allow_http);
+    if parsed.is_some_and(|url| url.query().is_some()) {
+        reader.problem("issuer.url", "has a query", "remove the `?` and what follows");
+    }
+    let audience = reader.text("issuer.audience", issuer.audience);
+    let token_ttl = reader.positive_duration("issuer.token_ttl", issuer.token_ttl);
+    let max_token_ttl = reader.positive_duration("issuer.max_token_ttl", issuer.max_token_ttl);
+    if token_ttl.zip(max_token_ttl).is_some_and(|(ttl, max)| ttl > max) {
+        reader.problem(
+            "issuer.token_ttl",
+            "is longer than `issuer.max_token_ttl`",
+            "shorten it, or raise the maximum",
+        );
+    }
+    let leeway = reader.leeway("issuer.leeway", issuer.leeway);
+    let signing_keys = issuer.signing_keys.map(|folder| reader.path(&folder));
+    let tenant_claim = tenant_claim(reader, issuer.tenant_claim);
+    Some(Issuer {
+        url: url?,
+        audience: audience?,
+        token_ttl: token_ttl?,
+        max_token_ttl: max_token_ttl?,
+        leeway: leeway?,
+        signing_keys: signing_keys?,
+        tenant_claim: tenant_claim?,
+    })
+}
+
+fn tenant_claim(reader: &mut Reader, claim: Option<raw::TenantClaim>) -> Option<TenantClaim> {
+    let claim = claim?;
+    let name = reader.text("issuer.tenant_claim.name", claim.name);
+    if name.as_deref().is_some_and(|name| RESERVED_CLAIMS.contains(&name)) {
+        reader.problem(
+            "issuer.tenant_claim.name",
+            "is a claim or a response field that has a meaning of its own",
+            "choose another name",
+        );
+    }
+    let form = match claim.form? {
+        raw::ClaimForm::Plain => {
+            let because = "with `form: plain`";
+            reader.without_effect(
+                "issuer.tenant_claim",
+                &["key_file", "previous_key_file"],
+                because,
+            );
+            Some(ClaimForm::Plain)
+        }
+        raw::ClaimForm::Digest => {
+            let field = "issuer.tenant_claim.key_file";
+            if !reader.given(field) {
+                reader.problem(
+                    field,
+                    "is missing, and `form: digest` needs it",
+                    "make one with `tenantgate keys digest --out FILE` and name it here",
+                );
+            }
+            let key = digest_key(reader, field, claim.key_file);
+            let field = "issuer.tenant_claim.previous_key_file";
+            let previous =
+                claim.previous_key_file.map(|file| digest_key(reader, field, Some(file)));
+            if let (Some(key), Some(Some(previous))) = (&key, &previous)
+                && **key == **previous
+            {
+                reader.problem(
+                    field,
+                    "holds the same key as `key_file`",
+                    "name the key that came before, or remove it",
+                );
+            }
+            match previous {
+                Some(previous) => previous
+                    .zip(key)
+                    .map(|(previous, key)| ClaimForm::Digest { key, previous: Some(previous) }),
+                None => key.map(|key| ClaimForm::Digest { key, previous: None }),
+            }
+        }
+    };
+    Some(TenantClaim { name: name?, form: form?, display: claim.display? })
+}
+
+fn digest_key(reader: &mut Reader, field: &str, file: Option<raw::FileText>) -> Option<DigestKey> {
+    let text = reader.secret_file(field, file)?;
+    let mut key: DigestKey = Zeroizing::new([0; DIGEST_KEY_LEN]);
+    let digits = text.0.expose().as_bytes();
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let fits = digits.len() == 2 * DIGEST_KEY_LEN
+        && key.iter_mut().zip(digits.chunks(2)).all(|(byte, pair)| {
+            let value = digit(pair[0]).zip(digit(pair[1]));
+            *byte = value.map_or(0, |(high, low)| high << 4 | low);
+            value.is_some()
+        });
+    if !fits {
+        reader.problem(
+            field,
+            "names a file that is not a key of 64 hex characters",
+            "make one with `tenantgate keys digest --out FILE`",
+        );
+        return None;
+    }
+    Some(key)
+}

@@ -1,0 +1,122 @@
+use crate::config::reader::Reader;
+use crate::config::{IssuerFreshness, KeySource, TrustedIssuer, raw};
+use crate::domain::Algorithm;
+
+pub fn parse(
+    reader: &mut Reader,
+    issuers: Option<Vec<Option<raw::TrustedIssuer>>>,
+    own: Option<&str>,
+) -> Option<Vec<TrustedIssuer>> {
+    let mut seen: Vec<String> = Vec::new();
+    reader.each("issuers", issuers, |reader, at, issuer| {
+        if let Some(name) = &issuer.issuer {
+            let field = format!("{at}.issuer");
+            if own == Some(name) {
+                reader.problem(
+                    &field,
+                    "is our own `issuer.url`",
+                    "remove this entry: own tokens are accepted anyway",
+                );
+            }
+            if seen.contains(name) {
+                reader.problem(
+                    &field,
+                    "stands here a second time",
+                    "keep one entry for each issuer",
+                );
+            }
+            seen.push(name.clone());
+        }
+        one(reader, at, issuer)
+    })
+}
+
+fn one(reader: &mut Reader, at: &str, issuer: raw::TrustedIssuer) -> Option<TrustedIssuer> {
+    let field = |key: &str| format!("{at}.{key}");
+    let name = reader.text(&field("issuer"), issuer.issuer.clone());
+    let keys = keys(reader, at, &issuer);
+    let audience = reader.text(&field("audience"), issuer.audience);
+    let tenant_claim = pointer(reader, &field("tenant_claim"), issuer.tenant_claim);
+    let client_claim = pointer(reader, &field("client_claim"), issuer.client_claim);
+    let max_lifetime = reader.positive_duration(&field("max_lifetime"), issuer.max_lifetime);
+    let leeway = reader.leeway(&field("leeway"), issuer.leeway);
+    let typ = reader.each(&field("typ"), issuer.typ, |reader, field, text| {
+        reader.text(field, Some(text)).map(|text| media_type(&text))
+    });
+    let algorithms: Option<Vec<_>> = issuer.algorithms?.into_iter().collect();
+    Some(TrustedIssuer {
+        issuer: name?,
+        keys: keys?,
+        audience: audience?,
+        algorithms: algorithms?.into_iter().map(algorithm).collect(),
+        tenant_claim: tenant_claim?,
+        client_claim: client_claim?,
+        typ: typ?,
+        max_lifetime: max_lifetime?,
+        leeway: leeway?,
+        freshness: match issuer.freshness? {
+            raw::IssuerFreshness::Token => IssuerFreshness::Token,
+            raw::IssuerFreshness::Lookup => IssuerFreshness::Lookup,
+        },
+    })
+}
+
+fn keys(reader: &mut Reader, at: &str, issuer: &raw::TrustedIssuer) -> Option<KeySource> {
+    let field = |key: &str| format!("{at}.{key}");
+    let discovery = issuer.discovery?;
+    let (url, file) = (field("jwks_url"), field("jwks_file"));
+    match (reader.given(&url), reader.given(&file), discovery) {
+        (true, false, false) => {
+            reader.url(&url, issuer.jwks_url.clone(), issuer.allow_http).map(KeySource::Url)
+        }
+        (false, true, false) => {
+            let path = reader.path(issuer.jwks_file.as_ref()?);
+            reader.file(&file, issuer.jwks_file.clone())?;
+            Some(KeySource::File(path))
+        }
+        (false, false, true) => {
+            let url = issuer.issuer.as_deref().map(raw::UrlText::from);
+            reader.url(&field("issuer"), url, issuer.allow_http).map(KeySource::Discovery)
+        }
+        (url, file, _) => {
+            let count = if url || file { "more than one place" } else { "nowhere" };
+            reader.problem(
+                at,
+                format!("says {count} to get its keys from"),
+                "keep exactly one of `jwks_url`, `jwks_file` and `discovery: true`",
+            );
+            None
+        }
+    }
+}
+
+/// RFC 6901, and at least one step: a claim is never the whole token.
+fn pointer(reader: &mut Reader, field: &str, text: Option<raw::PointerText>) -> Option<String> {
+    let raw::PointerText(text) = text?;
+    let escapes_close = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    if text.len() < 2 || !text.starts_with('/') || !escapes_close {
+        reader.problem(
+            field,
+            "is not a JSON Pointer (RFC 6901)",
+            "write it like `/tenants`, with `~1` for a `/` in a name and `~0` for a `~`",
+        );
+        return None;
+    }
+    Some(text)
+}
+
+/// In the form in which types are compared (RFC 7515, section 4.1.9).
+fn media_type(text: &str) -> String {
+    let text = text.to_ascii_lowercase();
+    text.strip_prefix("application/").unwrap_or(&text).to_owned()
+}
+
+fn algorithm(algorithm: raw::Algorithm) -> Algorithm {
+    match algorithm {
+        raw::Algorithm::Es256 => Algorithm::Es256,
+        raw::Algorithm::Es384 => Algorithm::Es384,
+        raw::Algorithm::EdDsa => Algorithm::EdDsa,
+        raw::Algorithm::Rs256 => Algorithm::Rs256,
+        raw::Algorithm::Ps256 => Algorithm::Ps256,
+    }
+}

@@ -1,0 +1,18 @@
+use crate::config::reader::Reader;
+use crate::config::{Limits, Probing, raw};
+
+pub fn parse(reader: &mut Reader, limits: Option<raw::Limits>) -> Option<Limits> {
+    let limits = limits?;
+    let probing = limits.probing.and_then(|probing| {
+        let window = reader.positive_duration("limits.probing.window", probing.window);
+        Some(Probing { tenants: probing.tenants?, window: window?, throttle: probing.throttle? })
+    });
+    Some(Limits {
+        token_cache_bytes: limits.token_cache_bytes?,
+        token_connections: usize::try_from(limits.token_connections?).ok()?,
+        failures_per_minute: limits.failures_per_minute?,
+        trusted_proxies: usize::try_from(limits.trusted_proxies?).ok()?,
+        slow_hashes: usize::try_from(limits.slow_hashes?).ok()?,
+        probing: probing?,
+    })
+}

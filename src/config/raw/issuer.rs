@@ -1,0 +1,77 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{DurationText, FileText, UrlText};
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url", "audience", "signing_keys"]))]
+pub struct Issuer {
+    /// The `iss` of our tokens: the public URL under which Envoy offers the token endpoint.
+    pub url: Option<UrlText>,
+    /// Accept plain `http://` for `url` outside loopback.
+    pub allow_http: Option<bool>,
+    /// The `aud` of our tokens, and what a check demands.
+    pub audience: Option<String>,
+    /// How long a token lives, unless its client has a `token_ttl` of its own.
+    pub token_ttl: Option<DurationText>,
+    /// No token lives longer, whatever a client's own `token_ttl` says.
+    pub max_token_ttl: Option<DurationText>,
+    /// How far clocks may differ when our tokens are checked; at most 30s.
+    pub leeway: Option<DurationText>,
+    /// The directory that `tenantgate keys generate` fills.
+    pub signing_keys: Option<FileText>,
+    /// How a token carries its tenants.
+    pub tenant_claim: Option<TenantClaim>,
+}
+
+impl Default for Issuer {
+    fn default() -> Self {
+        Self {
+            url: None,
+            allow_http: Some(false),
+            audience: None,
+            token_ttl: Some("5m".into()),
+            max_token_ttl: Some("24h".into()),
+            leeway: Some("10s".into()),
+            signing_keys: None,
+            tenant_claim: Some(TenantClaim::default()),
+        }
+    }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantClaim {
+    /// The claim's name.
+    pub name: Option<String>,
+    /// What the claim holds: keyed digests of the tenant codes, or the codes themselves, which
+    /// whoever holds a token can read.
+    pub form: Option<ClaimForm>,
+    /// The key of the digests, made by `tenantgate keys digest`. Needed with `form: digest`.
+    pub key_file: Option<FileText>,
+    /// The key before this one: its digests are honoured until the tokens with it have expired.
+    pub previous_key_file: Option<FileText>,
+    /// Repeat the tenant codes in the token response.
+    pub display: Option<bool>,
+}
+
+impl Default for TenantClaim {
+    fn default() -> Self {
+        Self {
+            name: Some("tenant_list".into()),
+            form: Some(ClaimForm::Digest),
+            key_file: None,
+            previous_key_file: None,
+            display: Some(false),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ClaimForm {
+    Digest,
+    Plain,
+}

@@ -1,0 +1,58 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::DurationText;
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The bound of the cache of verified tokens, in bytes.
+    #[schemars(range(min = 65_536, max = 1_099_511_627_776_u64))]
+    pub token_cache_bytes: Option<u64>,
+    /// Connections at once on the token listener.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub token_connections: Option<u32>,
+    /// Failed authentications a minute before one source, or one client from one source, gets 429.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub failures_per_minute: Option<u32>,
+    /// How many proxies before the token listener append to `x-forwarded-for`. 0: the header is
+    /// not trusted, and the source is the connection's peer. Behind one Envoy: 1.
+    #[schemars(range(min = 0, max = 16))]
+    pub trusted_proxies: Option<u32>,
+    /// Imported (argon2id) secrets that are checked at once.
+    #[schemars(range(min = 1, max = 1024))]
+    pub slow_hashes: Option<u32>,
+    /// When a client that tries foreign tenants is reported.
+    pub probing: Option<Probing>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            token_cache_bytes: Some(67_108_864),
+            token_connections: Some(512),
+            failures_per_minute: Some(30),
+            trusted_proxies: Some(0),
+            slow_hashes: Some(2),
+            probing: Some(Probing::default()),
+        }
+    }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Probing {
+    /// How many different foreign tenants one client may ask for within `window`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub tenants: Option<u32>,
+    /// The window.
+    pub window: Option<DurationText>,
+    /// Answer 429 until the window has passed, instead of only reporting.
+    pub throttle: Option<bool>,
+}
+
+impl Default for Probing {
+    fn default() -> Self {
+        Self { tenants: Some(20), window: Some("1m".into()), throttle: Some(false) }
+    }
+}

@@ -1,0 +1,221 @@
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Auth, ClientTls, DurationText, FileText, JsonPathText, UrlText};
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tenants {
+    /// `token`: a token's claim alone is the truth until it expires. A mapping: grants are looked
+    /// up again for active clients, and only what the freshest answer still holds passes.
+    pub freshness: Option<Freshness>,
+    /// Who says which tenants a client may read. `static`: the client registry. A mapping: the
+    /// provider's own API, over HTTP (`url`) or gRPC (`grpc`).
+    pub lookup: Option<Lookup>,
+    /// What happens when a token lacks the tenant in the path. `deny`: the client has to mint
+    /// anew. `lookup`: the client is looked up in the background, and a later call may pass.
+    pub on_miss: Option<OnMiss>,
+}
+
+impl Default for Tenants {
+    fn default() -> Self {
+        Self {
+            freshness: Some(Freshness::Lookup(Fresh::default())),
+            lookup: Some(Lookup::Word(StaticWord::Static)),
+            on_miss: Some(OnMiss::Deny),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum OnMiss {
+    Deny,
+    Lookup,
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum Freshness {
+    Word(TokenWord),
+    Lookup(Fresh),
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum TokenWord {
+    Token,
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fresh {
+    /// How often an active client is looked up again; below `max_age`.
+    pub refresh: Option<DurationText>,
+    /// Requests are refused with 503 when neither the token nor the last good lookup is younger.
+    pub max_age: Option<DurationText>,
+}
+
+impl Default for Fresh {
+    fn default() -> Self {
+        Self { refresh: Some("60s".into()), max_age: Some("300s".into()) }
+    }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+pub enum Lookup {
+    Word(StaticWord),
+    Remote(RemoteLookup),
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum StaticWord {
+    Static,
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoteLookup {
+    /// The URL of a client's grants, with `{client_id}` in its path or query.
+    #[schemars(extend("examples" = ["https://api.example.com/{client_id}/authorizedTenants"]))]
+    pub url: Option<UrlText>,
+    /// Accept plain `http://` for `url` outside loopback.
+    pub allow_http: Option<bool>,
+    /// The HTTP method.
+    pub method: Option<LookupMethod>,
+    /// Further headers of the request.
+    pub headers: Option<Vec<Option<Header>>>,
+    /// Where the tenant codes stand in the answer (RFC 9535). Needed with `url`.
+    pub select: Option<JsonPathText>,
+    /// Further claims of the token: the claim's name, and where its value stands in the answer.
+    pub claims: Option<BTreeMap<String, Option<Claim>>>,
+    /// Statuses that mean "no grants". Everything unexpected means "unavailable".
+    #[schemars(inner(range(min = 201, max = 499)))]
+    pub no_grants_status: Option<Vec<Option<u16>>>,
+    /// A larger answer means "unavailable".
+    #[schemars(range(min = 1, max = 1_073_741_824))]
+    pub max_body_bytes: Option<u32>,
+    /// The proxy to reach `url` through. The environment's proxy variables are not read.
+    pub proxy: Option<UrlText>,
+    /// Ask over gRPC (`tenantgate.directory.v1`) instead of HTTP.
+    pub grpc: Option<Grpc>,
+    /// For one lookup in total, over all tries.
+    pub timeout: Option<DurationText>,
+    /// How long an answer with grants serves mints. Never longer than `tenants.freshness.max_age`.
+    pub cache_ttl: Option<DurationText>,
+    /// How long the answer "no grants" is remembered.
+    pub negative_ttl: Option<DurationText>,
+    /// How long past `cache_ttl` an answer with grants may serve a mint while it is looked up
+    /// again; `0s`: not at all. The two together never reach past `tenants.freshness.max_age`.
+    pub stale_while_revalidate: Option<DurationText>,
+    /// How often one lookup is tried within `timeout`; 1: no retries.
+    #[schemars(range(min = 1, max = 10))]
+    pub max_tries: Option<u32>,
+    /// Lookups under way at once.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub concurrency: Option<u32>,
+    /// Clients whose answer is remembered.
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub cache_clients: Option<u32>,
+    /// How tenantgate authenticates itself to the lookup. Left out: not at all.
+    pub auth: Option<Auth>,
+    /// Certificates for the connection to the lookup.
+    pub tls: Option<ClientTls>,
+}
+
+impl Default for RemoteLookup {
+    fn default() -> Self {
+        Self {
+            url: None,
+            allow_http: Some(false),
+            method: Some(LookupMethod::Get),
+            headers: Some(Vec::new()),
+            select: None,
+            claims: Some(BTreeMap::new()),
+            no_grants_status: Some(vec![Some(404)]),
+            max_body_bytes: Some(1_048_576),
+            proxy: None,
+            grpc: None,
+            timeout: Some("1s".into()),
+            cache_ttl: Some("60s".into()),
+            negative_ttl: Some("10s".into()),
+            stale_while_revalidate: Some("0s".into()),
+            max_tries: Some(3),
+            concurrency: Some(32),
+            cache_clients: Some(100_000),
+            auth: None,
+            tls: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(inline)]
+pub enum LookupMethod {
+    Get,
+    Post,
+}
+
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name"]))]
+pub struct Header {
+    /// The header's name.
+    pub name: Option<String>,
+    /// Its value. Either this or `value_file`.
+    pub value: Option<String>,
+    /// The file that holds its value, for a secret one.
+    pub value_file: Option<FileText>,
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum Claim {
+    Select(JsonPathText),
+    Full(FullClaim),
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["select"]))]
+pub struct FullClaim {
+    /// Where the value stands in the answer.
+    pub select: Option<JsonPathText>,
+    /// Repeat the claim in the token response.
+    pub display: Option<bool>,
+}
+
+impl Default for FullClaim {
+    fn default() -> Self {
+        Self { select: None, display: Some(false) }
+    }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
+pub struct Grpc {
+    /// The server: scheme, host and port.
+    #[schemars(extend("examples" = ["https://directory.example.com:443"]))]
+    pub url: Option<UrlText>,
+    /// Accept plain `http://` for `url` outside loopback.
+    pub allow_http: Option<bool>,
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self { url: None, allow_http: Some(false) }
+    }
+}

@@ -1,0 +1,230 @@
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::raw::{DurationText, FileText, UrlText};
+use super::{Problem, SecretText, yaml};
+use crate::domain::Secret;
+
+/// Turns single values into types and gathers what is wrong with them. A `None` that comes in
+/// was left out or has been reported; a `None` that goes out has been reported, too.
+pub struct Reader {
+    folder: PathBuf,
+    document: Value,
+    pub problems: Vec<Problem>,
+    /// Every file that was read.
+    pub files: Vec<PathBuf>,
+}
+
+impl Reader {
+    pub fn new(file: &Path, document: Value, problems: Vec<Problem>) -> Self {
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        Self { folder, document, problems, files: vec![file.to_owned()] }
+    }
+
+    pub fn problem(&mut self, field: &str, wrong: impl AsRef<str>, cure: impl AsRef<str>) {
+        self.problems.push(Problem::new(field, wrong, cure));
+    }
+
+    /// Whether the file says anything for `field`, be it right or wrong.
+    pub fn given(&self, field: &str) -> bool {
+        let mut steps = field.split(['.', '[']);
+        let found = steps.try_fold(&self.document, |value, step| {
+            match step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok()) {
+                Some(index) => value.get(index),
+                None => value.get(step),
+            }
+        });
+        found.is_some()
+    }
+
+    /// Parses every entry of a list, also those after a broken one.
+    pub fn each<T, U>(
+        &mut self,
+        at: &str,
+        list: Option<Vec<Option<T>>>,
+        mut parse: impl FnMut(&mut Self, &str, T) -> Option<U>,
+    ) -> Option<Vec<U>> {
+        let entries = list?.into_iter().enumerate();
+        let parsed: Vec<Option<U>> =
+            entries.map(|(index, entry)| parse(self, &format!("{at}[{index}]"), entry?)).collect();
+        parsed.into_iter().collect()
+    }
+
+    /// Reports those of `keys` that are written below `at` but have no effect there.
+    pub fn without_effect(&mut self, at: &str, keys: &[&str], because: &str) {
+        for key in keys {
+            let field = format!("{at}.{key}");
+            if self.given(&field) {
+                self.problem(&field, format!("has no effect {because}"), "remove it");
+            }
+        }
+    }
+
+    /// Text that is not empty and has no control characters.
+    pub fn text(&mut self, field: &str, text: Option<String>) -> Option<String> {
+        let text = text?;
+        if text.trim().is_empty() {
+            self.problem(field, "is empty", "write a value");
+            return None;
+        }
+        if text.trim() != text || text.chars().any(char::is_control) {
+            self.problem(field, "has control characters, or spaces at an end", "remove them");
+            return None;
+        }
+        Some(text)
+    }
+
+    pub fn duration(&mut self, field: &str, text: Option<DurationText>) -> Option<Duration> {
+        let DurationText(text) = text?;
+        // The library takes `M` for months.
+        let parsed = humantime::parse_duration(&text).ok();
+        let parsed = parsed.filter(|_| !text.contains(|c: char| c.is_ascii_uppercase()));
+        if parsed.is_none() {
+            self.problem(
+                field,
+                "is not a duration",
+                "write a number with its unit (ms, s, m, h, d), such as `30s` or `5m`",
+            );
+        }
+        parsed
+    }
+
+    pub fn positive_duration(
+        &mut self,
+        field: &str,
+        text: Option<DurationText>,
+    ) -> Option<Duration> {
+        let duration = self.duration(field, text)?;
+        if duration.is_zero() {
+            self.problem(field, "must be more than zero", "write a duration such as `5m`");
+            return None;
+        }
+        Some(duration)
+    }
+
+    pub fn leeway(&mut self, field: &str, text: Option<DurationText>) -> Option<Duration> {
+        let duration = self.duration(field, text)?;
+        if duration > Duration::from_secs(30) {
+            self.problem(
+                field,
+                "is more than 30s",
+                "write at most `30s`, and set the clocks instead",
+            );
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A URL that is safe to talk to: https, or http where it stays on this machine or
+    /// `allow_http` says so.
+    pub fn url(
+        &mut self,
+        field: &str,
+        text: Option<UrlText>,
+        allow_http: Option<bool>,
+    ) -> Option<Url> {
+        let url = self.any_url(field, text)?;
+        let plain = url.scheme() == "http" && !is_loopback(&url);
+        if plain && allow_http == Some(false) {
+            self.problem(
+                field,
+                "plain http:// outside loopback can be read and changed on its way",
+                "use https://, or set `allow_http: true` beside it",
+            );
+            return None;
+        }
+        Some(url)
+    }
+
+    /// A URL whose safety is not ours to judge, such as a proxy's.
+    pub fn any_url(&mut self, field: &str, text: Option<UrlText>) -> Option<Url> {
+        let UrlText(text) = text?;
+        let example = "write it like `https://host.example.com/path`";
+        let url = match Url::parse(&text) {
+            Ok(url) => url,
+            Err(error) => {
+                self.problem(field, format!("is not a URL ({error})"), example);
+                return None;
+            }
+        };
+        let (wrong, cure) = if !matches!(url.scheme(), "http" | "https") {
+            ("is neither https:// nor http://", example)
+        } else if !url.username().is_empty() || url.password().is_some() {
+            ("has a user name or a password in it", "take them out; credentials come from files")
+        } else if url.fragment().is_some() {
+            ("has a fragment", "remove the `#` and what follows")
+        } else {
+            return Some(url);
+        };
+        self.problem(field, wrong, cure);
+        None
+    }
+
+    pub fn path(&self, text: &FileText) -> PathBuf {
+        self.folder.join(&text.0)
+    }
+
+    pub fn file(&mut self, field: &str, file: Option<FileText>) -> Option<String> {
+        let path = self.path(&file?);
+        let text = fs::read_to_string(&path);
+        let text =
+            text.map_err(|error| self.problems.push(yaml::unreadable(field, &error))).ok()?;
+        if !self.files.contains(&path) {
+            self.files.push(path);
+        }
+        Some(text)
+    }
+
+    /// A secret on one line of its own file.
+    pub fn secret_file(&mut self, field: &str, file: Option<FileText>) -> Option<SecretText> {
+        let mut text = self.file(field, file)?;
+        let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        text.truncate(line.unwrap_or(&text).len());
+        let secret = Secret::new(text);
+        if secret.expose().is_empty() {
+            self.problem(field, "names an empty file", "write the secret into it");
+            return None;
+        }
+        if secret.expose().chars().any(char::is_control) {
+            self.problem(
+                field,
+                "names a file with control characters or several lines",
+                "keep the secret alone in it",
+            );
+            return None;
+        }
+        Some(SecretText(secret))
+    }
+
+    /// A secret that is sent as the value of a header.
+    pub fn header_secret_file(
+        &mut self,
+        field: &str,
+        file: Option<FileText>,
+    ) -> Option<SecretText> {
+        let secret = self.secret_file(field, file)?;
+        if !secret.0.expose().bytes().all(|b| matches!(b, b' '..=b'~')) {
+            self.problem(
+                field,
+                "names a file with characters that no header can carry",
+                "use ASCII",
+            );
+            return None;
+        }
+        Some(secret)
+    }
+}
+
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => IpAddr::V6(ip).to_canonical().is_loopback(),
+        None => false,
+    }
+}
