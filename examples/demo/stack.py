@@ -154,6 +154,7 @@ class Envoy(Process):
         self.admin_file = fresh(work / f"{name}-admin")
         argv = [envoy_binary(), "--config-path", config_file, "--admin-address-path", self.admin_file]
         argv += ["--disable-hot-restart", "--concurrency", "2", "--log-level", "info"]
+        argv += ["--file-flush-interval-msec", "100"]  # the access log, which otherwise comes every 10 s
         super().__init__("Envoy", argv, work / f"{name}.log")
 
     def wait_ready(self):

@@ -6,9 +6,7 @@ use std::time::Duration;
 use super::load::Loaded;
 use crate::authz::route::{RouteRule, Router};
 use crate::authz::trust::KeySet;
-use crate::authz::{
-    Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust,
-};
+use crate::authz::{Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust};
 use crate::config::{self, Config, IssuerFreshness, OnMiss, TrustedIssuer};
 use crate::domain::Algorithm;
 use crate::keys::SigningKeys;
@@ -90,8 +88,7 @@ fn displayed(config: &Config) -> Vec<String> {
 }
 
 fn own_policy(issuer: &config::Issuer, keys: &SigningKeys) -> IssuerPolicy {
-    let mut algorithms: Vec<Algorithm> =
-        keys.key_set().iter().map(|key| key.algorithm()).collect();
+    let mut algorithms: Vec<Algorithm> = keys.key_set().iter().map(|key| key.algorithm()).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
     IssuerPolicy {
@@ -141,11 +138,8 @@ fn apis(config: &Config, metrics: &Metrics) -> Apis {
 }
 
 fn api(api: &config::Api, metrics: &Metrics) -> Api {
-    let mut variables: Vec<String> = api
-        .routes
-        .iter()
-        .flat_map(|route| route.template.variables().map(str::to_owned))
-        .collect();
+    let mut variables: Vec<String> =
+        api.routes.iter().flat_map(|route| route.template.variables().map(str::to_owned)).collect();
     variables.sort_unstable();
     variables.dedup();
     let rules = api.routes.iter().map(|route| RouteRule {

@@ -52,7 +52,11 @@ impl RemoteIssuers {
         Ok(())
     }
 
-    fn start(&self, issuer: &TrustedIssuer, location: Location) -> Result<Follower, reqwest::Error> {
+    fn start(
+        &self,
+        issuer: &TrustedIssuer,
+        location: Location,
+    ) -> Result<Follower, reqwest::Error> {
         let snapshot = Arc::clone(&self.snapshot);
         let policy = foreign_policy(issuer);
         let publish = Arc::new(move |_: &str, keys: KeySet| {

@@ -65,9 +65,7 @@ impl Loaded {
 
 fn digester(config: &Config, process_key: &ProcessKey) -> TenantDigester {
     match config.issuer.as_ref().map(|issuer| &issuer.tenant_claim.form) {
-        Some(ClaimForm::Digest { key, previous }) => {
-            TenantDigester::new(key, previous.as_deref())
-        }
+        Some(ClaimForm::Digest { key, previous }) => TenantDigester::new(key, previous.as_deref()),
         Some(ClaimForm::Plain) | None => TenantDigester::new(&process_key.0, None),
     }
 }

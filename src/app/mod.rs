@@ -3,11 +3,12 @@
 mod compose;
 mod issuers;
 mod load;
+mod offline;
 mod reload;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::load::{Loaded, ProcessKey};
+pub use self::offline::{Offline, told};
 
 use self::issuers::RemoteIssuers;
 use self::reload::{Reloader, RunningWith};
@@ -26,7 +28,9 @@ use crate::clients::Authenticator;
 use crate::config::{ListenAddress, Problem};
 use crate::domain::{Clock, GrantBook};
 use crate::lifecycle::{DRAIN_LIMIT, Readiness};
-use crate::serve::{self, AdminState, Bound, CheckServer, CheckService, HttpLimits, Listener, ReloadStatus};
+use crate::serve::{
+    self, AdminState, Bound, CheckServer, CheckService, HttpLimits, Listener, ReloadStatus,
+};
 use crate::telemetry::Metrics;
 use crate::tenants::{Directory, Settings, Tenants};
 use crate::token::TokenService;
@@ -89,8 +93,11 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let tenants = start_tenants(&loaded, &clock, &metrics)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(loaded.snapshot(&metrics, None)));
     let mint = loaded.mint_context().map(|context| Arc::new(ArcSwap::from_pointee(context)));
-    let issuers =
-        Arc::new(RemoteIssuers::new(Arc::clone(&snapshot), Arc::clone(&clock), Arc::clone(&metrics)));
+    let issuers = Arc::new(RemoteIssuers::new(
+        Arc::clone(&snapshot),
+        Arc::clone(&clock),
+        Arc::clone(&metrics),
+    ));
     issuers.follow(&loaded.config.issuers).context("no HTTP client for other issuers' keys")?;
 
     let reloader = Arc::new(Reloader {
@@ -235,7 +242,9 @@ fn cannot_listen(name: &str, address: &ListenAddress) -> String {
         ListenAddress::Tcp(address) => address.to_string(),
         ListenAddress::Unix(path) => format!("unix:{}", path.display()),
     };
-    format!("listen.{name}: cannot listen on {address}; choose another address or stop what uses it")
+    format!(
+        "listen.{name}: cannot listen on {address}; choose another address or stop what uses it"
+    )
 }
 
 async fn spawn_http(

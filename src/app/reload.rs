@@ -168,12 +168,21 @@ fn folders(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let parents = files.iter().filter_map(|file| file.parent());
     let folders = files.iter().map(PathBuf::as_path).filter(|file| file.is_dir());
     // A bare file name has an empty parent.
-    let here = |folder: &Path| if folder.as_os_str().is_empty() { ".".into() } else { folder.into() };
+    let here =
+        |folder: &Path| if folder.as_os_str().is_empty() { ".".into() } else { folder.into() };
     parents.chain(folders).map(here).collect()
 }
 
-/// What tells one state of the files from another without reading them.
-fn fingerprint(files: &[PathBuf]) -> Vec<(PathBuf, Option<(i64, i64, u64, u64)>)> {
+/// What tells one state of a file from another without reading it.
+#[derive(PartialEq)]
+struct FileState {
+    changed: (i64, i64),
+    size: u64,
+    inode: u64,
+}
+
+/// `None`: the file is not there.
+fn fingerprint(files: &[PathBuf]) -> Vec<(PathBuf, Option<FileState>)> {
     let mut all = Vec::new();
     for file in files {
         all.push(file.clone());
@@ -185,7 +194,12 @@ fn fingerprint(files: &[PathBuf]) -> Vec<(PathBuf, Option<(i64, i64, u64, u64)>)
     all.dedup();
     let state = |file: &Path| {
         let found = std::fs::metadata(file).ok()?;
-        Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
+        let changed = (found.mtime(), found.mtime_nsec());
+        Some(FileState { changed, size: found.size(), inode: found.ino() })
     };
-    all.into_iter().map(|file| { let state = state(&file); (file, state) }).collect()
+    let with_state = |file: PathBuf| {
+        let state = state(&file);
+        (file, state)
+    };
+    all.into_iter().map(with_state).collect()
 }

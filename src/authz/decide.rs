@@ -26,7 +26,7 @@ pub struct CheckInput<'a> {
     pub headers: &'a dyn Headers,
 }
 
-/// Proof that a request may pass. Only this module can make one.
+/// Proof that a request may pass. Only this room can make one.
 pub struct Permit<'a> {
     pub api: &'a Api,
     /// `None`: the route is public, or the API is in shadow mode and nobody is known.
@@ -34,8 +34,11 @@ pub struct Permit<'a> {
     /// `None` only in shadow mode.
     pub route: Option<&'a Route>,
     pub variables: Vec<(&'a str, &'a str)>,
-    _only_here: (),
+    _proof: Proof,
 }
+
+/// Keeps other rooms from writing a [`Permit`] down.
+struct Proof;
 
 #[derive(Clone)]
 pub enum Identity {
@@ -87,6 +90,20 @@ pub struct Trail<'a> {
     pub hint: Option<Hint>,
 }
 
+impl Trail<'_> {
+    /// The client whose grants a lookup tells, if the decision depends on one.
+    pub fn looked_up_client(&self, snapshot: &Snapshot) -> Option<ClientId> {
+        let identity = self.identity.as_ref()?;
+        let by_lookup = match identity {
+            Identity::Token(facts) => facts.issuer.fresh_grants,
+            Identity::ApiKey(_) => true,
+        };
+        let registered = snapshot.clients.as_ref().and_then(|book| book.get(identity.client()));
+        let statically = registered.is_some_and(|client| client.static_grants.is_some());
+        (by_lookup && !statically).then(|| ClientId::parse(identity.client())).flatten()
+    }
+}
+
 /// Work that a decision would like to be done in the background.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
@@ -127,7 +144,7 @@ impl<'a> Authorizer<'a> {
                     identity: None,
                     route: None,
                     variables: Vec::new(),
-                    _only_here: (),
+                    _proof: Proof,
                 };
                 (Ok(permit), Some(reason))
             }
@@ -400,7 +417,7 @@ fn permit<'a>(
         identity,
         route: Some(matched.data),
         variables: matched.variables.clone(),
-        _only_here: (),
+        _proof: Proof,
     }
 }
 

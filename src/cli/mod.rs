@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand.
 
 mod clients;
+mod docs;
+mod explain;
 mod keys;
 mod serve;
 mod validate;
@@ -18,7 +20,13 @@ use crate::telemetry::{LogFormat, init_logs};
 #[command(name = "tenantgate", version, arg_required_else_help = true)]
 struct Cli {
     /// How much to log to standard error: trace, debug, info, warn or error.
-    #[arg(long, global = true, env = "TENANTGATE_LOG", default_value = "info", value_name = "LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        env = "TENANTGATE_LOG",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
     log_level: LevelFilter,
     /// JSON lines, or text for people.
     #[arg(long, global = true, value_enum, default_value = "json", value_name = "FORMAT")]
@@ -31,8 +39,11 @@ struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Validate(validate::ValidateArgs),
+    Explain(explain::ExplainArgs),
     Keys(keys::KeysArgs),
     Clients(clients::ClientsArgs),
+    #[command(hide = true)]
+    Docs(docs::DocsArgs),
 }
 
 /// Runs one command. Whatever goes wrong is one clear line on standard error.
@@ -42,11 +53,37 @@ pub fn run() -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Keys(args) => keys::run(args),
         Command::Clients(args) => clients::run(args),
+        Command::Docs(args) => docs::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("tenantgate: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_before_and_after_the_command() {
+        for line in [
+            ["tenantgate", "--log-level", "debug", "validate", "--config", "a"],
+            ["tenantgate", "validate", "--config", "a", "--log-level", "debug"],
+        ] {
+            assert_eq!(Cli::try_parse_from(line).ok().unwrap().log_level, LevelFilter::DEBUG);
+        }
+        let unknown = ["tenantgate", "--log-level", "loud", "validate", "--config", "a"];
+        assert!(Cli::try_parse_from(unknown).is_err());
+    }
 }

@@ -1,6 +1,7 @@
 //! `tenantgate.yaml` parsed into types. What stands here is valid: there is no `validate()`
 //! afterwards. `raw/` holds the shape of the file, `load.rs` the way from there to here.
 
+pub mod docs;
 mod load;
 mod parse;
 pub mod raw;
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 use url::Url;
 use zeroize::Zeroizing;
+
+pub use load::Outline;
 
 use crate::authz::route::Template;
 use crate::domain::{Algorithm, DIGEST_KEY_LEN, Secret};
@@ -296,28 +299,6 @@ pub struct Probing {
     /// Answer 429 until the window has passed, instead of only reporting.
     pub throttle: bool,
 }
-
-/// Names that neither the tenant claim nor a further claim may have: claims with a meaning of
-/// their own, and the fields of a token response, in which claims may be repeated.
-pub const RESERVED_CLAIMS: [&str; 17] = [
-    "iss",
-    "sub",
-    "aud",
-    "exp",
-    "nbf",
-    "iat",
-    "jti",
-    "client_id",
-    "scope",
-    "cnf",
-    "act",
-    crate::authz::GRANTS_AT,
-    "access_token",
-    "token_type",
-    "expires_in",
-    "refresh_token",
-    "error",
-];
 
 /// One thing wrong with a file: `FIELD.PATH: what is wrong; what to do`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::raw::{DurationText, FileText, UrlText};
-use super::{Problem, SecretText, yaml};
+use super::{Problem, SecretText};
 use crate::domain::Secret;
 
 /// Turns single values into types and gathers what is wrong with them. A `None` that comes in
@@ -171,9 +171,14 @@ impl Reader {
 
     pub fn file(&mut self, field: &str, file: Option<FileText>) -> Option<String> {
         let path = self.path(&file?);
-        let text = fs::read_to_string(&path);
-        let text =
-            text.map_err(|error| self.problems.push(yaml::unreadable(field, &error))).ok()?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                let wrong = format!("{} cannot be read ({error})", path.display());
+                self.problem(field, wrong, "correct the path or its permissions");
+                return None;
+            }
+        };
         if !self.files.contains(&path) {
             self.files.push(path);
         }

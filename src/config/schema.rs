@@ -197,7 +197,8 @@ fn choices<'a>(schema: &'a Value, rule: &'a Value) -> Vec<&'a str> {
     words.chain(branches.flat_map(|branch| choices(schema, branch))).collect()
 }
 
-fn resolve<'a>(schema: &'a Value, rule: &'a Value) -> &'a Value {
+/// Follows a reference.
+pub fn resolve<'a>(schema: &'a Value, rule: &'a Value) -> &'a Value {
     let target = rule["$ref"].as_str().and_then(|target| target.strip_prefix('#'));
     target.and_then(|target| schema.pointer(target)).unwrap_or(rule)
 }

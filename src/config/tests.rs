@@ -381,7 +381,7 @@ fn each_line_says_what_is_wrong_and_what_to_do() {
         (
             "/tenants/lookup/claims",
             json!({"tenant_list": "$.a"}),
-            "tenants.lookup.claims.tenant_list: is a claim or ",
+            "tenants.lookup.claims.tenant_list: is the name of the tenant claim; ",
         ),
         (
             "/tenants/lookup/no_grants_status",

@@ -53,7 +53,8 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
     };
     let mut text = format!("{word}\n");
-    let verbose = query.is_some_and(|query| query.split('&').any(|item| item.starts_with("verbose")));
+    let verbose =
+        query.is_some_and(|query| query.split('&').any(|item| item.starts_with("verbose")));
     if verbose {
         let problems = state.reload.get();
         let outcome = if problems.is_empty() { "ok" } else { "failed, the last good state runs" };

@@ -36,9 +36,8 @@ pub async fn serve(
     let served = match listener {
         Listener::Tcp(listener) => {
             // The builder's own setting does not reach sockets of an incoming stream.
-            let incoming = TcpListenerStream::new(listener).map(|stream| {
-                stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            });
+            let incoming = TcpListenerStream::new(listener)
+                .map(|stream| stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream)));
             router.serve_with_incoming_shutdown(incoming, shutdown).await
         }
         Listener::Unix(listener) => {

@@ -167,10 +167,8 @@ fn realm(context: &ArcSwap<MintContext>) -> String {
 /// RFC 7517. Verifiers may keep it for a while: a new key is published before it signs.
 async fn jwks(State(shared): State<Shared>) -> Response {
     let context = shared.service.context.load();
-    let headers = [
-        (CONTENT_TYPE, "application/jwk-set+json"),
-        (CACHE_CONTROL, "public, max-age=60"),
-    ];
+    let headers =
+        [(CONTENT_TYPE, "application/jwk-set+json"), (CACHE_CONTROL, "public, max-age=60")];
     (headers, context.keys.jwks_json().to_string()).into_response()
 }
 

@@ -80,7 +80,7 @@ impl Tenants {
 
     /// The active clients whose time has come, the longest overdue first. One pass over the
     /// entries that reads two atomics of each: a client that wakes up needs no bookkeeping.
-    fn due(&self, refresh: Duration) -> Vec<(ClientId, Arc<Entry>)> {
+    pub(super) fn due(&self, refresh: Duration) -> Vec<(ClientId, Arc<Entry>)> {
         let now = self.core.clock.now();
         let active_since = now.minus((refresh * 2).max(SHORTEST_ACTIVE));
         let is_due =
@@ -115,7 +115,7 @@ impl Tenants {
 
     /// Forgets the clients that were not used for the longest time. A cell that somebody holds
     /// must stay: a second one would not be the one that its holder reads.
-    fn evict(&self, bound: usize) {
+    pub(super) fn evict(&self, bound: usize) {
         let excess = self.entries.len().saturating_sub(bound);
         if excess == 0 {
             return;

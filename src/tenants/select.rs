@@ -126,3 +126,85 @@ fn has_filter(query: &str) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::json_path;
+    use super::*;
+
+    fn select(query: &str, array: Option<&str>, body: &Value) -> String {
+        let selector = Selector::new(&json_path(query, array), &BTreeMap::new());
+        match selector.select(body) {
+            Ok(found) => {
+                let codes: Vec<_> = found.codes.iter().map(TenantCode::expose).collect();
+                format!("{} -{:?}", codes.join(","), found.dropped)
+            }
+            Err(reason) => reason.as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn shapes_of_answers() {
+        let none = " -[]";
+        for (query, array, body, expected) in [
+            (
+                "$.tenants[*].code",
+                "$.tenants",
+                json!({"tenants": [{"code": "A"}, {"code": "B"}]}),
+                "A,B -[]",
+            ),
+            ("$[*]", "$", json!(["A", "a/b", "A"]), "A -[1]"),
+            ("$[*]", "$", json!([]), none),
+            ("$[*]", "$", json!({}), "wrong_shape"),
+            (
+                "$.t[?@.on].code",
+                "$.t",
+                json!({"t": [{"on": true, "code": "A"}, {"code": "B"}]}),
+                "A -[]",
+            ),
+            ("$.t[?@.on].code", "$.t", json!({"t": [{"code": "B"}]}), none),
+            ("$.t[?@.on].code", "$.t", json!({"t": "x"}), "wrong_shape"),
+            ("$.t[?@.on].code", "$.t", json!({}), "wrong_shape"),
+            ("$['a?b'][*].code", "$['a?b']", json!({"a?b": [{"id": 1}]}), "wrong_shape"),
+            ("$.t[0:2]", "$.t", json!({"t": ["A", "B", "C"]}), "A,B -[]"),
+            ("$.a.t[*]", "$.a.t", json!({"a": {}}), "wrong_shape"),
+        ] {
+            assert_eq!(select(query, Some(array), &body), expected, "{query} on {body}");
+        }
+        assert_eq!(select("$.tenant", None, &json!({"tenant": "A"})), "A -[]");
+        assert_eq!(select("$.tenant", None, &json!({})), "wrong_shape");
+        assert_eq!(select("$.tenant", None, &json!({"tenant": ["A"]})), "wrong_shape");
+    }
+
+    #[test]
+    fn claims_are_copied_as_json_and_bounded() {
+        let claim =
+            |query| config::SelectedClaim { select: json_path(query, None), display: false };
+        let claims = BTreeMap::from(
+            [
+                ("plan", "$.plan"),
+                ("limits", "$.limits"),
+                ("regions", "$.sites[*].region"),
+                ("gone", "$.gone"),
+                ("nothing", "$.nothing"),
+                ("large", "$.large"),
+            ]
+            .map(|(name, query)| (name.to_owned(), claim(query))),
+        );
+        let body = json!({
+            "t": ["A"], "plan": "gold \"1\"", "limits": {"a": [1, 2]}, "nothing": null,
+            "sites": [{"region": "eu"}, {"region": "us"}], "large": "x".repeat(1023),
+        });
+        let found = Selector::new(&json_path("$.t[*]", Some("$.t")), &claims).select(&body);
+        let Ok(found) = found else { panic!() };
+        let expected = [
+            ("limits", r#"{"a":[1,2]}"#),
+            ("plan", r#""gold \"1\"""#),
+            ("regions", r#"["eu","us"]"#),
+        ];
+        assert_eq!(found.claims, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        assert_eq!(found.dropped_claims, ["large"]);
+    }
+}

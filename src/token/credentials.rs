@@ -21,10 +21,7 @@ pub struct Presented {
 
 impl Presented {
     /// Exactly one method: whoever uses two may have had one of them smuggled in.
-    pub fn from_request(
-        authorization: &[&[u8]],
-        form: &mut TokenForm,
-    ) -> Result<Self, TokenError> {
+    pub fn from_request(authorization: &[&[u8]], form: &mut TokenForm) -> Result<Self, TokenError> {
         let several = TokenError::InvalidRequest("more than one way of client authentication");
         let in_header = match authorization {
             [] => None,

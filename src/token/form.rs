@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::grant::TokenError;
@@ -57,7 +56,7 @@ impl TokenForm {
         }
     }
 
-    fn resource(&mut self, value: &Cow<'_, str>, audience: &str) -> Result<(), TokenError> {
+    fn resource(&mut self, value: &str, audience: &str) -> Result<(), TokenError> {
         if value == audience {
             return Ok(());
         }

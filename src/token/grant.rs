@@ -8,9 +8,7 @@ use super::credentials::{Presented, Source};
 use super::form::TokenForm;
 use super::mint::{Grant, MintContext};
 use crate::clients::{Authentication, Authenticator};
-use crate::domain::{
-    Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest,
-};
+use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest};
 use crate::telemetry::Metrics;
 use crate::tenants::{Outcome, Tenants};
 
@@ -27,8 +25,13 @@ pub enum TokenError {
     UnsupportedGrantType,
     InvalidScope(&'static str),
     InvalidTarget(&'static str),
-    Throttled { retry_after: u64 },
-    Unavailable { retry_after: u64, told: &'static str },
+    Throttled {
+        retry_after: u64,
+    },
+    Unavailable {
+        retry_after: u64,
+        told: &'static str,
+    },
 }
 
 impl TokenError {
@@ -201,8 +204,7 @@ fn narrow_tenants(
     grants: &GrantSet,
     wanted: Vec<TenantCode>,
 ) -> Result<Vec<TenantCode>, TokenError> {
-    let holder =
-        crate::domain::Holder { issuer: &context.issuer, client: client.id.as_str() };
+    let holder = crate::domain::Holder { issuer: &context.issuer, client: client.id.as_str() };
     let digest = |code: &TenantCode| context.digester.current(holder, code.expose());
     let codes = if wanted.is_empty() { grants.codes.clone() } else { wanted };
     let mut seen: Vec<TenantDigest> = Vec::new();

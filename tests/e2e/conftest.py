@@ -1,7 +1,9 @@
 """The stack that most tests share, and the means to start others. Everything listens on loopback, port 0."""
 
+import hashlib
 import itertools
 import os
+import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,10 @@ sys.path.insert(0, str(ROOT / "examples/demo"))
 import stack  # noqa: E402  (found through the line above)
 import wire  # noqa: E402
 
-# Registered up front: clients.yaml is read once, at the start. A test that changes grants takes clients of its own,
-# so that neither the grant cache nor another test's grants are in its way.
-POOL = [f"app-{number:02}" for number in range(60)]
-SCOPES = ["--scope", "reports.read", "--scope", "settings.write"]
+# Registered up front; each test takes clients of its own, so that neither the grant cache nor another test's grants are
+# in its way.
+POOL = [f"app-{number:03}" for number in range(200)]
+SCOPES = ["reports.read", "settings.write"]
 ROUTES = [
     {
         "path": "/oda/apis/get/reports/assets/tenant/{tenant}/devicedistribution",
@@ -51,10 +53,10 @@ class World:
         self.config["tenants"]["lookup"]["cache_ttl"] = "60s"
         self.config["apis"][0]["routes"] = ROUTES
         change_config(self.config)
-        registry = {client: SCOPES for client in clients}
-        secrets = stack.prepare(work, bin_dir(), yaml.safe_dump(self.config), registry)
-        self.secrets = secrets
-        self._unused = iter([Client(*pair) for pair in secrets.items()])
+        stack.prepare(work, bin_dir(), yaml.safe_dump(self.config), {})
+        self.secrets = {client: secrets.token_urlsafe(32) for client in clients}
+        (work / "clients.yaml").write_text(yaml.safe_dump({"clients": [entry(*pair) for pair in self.secrets.items()]}))
+        self._unused = iter([Client(*pair) for pair in self.secrets.items()])
         self.tenantgate = children.start(stack.Tenantgate, work, bin_dir(), "trace")
         self.envoy = self.start_envoy(yaml.safe_load(stack.ENVOY_CONFIG.read_text()), "envoy")
         self.url = self.envoy.url
@@ -64,7 +66,8 @@ class World:
         """A further Envoy before the same tenantgate and provider."""
         file = stack.envoy_on_any_ports(self.work, config, self.tenantgate, {"api": self.api.address}, name)
         envoy = self.children.start(stack.Envoy, self.work, file, name)
-        stack.wait_until("a first check", lambda: requests.get(f"{envoy.url}/api/T1/", timeout=5).status_code == 401, envoy)
+        decided = lambda: requests.get(f"{envoy.url}/api/T1/", timeout=5).status_code in (401, 403)
+        stack.wait_until("a first decision", decided, envoy)
         return envoy
 
     def client(self, *tenants):
@@ -101,6 +104,17 @@ class World:
     def logs(self):
         """All that tenantgate and Envoy have written."""
         return "\n".join(log.read_text(errors="replace") for log in self.work.glob("*.log") if log.name != "provider.log")
+
+
+def entry(client, secret):
+    """A client of clients.yaml; by hand, as `clients add` for hundreds would take its time."""
+    return {
+        "id": client,
+        "status": "approved",
+        "developer": {"id": "developer", "status": "active"},
+        "credentials": [{"digest": "sha256:" + hashlib.sha256(secret.encode()).hexdigest(), "status": "active"}],
+        "scopes": SCOPES,
+    }
 
 
 def bin_dir():

@@ -1,7 +1,8 @@
 use zeroize::Zeroizing;
 
+use super::check_claim_name;
 use crate::config::reader::Reader;
-use crate::config::{ClaimForm, DigestKey, Issuer, RESERVED_CLAIMS, TenantClaim, raw};
+use crate::config::{ClaimForm, DigestKey, Issuer, TenantClaim, raw};
 use crate::domain::DIGEST_KEY_LEN;
 
 pub fn tenant_claim_name(issuer: Option<&raw::Issuer>) -> Option<String> {
@@ -41,12 +42,8 @@ pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
 fn tenant_claim(reader: &mut Reader, claim: Option<raw::TenantClaim>) -> Option<TenantClaim> {
     let claim = claim?;
     let name = reader.text("issuer.tenant_claim.name", claim.name);
-    if name.as_deref().is_some_and(|name| RESERVED_CLAIMS.contains(&name)) {
-        reader.problem(
-            "issuer.tenant_claim.name",
-            "is a claim or a response field that has a meaning of its own",
-            "choose another name",
-        );
+    if let Some(name) = &name {
+        check_claim_name(reader, "issuer.tenant_claim.name", name);
     }
     let form = match claim.form? {
         raw::ClaimForm::Plain => {

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::{auth, json_path};
+use super::{auth, check_claim_name, json_path};
 use crate::config::reader::Reader;
 use crate::config::{
-    GrpcLookup, HttpLookup, Lookup, LookupLimits, LookupMethod, RESERVED_CLAIMS, SecretText,
-    SelectedClaim, UrlTemplate, raw,
+    GrpcLookup, HttpLookup, Lookup, LookupLimits, LookupMethod, SecretText, SelectedClaim,
+    UrlTemplate, raw,
 };
 use crate::domain::Secret;
 
@@ -226,12 +226,9 @@ fn claims(
     let mut all = BTreeMap::new();
     for (name, claim) in claims? {
         let field = format!("tenants.lookup.claims.{name}");
-        if RESERVED_CLAIMS.contains(&name.as_str()) || tenant_claim == Some(name.as_str()) {
-            reader.problem(
-                &field,
-                "is a claim or a response field that has a meaning of its own",
-                "choose another name",
-            );
+        check_claim_name(reader, &field, &name);
+        if tenant_claim == Some(name.as_str()) {
+            reader.problem(&field, "is the name of the tenant claim", "choose another name");
         }
         let Some(claim) = claim else { continue };
         let (select, display) = match claim {

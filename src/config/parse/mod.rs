@@ -12,6 +12,12 @@ mod tenants;
 
 use super::reader::Reader;
 use super::{Config, raw};
+use crate::authz::GRANTS_AT;
+use crate::domain::RESERVED_CLAIMS;
+
+/// The fields of a token response, in which claims may be repeated.
+const RESPONSE_FIELDS: [&str; 5] =
+    ["access_token", "token_type", "expires_in", "refresh_token", "error"];
 
 /// What parsing gives even where it reports a problem is never used: `None` only saves work.
 pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
@@ -65,5 +71,12 @@ fn needs(reader: &mut Reader) {
             "is missing, and there are no `issuers` either: no token would be accepted",
             "add one of the two",
         );
+    }
+}
+
+fn check_claim_name(reader: &mut Reader, field: &str, name: &str) {
+    if name == GRANTS_AT || RESERVED_CLAIMS.contains(&name) || RESPONSE_FIELDS.contains(&name) {
+        let wrong = "is a claim or a response field that has a meaning of its own";
+        reader.problem(field, wrong, "choose another name");
     }
 }

@@ -9,7 +9,8 @@ use super::{Auth, ClientTls, DurationText, FileText, JsonPathText, UrlText};
 #[serde(default, deny_unknown_fields)]
 pub struct Tenants {
     /// `token`: a token's claim alone is the truth until it expires. A mapping: grants are looked
-    /// up again for active clients, and only what the freshest answer still holds passes.
+    /// up again for active clients, and only what the freshest answer still holds passes; that is
+    /// the default, with its own defaults.
     pub freshness: Option<Freshness>,
     /// Who says which tenants a client may read. `static`: the client registry. A mapping: the
     /// provider's own API, over HTTP (`url`) or gRPC (`grpc`).

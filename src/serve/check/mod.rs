@@ -19,7 +19,9 @@ use tonic::codegen::{BoxFuture, StdError};
 use tonic::server::{Grpc, NamedService, UnaryService};
 
 use self::wire::CheckMessage;
-use crate::authz::{Authorizer, CheckInput, FactsCache, HeaderValue, Headers, Hint, Outcome, Snapshot};
+use crate::authz::{
+    Authorizer, CheckInput, FactsCache, HeaderValue, Headers, Hint, Outcome, Snapshot,
+};
 use crate::domain::{Clock, DenyReason, GrantBook, Timestamp};
 use crate::telemetry::Metrics;
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
-use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{
     CheckResponse, DeniedHttpResponse, OkHttpResponse,
 };
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
 use prost::Message as _;
@@ -147,7 +147,11 @@ fn denial(reason: DenyReason) -> Denial {
         R::ApiKeyInvalid => bad_token("the API key is not valid"),
         R::ScopeMissing => Denial {
             challenge: Challenge::Scope,
-            ..plain(403, "insufficient_scope", "the token lacks a scope that this resource requires")
+            ..plain(
+                403,
+                "insufficient_scope",
+                "the token lacks a scope that this resource requires",
+            )
         },
         // One text for all: it must not tell whether a tenant or a route exists.
         R::UnknownApi | R::NoRoute | R::ApiNotAllowed | R::TenantNotGranted => {

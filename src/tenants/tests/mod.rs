@@ -1,12 +1,15 @@
 //! The room as a whole against a provider that misbehaves.
 
+mod refresh;
+mod token;
+
 use std::time::Duration;
 
 use crate::config::{Freshness, HttpLookup, Lookup, LookupMethod};
 use crate::domain::{Clock as _, GrantBook as _, Holder, TenantDigester};
 
 use super::testing::*;
-use super::{Directory, Outcome};
+use super::{Directory, Outcome, Step};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -371,7 +374,7 @@ async fn steps_are_shown_without_secrets() {
     let config = Lookup::Http(Box::new(lookup));
     let directory = Directory::new(&config, bench.clock.clone(), bench.metrics.clone()).unwrap();
     let steps = std::sync::Mutex::new(Vec::new());
-    let observe = |step: super::Step<'_>| {
+    let observe = |step: Step<'_>| {
         steps.lock().unwrap().push(format!("{step:?}"));
     };
     // The provider counts by target, so all tries share one counter.

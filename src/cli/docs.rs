@@ -1,0 +1,92 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use schemars::JsonSchema;
+
+use crate::clients::RawRegistry;
+use crate::config::{docs, raw, schema};
+
+/// Write the reference of the configuration and the JSON Schemas for editors.
+#[derive(Args)]
+pub struct DocsArgs {
+    /// The folder to write into, usually docs.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+pub fn run(args: &DocsArgs) -> anyhow::Result<ExitCode> {
+    for (name, text) in files() {
+        let path = args.dir.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn files() -> [(&'static str, String); 3] {
+    [
+        ("configuration.md", configuration()),
+        ("tenantgate.schema.json", schema_text::<raw::Root>()),
+        ("clients.schema.json", schema_text::<RawRegistry>()),
+    ]
+}
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+<!-- Written by `tenantgate docs --dir docs` from the types in src/config/raw/ and src/clients/file.rs. -->
+
+`tenantgate serve --config FILE` reads `tenantgate.yaml`, and `tenantgate validate --config FILE` shows everything \
+that is wrong with it, with the client registry and with the files that they name. A changed file is read again while \
+tenantgate runs; a broken one leaves the last good state.
+
+Editors complete and check the files with this line at their top (and [clients.schema.json](clients.schema.json) for \
+`clients.yaml`):
+
+```yaml
+# yaml-language-server: $schema=PATH/TO/docs/tenantgate.schema.json
+```
+
+Plain `http://` is accepted for loopback; elsewhere only with `allow_http: true` beside the URL.
+";
+
+fn configuration() -> String {
+    let config = docs::sections(&schema::of::<raw::Root>(), "tenantgate.yaml");
+    let clients = docs::sections(&schema::of::<RawRegistry>(), "clients.yaml");
+    format!("{INTRODUCTION}{config}{clients}")
+}
+
+fn schema_text<T: JsonSchema>() -> String {
+    format!("{:#}\n", schema::of::<T>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_committed_files_say_what_the_types_say() {
+        for (name, text) in files() {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+            let committed = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                committed == text,
+                "docs/{name} is out of date; run: cargo run -- docs --dir docs"
+            );
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_config_is_explained() {
+        let text = configuration();
+        let rows = text.lines().filter(|line| line.starts_with("| `"));
+        let silent: Vec<&str> = rows.filter(|row| row.ends_with("|  |")).collect();
+        assert_eq!(silent, [""; 0]);
+        for section in ["issuer.tenant_claim", "tenants.lookup.auth.oauth2", "apis[].routes[]"] {
+            assert!(text.contains(&format!("\n## `{section}`\n")), "{section}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{ArgGroup, Args};
+
+use crate::app::{Offline, StartError, told};
+use crate::authz::{CheckInput, HeaderValue, Headers, Observer};
+use crate::domain::{ClientId, DenyReason, Holder, Secret, Standing, SystemClock, TenantCode};
+use crate::tenants::Outcome;
+
+const DENY: u8 = 3;
+const UNDECIDED: u8 = 1;
+
+/// Show each step of one decision, or whether a client may read a tenant now. Exit code: 0 allow,
+/// 3 deny, 1 cannot decide.
+#[derive(Args)]
+#[command(group(ArgGroup::new("question").required(true).args(["path", "tenant"])))]
+#[command(group(ArgGroup::new("bearer").args(["token", "token_file"])))]
+pub struct ExplainArgs {
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The API, where the config has several.
+    #[arg(long, value_name = "NAME")]
+    api: Option<String>,
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// The request's path, as Envoy would see it.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Keeps the token out of the shell's history.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Asks for this client instead of for a request.
+    #[arg(long, value_name = "ID", requires = "tenant", conflicts_with_all = ["path", "bearer"])]
+    client: Option<String>,
+    #[arg(long, value_name = "CODE", requires = "client")]
+    tenant: Option<String>,
+}
+
+pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let offline = match Offline::open(&args.config, Arc::new(SystemClock)) {
+            Ok(offline) => offline,
+            Err(StartError::Config(problems)) => {
+                for problem in problems {
+                    eprintln!("tenantgate: {problem}");
+                }
+                return Ok(ExitCode::from(UNDECIDED));
+            }
+            Err(StartError::Other(error)) => return Err(error),
+        };
+        match (&args.client, &args.tenant) {
+            (Some(client), Some(tenant)) => explain_grant(&offline, client, tenant).await,
+            _ => explain_request(&offline, args).await,
+        }
+    })
+}
+
+/// Prints each step as it is taken.
+struct Printer;
+
+impl Observer for Printer {
+    fn step(&mut self, name: &'static str, outcome: impl FnOnce() -> String) {
+        show(name, &outcome());
+    }
+}
+
+fn show(name: &str, outcome: &str) {
+    println!("{name:<12}{outcome}");
+}
+
+struct OneHeader(Option<Secret>);
+
+impl Headers for OneHeader {
+    fn get(&self, name: &str) -> HeaderValue<'_> {
+        match &self.0 {
+            Some(value) if name == "authorization" => HeaderValue::One(value.expose().as_bytes()),
+            _ => HeaderValue::Missing,
+        }
+    }
+}
+
+async fn explain_request(offline: &Offline, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(file)) => Some(read_token(file)?),
+        (None, None) => None,
+    };
+    let headers = OneHeader(token.map(|token| Secret::new(format!("Bearer {}", token.trim()))));
+    let input = CheckInput {
+        profile: args.api.as_deref(),
+        method: &args.method,
+        target: args.path.as_deref().unwrap_or_default().as_bytes(),
+        headers: &headers,
+    };
+    if let Some(lookup) = offline.prepare(&input).await {
+        show("lookup", &lookup);
+    }
+    let snapshot = offline.snapshot();
+    let outcome = offline.decide(&snapshot, &input, &mut Printer);
+    let (word, code) = match (outcome.shadowed, &outcome.verdict) {
+        (Some(reason), _) => (format!("allow (shadow mode; otherwise {})", reason.as_str()), 0),
+        (None, Ok(_)) => ("allow".to_owned(), 0),
+        (None, Err(reason)) => (format!("deny: {}", reason.as_str()), exit_code(*reason)),
+    };
+    show("decision", &word);
+    Ok(ExitCode::from(code))
+}
+
+fn read_token(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file)
+        .with_context(|| format!("--token-file {}: cannot be read", file.display()))
+}
+
+fn exit_code(reason: DenyReason) -> u8 {
+    match reason {
+        DenyReason::KeysUnavailable | DenyReason::GrantsStale => UNDECIDED,
+        _ => DENY,
+    }
+}
+
+async fn explain_grant(offline: &Offline, client: &str, tenant: &str) -> anyhow::Result<ExitCode> {
+    let Some(id) = ClientId::parse(client) else {
+        bail!("--client: not a client id; it has {}", ClientId::RULE)
+    };
+    let Some(code) = TenantCode::parse(tenant) else {
+        bail!("--tenant: not a tenant code; it has 1 to 128 of A-Z a-z 0-9 . _ ~ -, not only dots")
+    };
+    let decided = |word: &str, code: u8| {
+        show("decision", word);
+        Ok(ExitCode::from(code))
+    };
+    let registered = match &offline.loaded.clients {
+        None => None,
+        Some(book) => match book.get(client) {
+            None => {
+                show("client", "not in the registry");
+                return decided("deny: client_withdrawn", DENY);
+            }
+            Some(client) if client.standing() == Standing::Withdrawn => {
+                show("client", "revoked, or its developer is inactive");
+                return decided("deny: client_withdrawn", DENY);
+            }
+            Some(client) => Some(client),
+        },
+    };
+    show("client", "in good standing");
+    let grants = match registered.and_then(|client| client.static_grants.clone()) {
+        Some(grants) => {
+            show("grants", &format!("static, {} tenants in the registry", grants.codes.len()));
+            grants
+        }
+        None => {
+            let outcome = offline.tenants.grants(&id).await;
+            show("lookup", &told(&outcome));
+            match outcome {
+                Outcome::Granted(grants) | Outcome::Denied(grants) => grants,
+                Outcome::Unavailable(_) => return decided("cannot decide", UNDECIDED),
+            }
+        }
+    };
+    let snapshot = offline.snapshot();
+    let holder = Holder { issuer: &snapshot.own_issuer, client };
+    let held = grants.digests.contains(&snapshot.digester.current(holder, code.expose()));
+    let reference = snapshot.digester.reference(code.expose());
+    show("tenant", &format!("{reference} {}", if held { "is granted" } else { "is not granted" }));
+    if held { decided("allow", 0) } else { decided("deny: tenant_not_granted", DENY) }
+}

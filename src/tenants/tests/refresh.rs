@@ -1,0 +1,227 @@
+//! Grants that stay fresh while tokens live.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Freshness, Lookup};
+use crate::domain::{Clock as _, GrantBook as _};
+
+use super::super::testing::*;
+use super::SECOND;
+
+/// Runs the background work of `bench` until dropped.
+struct Running(CancellationToken);
+
+impl Running {
+    fn start(bench: &Bench) -> Self {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(Arc::clone(&bench.tenants).run(shutdown.clone()));
+        Self(shutdown)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Bench {
+    fn check(&self, id: &str) {
+        self.tenants.cell(&client(id)).touch(self.clock.now());
+    }
+
+    fn known(&self, id: &str) -> Option<usize> {
+        self.tenants.cell(&client(id)).current().as_ref().map(|set| set.codes.len())
+    }
+}
+
+/// Long enough for a scan of an instance whose `refresh` is short.
+const SOON: Duration = Duration::from_millis(400);
+
+fn bench(provider: &Provider) -> Bench {
+    let freshness = Freshness::Lookup { refresh: SECOND, max_age: 300 * SECOND };
+    Bench::with(&Lookup::Http(Box::new(http_lookup(provider))), freshness)
+}
+
+#[tokio::test]
+async fn an_active_client_is_looked_up_again_and_an_idle_one_is_not() {
+    let provider = Provider::start(|_, nth| match nth {
+        0 => tenants(&["T1", "T2"]),
+        1 => tenants(&["T1"]),
+        _ => tenants(&[]),
+    })
+    .await;
+    let bench = bench(&provider);
+    for id in ["active", "idle"] {
+        bench.tenants.grants(&client(id)).await;
+    }
+    let running = Running::start(&bench);
+    bench.check("active");
+    bench.clock.advance(Duration::from_millis(890));
+    tokio::time::sleep(SOON).await;
+    assert_eq!(bench.known("active"), Some(2), "not due before nine tenths of `refresh`");
+    bench.clock.advance(Duration::from_millis(220));
+    until("the refresh", || bench.known("active") == Some(1)).await;
+    bench.clock.advance(2 * SECOND);
+    until("a denial", || bench.known("active") == Some(0)).await;
+    assert_eq!(provider.lookups_of("idle"), 1);
+
+    // Without checks it falls idle, and wakes up with the next one.
+    bench.clock.advance(10 * SECOND);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(provider.lookups_of("active"), 3);
+    bench.check("active");
+    until("the lookup after waking up", || provider.lookups_of("active") == 4).await;
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_failing_provider_leaves_the_set_alone_and_its_recovery_is_noticed() {
+    let down = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&down);
+    let provider = Provider::start(move |_, _| match switch.load(Ordering::SeqCst) {
+        true => answer(400, &[], ""),
+        false => tenants(&["T1"]),
+    })
+    .await;
+    let bench = bench(&provider);
+    bench.tenants.grants(&client("acme")).await;
+    let _running = Running::start(&bench);
+    down.store(true, Ordering::SeqCst);
+    for failures in 1..=8 {
+        bench.clock.advance(4 * SECOND);
+        bench.check("acme");
+        until("a failed refresh", || bench.lookups("unexpected_status") == failures).await;
+    }
+    tokio::time::sleep(SOON).await;
+    assert_eq!(bench.lookups("unexpected_status"), 8, "backs off");
+    let cell = bench.tenants.cell(&client("acme"));
+    let looked_up_at = || cell.current().as_ref().map(|set| set.looked_up_at);
+    assert_eq!(looked_up_at(), Some(START));
+    down.store(false, Ordering::SeqCst);
+    bench.clock.advance(4 * SECOND);
+    bench.check("acme");
+    until("the recovery", || looked_up_at() == Some(bench.clock.now())).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_is_only_probed() {
+    let provider = Provider::start(|_, _| answer(400, &[], "")).await;
+    let bench = bench(&provider);
+    let tenants = Arc::clone(&bench.tenants);
+    for n in 0..20 {
+        bench.check(&format!("c{n}"));
+    }
+    assert_eq!(tenants.due(SECOND).len(), 20);
+    for n in 0..5 {
+        tenants.grants(&client(&format!("c{n}"))).await;
+    }
+    bench.clock.advance(4 * SECOND);
+    assert_eq!(tenants.due(SECOND).len(), 2);
+}
+
+#[tokio::test]
+async fn a_hint_looks_an_unknown_client_up_once() {
+    let provider = Provider::start(|_, _| slow(SECOND / 5, tenants(&["T1"]))).await;
+    let bench = Bench::new(http_lookup(&provider));
+    let _running = Running::start(&bench);
+    for _ in 0..100 {
+        bench.tenants.hint(&client("acme"));
+    }
+    until("the lookup", || bench.known("acme") == Some(1)).await;
+    bench.tenants.hint(&client("acme"));
+    tokio::time::sleep(SOON).await;
+    assert_eq!(provider.lookups_of("acme"), 1, "it is fresh");
+}
+
+#[tokio::test]
+async fn hints_during_an_outage_do_not_become_a_storm() {
+    let provider = Provider::start(|_, _| answer(400, &[], "")).await;
+    let bench = Bench::new(http_lookup(&provider));
+    let _running = Running::start(&bench);
+    for _ in 0..20 {
+        bench.tenants.hint(&client("acme"));
+        tokio::time::sleep(SECOND / 50).await;
+    }
+    assert_eq!(provider.lookups_of("acme"), 1);
+    bench.clock.advance(SECOND);
+    bench.tenants.hint(&client("acme"));
+    until("the next try", || provider.lookups_of("acme") == 2).await;
+}
+
+#[tokio::test]
+async fn misses_cause_one_lookup_within_their_budget() {
+    let provider = Provider::start(|_, nth| match nth {
+        0 => tenants(&["T1"]),
+        _ => tenants(&["T1", "T2"]),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    let acme = client("acme");
+    bench.tenants.grants(&acme).await;
+    let _running = Running::start(&bench);
+    bench.clock.advance(SECOND);
+    for _ in 0..50 {
+        bench.tenants.hint_miss(&acme);
+    }
+    until("the lookup", || bench.known("acme") == Some(2)).await;
+    bench.tenants.hint_miss(&acme);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(provider.lookups_of("acme"), 2);
+    bench.clock.advance(5 * SECOND);
+    bench.tenants.hint_miss(&acme);
+    until("the next lookup", || provider.lookups_of("acme") == 3).await;
+}
+
+#[tokio::test]
+async fn without_freshness_hints_do_nothing() {
+    let provider = Provider::start(|_, _| tenants(&["T1"])).await;
+    let config = Lookup::Http(Box::new(http_lookup(&provider)));
+    let bench = Bench::with(&config, Freshness::Token);
+    let _running = Running::start(&bench);
+    bench.check("acme");
+    bench.tenants.hint(&client("acme"));
+    bench.tenants.hint_miss(&client("acme"));
+    tokio::time::sleep(SOON).await;
+    assert_eq!(provider.lookups_of("acme"), 0);
+    assert_eq!(bench.tenants.grants(&client("acme")).await.as_str(), "granted");
+}
+
+#[tokio::test]
+async fn the_cache_is_bounded_and_never_forgets_a_cell_in_use() {
+    let provider = Provider::start(|_, _| tenants(&["T1"])).await;
+    let bench = Bench::new(http_lookup(&provider));
+    let held = bench.tenants.cell(&client("held"));
+    for n in 0..10 {
+        bench.clock.advance(SECOND);
+        bench.tenants.grants(&client(&format!("c{n}"))).await;
+    }
+    // The tasks of the lookups may still be about to let go of their entries.
+    until("the eviction", || {
+        bench.tenants.evict(4);
+        bench.tenants.entries.len() == 4
+    })
+    .await;
+    assert!(Arc::ptr_eq(&held, &bench.tenants.cell(&client("held"))));
+    for n in 7..10 {
+        bench.tenants.grants(&client(&format!("c{n}"))).await;
+        assert_eq!(provider.lookups_of(&format!("c{n}")), 1, "used last, so kept");
+    }
+    assert_eq!(bench.metrics.cache_entries.with_label_values(&["grants"]).get(), 4);
+}
+
+#[tokio::test]
+async fn the_background_work_ends_promptly() {
+    let provider = Provider::start(|_, _| slow(30 * SECOND, Vec::new())).await;
+    let bench = Bench::new(http_lookup(&provider));
+    let shutdown = CancellationToken::new();
+    let run = tokio::spawn(Arc::clone(&bench.tenants).run(shutdown.clone()));
+    bench.tenants.hint(&client("acme"));
+    until("a lookup under way", || provider.lookups_of("acme") == 1).await;
+    shutdown.cancel();
+    tokio::time::timeout(SECOND, run).await.unwrap().unwrap();
+}
