@@ -32,6 +32,7 @@ impl Loaded {
                 config::Freshness::Lookup { max_age, .. } => Freshness::MaxAge(max_age),
             },
             lookup_on_miss: config.tenants.on_miss == OnMiss::Lookup,
+            probing: config.limits.probing,
             realm: audience.replace(['"', '\\'], "").into(),
             no_api: Arc::new(metrics.api(NO_API)),
         }

@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 
 use crate::authz::trust::KeySet;
 use crate::clients::{self, LoadContext};
-use crate::config::{ClaimForm, Config, KeySource, Lookup, Problem};
+use crate::config::{ClaimForm, Config, KeySource, Lookup, Outline, Problem};
 use crate::domain::{ClientBook, DIGEST_KEY_LEN, TenantDigester};
 use crate::keys::{self, Need, SigningKeys};
 
@@ -35,7 +35,10 @@ impl ProcessKey {
 impl Loaded {
     /// Reads the config and every file that it names, and reports every problem at once.
     pub fn read(path: &Path, process_key: &ProcessKey) -> Result<Self, Vec<Problem>> {
-        let config = Config::load(path)?;
+        let config = Config::load(path).map_err(|mut problems| {
+            problems.extend(beside(path));
+            problems
+        })?;
         let mut problems = Vec::new();
         let mut keep = |found: Vec<Problem>| problems.extend(found);
         let digester = Arc::new(digester(&config, process_key));
@@ -47,6 +50,24 @@ impl Loaded {
         }
         Ok(Self { config, digester, clients, keys, file_keys })
     }
+}
+
+/// What is wrong with the registry and the keys that a broken config names.
+fn beside(config: &Path) -> Vec<Problem> {
+    let Some(outline) = Outline::read(config) else { return Vec::new() };
+    let need = if outline.mints { Need::Sign } else { Need::VerifyOnly };
+    let keys = outline.signing_keys.and_then(|dir| SigningKeys::load(&dir, need).err());
+    let api_names: Vec<&str> = outline.api_names.iter().map(String::as_str).collect();
+    let context = LoadContext {
+        // Nothing that is read here is used.
+        digester: &TenantDigester::new(&[0; DIGEST_KEY_LEN], None),
+        issuer: "",
+        tenant_claim: &outline.tenant_claim,
+        api_names: &api_names,
+        static_lookup: false,
+    };
+    let clients = outline.clients_file.and_then(|file| clients::load(&file, &context).err());
+    keys.into_iter().chain(clients).flatten().collect()
 }
 
 impl Loaded {
@@ -107,4 +128,39 @@ fn read_file_keys(config: &Config) -> Result<HashMap<String, Arc<KeySet>>, Vec<P
         }
     }
     if problems.is_empty() { Ok(sets) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_broken_config_does_not_hide_the_problems_of_the_files_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("clients.yaml", "clients: [{id: app, status: aproved, apis: [oda, other]}]");
+        write(
+            "tenantgate.yaml",
+            "listen: {token: '127.0.0.1:0'}\n\
+             issuer: {url: 'https://a', audience: a, token_ttl: soon, signing_keys: keys, \
+             tenant_claim: {form: plain}}\n\
+             clients: {file: clients.yaml}\n\
+             apis: [{name: oda, routes: [{path: '/{tenant}', methods: [GET]}]}]\n",
+        );
+        let config = folder.path().join("tenantgate.yaml");
+        let problems = Loaded::read(&config, &ProcessKey::generate().unwrap()).err().unwrap();
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        for place in [
+            "issuer.token_ttl: ",
+            "clients[0].status: ",
+            "clients[0].apis[1]: ",
+            "issuer.signing_keys: ",
+        ] {
+            let found = lines.iter().filter(|line| line.starts_with(place)).count();
+            assert_eq!(found, 1, "{place}: {lines:#?}");
+        }
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+    }
 }

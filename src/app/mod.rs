@@ -23,7 +23,7 @@ pub use self::offline::{Offline, told};
 
 use self::issuers::RemoteIssuers;
 use self::reload::{Reloader, RunningWith};
-use crate::authz::{FactsCache, Hint, Snapshot};
+use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
 use crate::clients::Authenticator;
 use crate::config::{ListenAddress, Problem};
 use crate::domain::{Clock, GrantBook};
@@ -33,7 +33,7 @@ use crate::serve::{
 };
 use crate::telemetry::Metrics;
 use crate::tenants::{Directory, Settings, Tenants};
-use crate::token::TokenService;
+use crate::token::{Throttle, TokenService};
 
 /// Long enough for a health check to notice that this process goes away, before it does.
 const LAME_DUCK: Duration = Duration::from_secs(1);
@@ -118,6 +118,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let check = CheckServer(Arc::new(CheckService {
         snapshot: Arc::clone(&snapshot),
         cache: Arc::clone(&cache),
+        probes: ProbeWatch::default(),
         grants: Arc::clone(&tenants) as Arc<dyn GrantBook>,
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
@@ -146,6 +147,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
             let service = Arc::new(TokenService {
                 context,
                 authenticator: Authenticator::new(loaded.config.limits.slow_hashes),
+                throttle: Throttle::new(loaded.config.limits.failures_per_minute, &clock, &metrics),
                 tenants: Arc::clone(&tenants),
                 clock: Arc::clone(&clock),
                 metrics: Arc::clone(&metrics),

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::issuers::RemoteIssuers;
 use super::load::{Loaded, ProcessKey};
 use super::{StartError, start_tenants};
-use crate::authz::{self, Authorizer, CheckInput, FactsCache, Observer, Snapshot};
+use crate::authz::{self, Authorizer, CheckInput, FactsCache, Observer, ProbeWatch, Snapshot};
 use crate::domain::{Clock, DenyReason};
 use crate::telemetry::Metrics;
 use crate::tenants::{Outcome, Tenants};
@@ -23,6 +23,7 @@ pub struct Offline {
     pub clock: Arc<dyn Clock>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     cache: FactsCache,
+    probes: ProbeWatch,
     _issuers: RemoteIssuers,
 }
 
@@ -36,7 +37,8 @@ impl Offline {
         let issuers = RemoteIssuers::new(Arc::clone(&snapshot), Arc::clone(&clock), metrics);
         issuers.follow(&loaded.config.issuers).context("no HTTP client for issuers' keys")?;
         let cache = FactsCache::new(loaded.config.limits.token_cache_bytes);
-        Ok(Self { loaded, tenants, clock, snapshot, cache, _issuers: issuers })
+        let probes = ProbeWatch::default();
+        Ok(Self { loaded, tenants, clock, snapshot, cache, probes, _issuers: issuers })
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -51,7 +53,8 @@ impl Offline {
         observer: &mut impl Observer,
     ) -> authz::Outcome<'a> {
         let (grants, now) = (&*self.tenants, self.clock.now());
-        Authorizer { snapshot, cache: &self.cache, grants, now }.decide(input, observer)
+        let (cache, probes) = (&self.cache, &self.probes);
+        Authorizer { snapshot, cache, grants, probes, now }.decide(input, observer)
     }
 
     /// Makes known what a decision on this input needs: the keys of the token's issuer and the grants of its

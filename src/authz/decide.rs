@@ -9,6 +9,7 @@ use super::facts::{Facts, FactsCache, TokenDigest};
 use super::issuer::KeyStanding;
 use super::jwt::{Refusal, Verifier, within_lifetime};
 use super::path::{CheckedPath, PathError};
+use super::probing::{Probe, ProbeWatch};
 use super::route::{Found, RouteMatch};
 use super::snapshot::{Api, Freshness, Route, Snapshot};
 use crate::domain::{
@@ -88,6 +89,8 @@ pub struct Trail<'a> {
     /// The rule behind a refusal, where the reason has several.
     pub rule: &'static str,
     pub hint: Option<Hint>,
+    /// The client has just been seen to ask for many foreign tenants.
+    pub probing: bool,
 }
 
 impl Trail<'_> {
@@ -129,6 +132,7 @@ pub struct Authorizer<'a> {
     pub snapshot: &'a Snapshot,
     pub cache: &'a FactsCache,
     pub grants: &'a dyn GrantBook,
+    pub probes: &'a ProbeWatch,
     pub now: Timestamp,
 }
 
@@ -200,7 +204,10 @@ impl<'a> Authorizer<'a> {
         observer.step("scope", || "sufficient".to_owned());
 
         let tenant = matched.tenant.ok_or(DenyReason::NoRoute)?;
-        self.check_tenant(&identity, tenant, trail).inspect_err(|reason| {
+        let checked = self.check_tenant(&identity, tenant, trail);
+        let checked =
+            checked.map_err(|reason| self.watch_probing(reason, &identity, tenant, trail));
+        checked.inspect_err(|reason| {
             observer.step("tenant", || format!("refused: {}", reason.as_str()));
         })?;
         observer
@@ -319,6 +326,28 @@ impl<'a> Authorizer<'a> {
                 (None, _) | (_, Freshness::Token) => Ok(()),
             },
             Identity::ApiKey(client) => self.check_key_grants(client, tenant, trail),
+        }
+    }
+
+    fn watch_probing(
+        &self,
+        reason: DenyReason,
+        identity: &Identity,
+        tenant: &str,
+        trail: &mut Trail<'a>,
+    ) -> DenyReason {
+        if reason != DenyReason::TenantNotGranted {
+            return reason;
+        }
+        let rule = &self.snapshot.probing;
+        let client = identity.client();
+        let issuer = identity.foreign_issuer().unwrap_or(&self.snapshot.own_issuer);
+        let digest = self.snapshot.digester.current(Holder { issuer, client }, tenant);
+        let probe = self.probes.note(rule, client, digest, self.now);
+        trail.probing = probe == Probe::Noticed;
+        match probe {
+            Probe::Noticed | Probe::Many if rule.throttle => DenyReason::ProbingThrottled,
+            Probe::Few | Probe::Noticed | Probe::Many => reason,
         }
     }
 

@@ -12,8 +12,8 @@ use super::issuer::{Issuer, IssuerPolicy, TenantForm, Trust};
 use super::json::parse_strict;
 use super::trust::TrustedKey;
 use crate::domain::{
-    Algorithm, ClientId, DenyReason, GrantBook, Holder, ScopeSet, TenantDigest, TenantDigester,
-    TenantSet, Timestamp, is_tenant_code,
+    Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, ScopeSet, TenantDigest,
+    TenantDigester, TenantSet, Timestamp, is_tenant_code,
 };
 
 const MAX_TOKEN: usize = 16 * 1024;
@@ -334,9 +334,6 @@ impl Verified<'_> {
         }
     }
 }
-
-/// The claim of our own tokens that says when the grants in it were looked up.
-pub const GRANTS_AT: &str = "grants_at";
 
 /// NumericDate of RFC 7519: seconds, with or without a fraction.
 fn numeric_date(value: &Value) -> Option<Timestamp> {

@@ -7,6 +7,7 @@ mod issuer;
 mod json;
 mod jwt;
 pub mod path;
+mod probing;
 pub mod route;
 mod snapshot;
 #[cfg(test)]
@@ -17,5 +18,5 @@ pub use bearer::{HeaderValue, Headers};
 pub use decide::{Authorizer, CheckInput, Hint, Identity, Observer, Outcome, Permit, Trail};
 pub use facts::{Facts, FactsCache};
 pub use issuer::{IssuerPolicy, TenantForm, Trust};
-pub use jwt::GRANTS_AT;
+pub use probing::{ProbeWatch, Probing};
 pub use snapshot::{Api, Apis, Freshness, Route, Snapshot};

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::issuer::Trust;
+use super::probing::Probing;
 use super::route::Router;
 use crate::domain::{ClientBook, Meter, TenantDigester};
 
@@ -19,6 +20,7 @@ pub struct Snapshot {
     pub freshness: Freshness,
     /// Look a client up again when its token lacks the tenant.
     pub lookup_on_miss: bool,
+    pub probing: Probing,
     /// What challenges name, safe inside a quoted string.
     pub realm: Arc<str>,
     /// Counts what is denied before an API is known.

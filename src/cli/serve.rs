@@ -90,10 +90,8 @@ fn tell(addresses: &Addresses, ports_file: Option<&Path>) -> anyhow::Result<()> 
     let token = token.as_ref().map(ToString::to_string);
     tracing::info!(%check, token, %admin, "ready");
     let Some(path) = ports_file else { return Ok(()) };
-    let mut text = json!({ "check": check.to_string(), "admin": admin.to_string() });
-    if let Some(token) = token {
-        text["token"] = json!(token);
-    }
+    let (check, admin) = (check.to_string(), admin.to_string());
+    let text = json!({ "check": check, "token": token, "admin": admin });
     write_whole(path, &text.to_string()).with_context(|| {
         format!("--ports-file {}: cannot be written; choose a writable folder", path.display())
     })

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use quick_cache::sync::Cache;
@@ -29,8 +30,18 @@ pub enum Authentication {
     /// The secret is right. Whether the client is in good standing is another question.
     Verified(Arc<Client>),
     Refused,
+    /// Too many failures before this attempt, which was not looked into; wait so long.
+    Throttled(Duration),
     /// Too many imported secrets are being checked; try again later.
     Busy,
+}
+
+/// An id, and the secret that is to prove it.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    pub id: &'a str,
+    pub secret: &'a Secret,
+    pub now: Timestamp,
 }
 
 /// A seam for tests, which count the work.
@@ -63,13 +74,16 @@ impl Authenticator {
         }
     }
 
+    /// `admit` is asked before an attempt that has failed the quick ways goes on; its error is how
+    /// long to wait. A right generated secret, and an imported one that was right before, never
+    /// get there.
     pub async fn authenticate(
         &self,
         book: &ClientBook,
-        id: &str,
-        secret: &Secret,
-        now: Timestamp,
+        attempt: Attempt<'_>,
+        admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Authentication {
+        let Attempt { id, secret, now } = attempt;
         let client = book.get(id);
         let generated = matches_generated(client, secret, now);
         if let Some(client) = client.filter(|_| generated) {
@@ -77,9 +91,6 @@ impl Authenticator {
         }
 
         let hashes = slow_hashes(book, client, now);
-        if hashes.is_empty() {
-            return Authentication::Refused;
-        }
         let tags: Vec<_> = hashes.iter().map(|phc| self.tag(phc, secret)).collect();
         // Counted, so that all are looked up whichever is there.
         let remembered = tags.iter().filter(|tag| self.matched.get(*tag).is_some()).count() > 0;
@@ -87,6 +98,12 @@ impl Authenticator {
             return Authentication::Verified(client.clone());
         }
 
+        if let Err(wait) = admit() {
+            return Authentication::Throttled(wait);
+        }
+        if hashes.is_empty() {
+            return Authentication::Refused;
+        }
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             return Authentication::Busy;
         };
@@ -177,6 +194,17 @@ mod tests {
         }
     }
 
+    async fn try_once(
+        authenticator: &Authenticator,
+        book: &ClientBook,
+        (id, secret): (&str, &str),
+        now: Timestamp,
+    ) -> Authentication {
+        let secret = Secret::new(secret);
+        let attempt = Attempt { id, secret: &secret, now };
+        authenticator.authenticate(book, attempt, || Ok(())).await
+    }
+
     fn imported(cost: &str, secret: &str) -> Credential {
         let digest = CredentialDigest::Argon2id(format!("{cost}${secret}$hash"));
         Credential { digest, active: true, expires_at: None }
@@ -232,10 +260,10 @@ mod tests {
     async fn attempt(book: &ClientBook, id: &str, secret: &str) -> (Option<String>, Vec<String>) {
         let counting = Arc::new(Counting::default());
         let authenticator = Authenticator::with_hasher(1, counting.clone());
-        let answer = authenticator.authenticate(book, id, &Secret::new(secret), NOW).await;
+        let answer = try_once(&authenticator, book, (id, secret), NOW).await;
         let verified = match answer {
             Authentication::Verified(client) => Some(client.id.to_string()),
-            Authentication::Refused => None,
+            Authentication::Refused | Authentication::Throttled(_) => None,
             Authentication::Busy => panic!("busy"),
         };
         let mut work = counting.0.lock().unwrap().clone();
@@ -302,7 +330,7 @@ mod tests {
             let authenticator = &authenticator;
             async move {
                 let secret = Secret::new(secret);
-                let answer = authenticator.authenticate(&book, "a", &secret, now).await;
+                let answer = try_once(authenticator, &book, ("a", secret.expose()), now).await;
                 matches!(answer, Authentication::Verified(_))
             }
         };
@@ -334,9 +362,7 @@ mod tests {
         let book = Arc::new(mixed());
         let start = |id: &'static str, secret: &'static str| {
             let (authenticator, book) = (authenticator.clone(), book.clone());
-            tokio::spawn(async move {
-                authenticator.authenticate(&book, id, &Secret::new(secret), NOW).await
-            })
+            tokio::spawn(async move { try_once(&authenticator, &book, (id, secret), NOW).await })
         };
 
         let hung_up = start("imported", "i1");
@@ -370,8 +396,33 @@ mod tests {
         for (id, secret, right) in
             [("a", "correct horse", true), ("a", "wrong", false), ("b", "correct horse", false)]
         {
-            let answer = authenticator.authenticate(&book, id, &Secret::new(secret), NOW).await;
+            let answer = try_once(&authenticator, &book, (id, secret), NOW).await;
             assert_eq!(matches!(answer, Authentication::Verified(_)), right, "{id} {secret}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_throttled_attempt_computes_nothing_and_a_right_generated_secret_is_never_held_up() {
+        let mut own = client("imported", vec![imported(COST, "right")]);
+        own.credentials.push(generated("generated"));
+        let book: ClientBook = [own].into_iter().collect();
+        let counting = Arc::new(Counting::default());
+        let authenticator = Authenticator::with_hasher(1, counting.clone());
+        let try_throttled = async |secret: &str| {
+            let secret = Secret::new(secret);
+            let attempt = Attempt { id: "imported", secret: &secret, now: NOW };
+            let wait = Duration::from_secs(7);
+            authenticator.authenticate(&book, attempt, || Err(wait)).await
+        };
+        let Authentication::Throttled(wait) = try_throttled("right").await else {
+            panic!("not throttled")
+        };
+        assert_eq!(wait, Duration::from_secs(7));
+        assert!(counting.0.lock().unwrap().is_empty());
+        assert!(matches!(try_throttled("generated").await, Authentication::Verified(_)));
+        // Right once, remembered from then on: the guesses of others no longer matter.
+        let answer = try_once(&authenticator, &book, ("imported", "right"), NOW).await;
+        assert!(matches!(answer, Authentication::Verified(_)));
+        assert!(matches!(try_throttled("right").await, Authentication::Verified(_)));
     }
 }

@@ -15,8 +15,8 @@ use super::secret::parse_digest;
 use crate::config::Problem;
 use crate::domain::{
     Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, GrantSet, Holder,
-    MAX_ACTIVE_CREDENTIALS, RESERVED_CLAIMS, ScopeSet, TenantCode, TenantDigester, Timestamp,
-    argon2id_cost, is_scope_token,
+    MAX_ACTIVE_CREDENTIALS, ScopeSet, TenantCode, TenantDigester, Timestamp, argon2id_cost,
+    is_reserved_claim, is_scope_token,
 };
 
 /// A failed authentication computes a hash of every cost that the registry knows.
@@ -257,7 +257,7 @@ impl Loader<'_> {
             if name.is_empty() {
                 self.problem(at, "attributes", "a name is empty; name the claim");
             }
-            if RESERVED_CLAIMS.contains(&name.as_str()) || name == self.context.tenant_claim {
+            if is_reserved_claim(name) || name == self.context.tenant_claim {
                 self.problem(
                     at,
                     &field,

@@ -6,7 +6,7 @@ mod file;
 mod load;
 mod secret;
 
-pub use authenticate::{Authentication, Authenticator};
+pub use authenticate::{Attempt, Authentication, Authenticator};
 pub use edit::{EditError, IfMissing, add, edit, revoke, rotate, state};
 pub use file::{
     Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,

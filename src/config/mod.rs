@@ -13,6 +13,7 @@ pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 
 pub use load::Outline;
 
+use crate::authz::Probing;
 use crate::authz::route::Template;
 use crate::domain::{Algorithm, DIGEST_KEY_LEN, Secret};
 
@@ -283,21 +285,12 @@ pub struct Limits {
     /// Connections at once on the token listener.
     pub token_connections: usize,
     /// Failed authentications a minute before one source, or one client from one source, gets 429.
-    pub failures_per_minute: u32,
+    pub failures_per_minute: NonZeroU32,
     /// How many proxies in front of the token listener append to `X-Forwarded-For`.
     pub trusted_proxies: usize,
     /// Imported (argon2id) secrets checked at once.
     pub slow_hashes: usize,
     pub probing: Probing,
-}
-
-/// Many different foreign tenants asked for by one client within a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probing {
-    pub tenants: u32,
-    pub window: Duration,
-    /// Answer 429 until the window has passed, instead of only reporting.
-    pub throttle: bool,
 }
 
 /// One thing wrong with a file: `FIELD.PATH: what is wrong; what to do`.

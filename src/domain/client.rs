@@ -10,22 +10,6 @@ use super::{Attributes, ClientId, GrantSet, ScopeSet, Timestamp};
 /// A client may have this many active credentials: the old and the new one of a rotation.
 pub const MAX_ACTIVE_CREDENTIALS: usize = 2;
 
-/// Claims that tokens carry anyway, so that no attribute may take their names.
-pub const RESERVED_CLAIMS: [&str; 12] = [
-    "iss",
-    "sub",
-    "aud",
-    "exp",
-    "iat",
-    "nbf",
-    "jti",
-    "client_id",
-    "scope",
-    "cnf",
-    "act",
-    "may_act",
-];
-
 /// A registered app.
 #[derive(Debug)]
 pub struct Client {

@@ -2,6 +2,7 @@
 //! the keyed hash that stands in for a tenant code.
 
 mod algorithm;
+mod claims;
 mod client;
 mod deny;
 mod grants;
@@ -12,9 +13,10 @@ mod tenant;
 mod time;
 
 pub use algorithm::Algorithm;
+pub use claims::{GRANTS_AT, is_reserved_claim};
 pub use client::{
-    Client, ClientBook, Credential, CredentialDigest, MAX_ACTIVE_CREDENTIALS, RESERVED_CLAIMS,
-    Standing, argon2id_cost,
+    Client, ClientBook, Credential, CredentialDigest, MAX_ACTIVE_CREDENTIALS, Standing,
+    argon2id_cost,
 };
 pub use deny::DenyReason;
 pub use grants::{Attributes, GrantBook, GrantCell, GrantSet};

@@ -9,20 +9,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use crate::config::{HttpLookup, Lookup, LookupAuth, LookupLimits, Problem};
-use crate::domain::{Attributes, ClientId, Clock, TenantCode, Timestamp};
+use crate::config::{GrpcLookup, HttpLookup, Lookup, LookupAuth, LookupLimits, Problem};
+use crate::domain::{ClientId, Clock, Timestamp};
 use crate::telemetry::Metrics;
 
 use super::callout_token::CalloutToken;
+use super::grpc::GrpcSource;
 use super::http::HttpSource;
 use super::outbound::http_client;
 use super::outcome::Unavailable;
+use super::select::Listed;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A fifth of the lookups may be retried, and a few a second in any case.
 const RETRY_SHARE: f32 = 0.2;
 const RETRIES_PER_SECOND: u32 = 5;
+const MAX_ETAG: usize = 256;
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
 
 /// What one try of a lookup found.
@@ -30,12 +33,13 @@ pub struct Answer {
     pub grants: Grants,
     /// When the request was sent that got this answer.
     pub sent_at: Timestamp,
+    /// As the protocol names it.
+    pub status: String,
 }
 
 pub enum Grants {
     Listed {
-        codes: Vec<TenantCode>,
-        attributes: Attributes,
+        listed: Listed,
         etag: Option<String>,
     },
     /// The validator still holds.
@@ -46,7 +50,7 @@ pub enum Grants {
 
 impl Grants {
     pub fn none() -> Self {
-        Self::Listed { codes: Vec::new(), attributes: Attributes::new(), etag: None }
+        Self::Listed { listed: Listed::default(), etag: None }
     }
 }
 
@@ -64,9 +68,9 @@ pub enum Step<'a> {
     Asking {
         url: String,
     },
-    /// `None`: an answer that can be used.
+    /// The status of an answer that can be used, or why there is none.
     Answered {
-        failure: Option<&'a Unavailable>,
+        status: Result<&'a str, &'a Unavailable>,
         took: Duration,
     },
     Waiting {
@@ -85,7 +89,7 @@ pub struct Directory {
 }
 
 struct Remote {
-    source: HttpSource,
+    source: Source,
     auth: Auth,
     limits: LookupLimits,
     permits: Semaphore,
@@ -93,6 +97,11 @@ struct Remote {
     background: Arc<Semaphore>,
     retries: TpsBudget,
     metrics: Arc<Metrics>,
+}
+
+enum Source {
+    Http(Box<HttpSource>),
+    Grpc(GrpcSource),
 }
 
 enum Auth {
@@ -110,12 +119,7 @@ impl Directory {
         let remote = match config {
             Lookup::Static => None,
             Lookup::Http(http) => Some(Remote::http(http, &clock, metrics)?),
-            Lookup::Grpc(_) => {
-                return Err(Problem {
-                    field: "tenants.lookup.grpc".to_owned(),
-                    message: "is not built in; use `url`".to_owned(),
-                });
-            }
+            Lookup::Grpc(grpc) => Some(Remote::grpc(grpc, &clock, metrics)?),
         };
         Ok(Arc::new(Self { config: config.clone(), remote, clock }))
     }
@@ -138,7 +142,11 @@ impl Directory {
     ) -> Result<Answer, Unavailable> {
         match &self.remote {
             // Clients with static grants are never looked up, so this one has none.
-            None => Ok(Answer { grants: Grants::none(), sent_at: self.clock.now() }),
+            None => Ok(Answer {
+                grants: Grants::none(),
+                sent_at: self.clock.now(),
+                status: "static".to_owned(),
+            }),
             Some(remote) => {
                 let deadline = Instant::now() + remote.limits.timeout;
                 let clock = &*self.clock;
@@ -166,23 +174,36 @@ impl Remote {
         clock: &Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Problem> {
-        let mut urls = vec![config.url.0.as_str()];
-        if let LookupAuth::OAuth2(oauth2) = &config.auth {
-            urls.push(oauth2.token_url.as_str());
-        }
+        let mut urls = token_url(&config.auth);
+        urls.push(&config.url.0);
         let client = http_client(&config.tls, config.proxy.as_ref(), &urls)?;
         let auth = Auth::new(&config.auth, &client, clock, &metrics)?;
-        let source = HttpSource::new(config, client, Arc::clone(clock), Arc::clone(&metrics))?;
-        let concurrency = config.limits.concurrency.max(1);
-        Ok(Self {
+        let source = HttpSource::new(config, client, Arc::clone(clock))?;
+        Ok(Self::new(Source::Http(Box::new(source)), auth, &config.limits, metrics))
+    }
+
+    fn grpc(
+        config: &GrpcLookup,
+        clock: &Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Problem> {
+        let client = http_client(&config.tls, None, &token_url(&config.auth))?;
+        let auth = Auth::new(&config.auth, &client, clock, &metrics)?;
+        let source = GrpcSource::new(config, Arc::clone(clock))?;
+        Ok(Self::new(Source::Grpc(source), auth, &config.limits, metrics))
+    }
+
+    fn new(source: Source, auth: Auth, limits: &LookupLimits, metrics: Arc<Metrics>) -> Self {
+        let concurrency = limits.concurrency.max(1);
+        Self {
             source,
             auth,
-            limits: config.limits.clone(),
+            limits: limits.clone(),
             permits: Semaphore::new(concurrency),
             background: Arc::new(Semaphore::new(concurrency.div_ceil(2))),
             retries: TpsBudget::new(RETRY_WINDOW, RETRIES_PER_SECOND, RETRY_SHARE),
             metrics,
-        })
+        }
     }
 }
 
@@ -209,6 +230,13 @@ impl Auth {
                 Arc::clone(metrics),
             )?),
         })
+    }
+}
+
+fn token_url(auth: &LookupAuth) -> Vec<&str> {
+    match auth {
+        LookupAuth::OAuth2(oauth2) => vec![oauth2.token_url.as_str()],
+        LookupAuth::None | LookupAuth::Bearer(_) | LookupAuth::Basic { .. } => Vec::new(),
     }
 }
 
@@ -288,11 +316,31 @@ impl Inquiry<'_> {
     }
 
     async fn ask(&self, authorization: Option<&HeaderValue>) -> Result<Answer, Unavailable> {
-        (self.observer)(Step::Asking { url: self.remote.source.shown_url(self.client) });
+        let source = &self.remote.source;
+        (self.observer)(Step::Asking { url: source.shown_url(self.client) });
         let started = Instant::now();
-        let answer = self.remote.source.ask(self.client, self.etag, authorization).await;
-        let failure = answer.as_ref().err();
-        (self.observer)(Step::Answered { failure, took: started.elapsed() });
+        let answer = match source {
+            Source::Http(http) => http.ask(self.client, self.etag, authorization).await,
+            Source::Grpc(grpc) => grpc.ask(self.client, self.etag, authorization).await,
+        };
+        let status = answer.as_ref().map(|answer| answer.status.as_str());
+        (self.observer)(Step::Answered { status, took: started.elapsed() });
         answer
     }
+}
+
+impl Source {
+    /// Where `client` is looked up, without what may be secret.
+    fn shown_url(&self, client: &ClientId) -> String {
+        match self {
+            Self::Http(http) => http.shown_url(client),
+            Self::Grpc(grpc) => grpc.shown_url(),
+        }
+    }
+}
+
+/// Bounded, because it is kept and sent back.
+pub fn usable_etag(text: &str) -> Option<String> {
+    let visible = text.bytes().all(|b| matches!(b, 0x21..=0x7e));
+    (visible && (1..=MAX_ETAG).contains(&text.len())).then(|| text.to_owned())
 }

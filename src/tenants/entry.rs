@@ -87,7 +87,7 @@ impl Entry {
     ) -> Result<Arc<GrantSet>, Unavailable> {
         let (asked_settings, previous) = asked;
         let (codes, attributes, etag) = match (answer.grants, previous) {
-            (Grants::Listed { codes, attributes, etag }, _) => (codes, attributes, etag),
+            (Grants::Listed { listed, etag }, _) => (listed.codes, listed.claims, etag),
             (Grants::Unchanged { etag }, Some(set)) => {
                 (set.codes.clone(), set.attributes.clone(), etag.or_else(|| set.etag.clone()))
             }

@@ -10,9 +10,8 @@ use url::Url;
 
 use crate::config::{HttpLookup, LookupMethod, Problem};
 use crate::domain::{ClientId, Clock};
-use crate::telemetry::Metrics;
 
-use super::directory::{Answer, Grants};
+use super::directory::{Answer, Grants, usable_etag};
 use super::outbound::{read_body, retry_after, transport_failure};
 use super::outcome::Unavailable;
 use super::select::Selector;
@@ -20,7 +19,6 @@ use super::select::Selector;
 /// The unreserved characters of RFC 3986 stand for themselves, everything else is encoded: the
 /// id stays one segment, or one value of a query.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-const MAX_ETAG: usize = 256;
 
 /// One question to the provider's HTTP API, and what its answer means.
 pub struct HttpSource {
@@ -32,7 +30,6 @@ pub struct HttpSource {
     no_grants_status: Vec<u16>,
     max_body: usize,
     clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
 }
 
 impl HttpSource {
@@ -40,7 +37,6 @@ impl HttpSource {
         config: &HttpLookup,
         client: reqwest::Client,
         clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
     ) -> Result<Self, Problem> {
         let mut headers =
             HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
@@ -66,7 +62,6 @@ impl HttpSource {
             no_grants_status: config.no_grants_status.clone(),
             max_body: config.max_body,
             clock,
-            metrics,
         })
     }
 
@@ -115,28 +110,27 @@ impl HttpSource {
         };
         let sent_at = self.clock.now();
         let response = request.send().await.map_err(transport_failure)?;
-        let grants = self.understand(client, response, etag.is_some()).await?;
-        Ok(Answer { grants, sent_at })
+        let status = response.status().as_str().to_owned();
+        let grants = self.understand(response, etag.is_some()).await?;
+        Ok(Answer { grants, sent_at, status })
     }
 
     async fn understand(
         &self,
-        client: &ClientId,
         response: Response,
         conditional: bool,
     ) -> Result<Grants, Unavailable> {
         let status = response.status();
         let code = status.as_u16();
-        let etag = response.headers().get(ETAG).and_then(usable_etag);
+        let etag = response.headers().get(ETAG).and_then(validator);
         if self.no_grants_status.contains(&code) {
             return Ok(Grants::none());
         }
         match status {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if conditional => return Ok(Grants::Unchanged { etag }),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(Unavailable::Unauthorized(code));
-            }
+            StatusCode::UNAUTHORIZED => return Err(Unavailable::Unauthorized("401")),
+            StatusCode::FORBIDDEN => return Err(Unavailable::Unauthorized("403")),
             _ if status.is_redirection() => return Err(Unavailable::Redirect(code)),
             _ => {
                 let retry_after = retry_after(response.headers(), self.clock.now());
@@ -145,27 +139,11 @@ impl HttpSource {
         }
         let body = read_body(response, self.max_body).await?;
         let body: Value = serde_json::from_slice(&body).map_err(|_| Unavailable::NotJson)?;
-        let selected = self.selector.select(&body)?;
-        if !selected.dropped.is_empty() {
-            self.metrics.dropped_tenant_codes.inc_by(selected.dropped.len() as u64);
-            tracing::warn!(
-                %client,
-                positions = ?selected.dropped,
-                "dropped what is no tenant code from a lookup's answer"
-            );
-        }
-        if !selected.dropped_claims.is_empty() {
-            tracing::warn!(
-                %client,
-                claims = ?selected.dropped_claims,
-                "left out claims that are larger than 1 KiB"
-            );
-        }
-        Ok(Grants::Listed { codes: selected.codes, attributes: selected.claims, etag })
+        let listed = self.selector.select(&body)?;
+        Ok(Grants::Listed { listed, etag })
     }
 }
 
-/// Bounded, because it is kept and sent back.
-fn usable_etag(value: &HeaderValue) -> Option<String> {
-    value.to_str().ok().filter(|text| text.len() <= MAX_ETAG && !text.is_empty()).map(str::to_owned)
+fn validator(value: &HeaderValue) -> Option<String> {
+    value.to_str().ok().and_then(usable_etag)
 }

@@ -5,13 +5,14 @@ mod callout_token;
 mod directory;
 mod entry;
 mod flight;
+mod grpc;
 mod http;
 mod outbound;
 mod outcome;
 mod refresh;
 mod select;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod token_request;
@@ -29,13 +30,20 @@ use crate::config::{Freshness, Lookup, Problem};
 use crate::domain::{ClientId, Clock, GrantBook, GrantCell, TenantDigester, Timestamp};
 use crate::telemetry::Metrics;
 
+/// The provider's side of the lookup over gRPC, generated from `proto/`.
+pub mod directory_v1 {
+    tonic::include_proto!("tenantgate.directory.v1");
+}
+
 pub use callout_token::TokenError;
 pub use directory::{Answer, Directory, Grants, Observer, Step};
 pub use outcome::{Outcome, Unavailable};
+pub use select::Listed;
 
 use entry::{Cached, Entry};
 use flight::Seat;
 
+const USER_AGENT: &str = concat!("tenantgate/", env!("CARGO_PKG_VERSION"));
 /// Hints that wait for the background task. What does not fit is hinted again by the next check.
 const HINTS: usize = 1024;
 
@@ -130,8 +138,11 @@ impl Tenants {
         if same && same_digests {
             return;
         }
-        for entry in &self.entries {
-            entry.value().redigest(entry.key(), &settings);
+        // Not under the map's locks: checks must not wait for this.
+        let entries: Vec<_> =
+            self.entries.iter().map(|e| (e.key().clone(), Arc::clone(e.value()))).collect();
+        for (client, entry) in entries {
+            entry.redigest(&client, &settings);
         }
     }
 
@@ -226,6 +237,7 @@ impl Core {
         let took = started.elapsed();
         let outcome = answer
             .and_then(|answer| {
+                self.report_dropped(&client, &answer);
                 let asked = (&*settings, previous);
                 entry.succeeded(&client, answer, asked, || self.settings.load_full())
             })
@@ -245,5 +257,17 @@ impl Core {
             }
         }
         outcome
+    }
+
+    fn report_dropped(&self, client: &ClientId, answer: &Answer) {
+        let Grants::Listed { listed, .. } = &answer.grants else { return };
+        let Listed { dropped, dropped_claims, .. } = listed;
+        if !dropped.is_empty() {
+            self.metrics.dropped_tenant_codes.inc_by(dropped.len() as u64);
+            tracing::warn!(%client, positions = ?dropped, "dropped what is no tenant code");
+        }
+        if !dropped_claims.is_empty() {
+            tracing::warn!(%client, claims = ?dropped_claims, "left out claims: too large or reserved");
+        }
     }
 }

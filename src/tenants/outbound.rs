@@ -14,7 +14,7 @@ use super::outcome::Unavailable;
 /// no proxy is taken from the environment.
 pub fn http_client(tls: &ClientTls, proxy: Option<&Url>, urls: &[&str]) -> Result<Client, Problem> {
     let mut builder = Client::builder()
-        .user_agent(concat!("tenantgate/", env!("CARGO_PKG_VERSION")))
+        .user_agent(super::USER_AGENT)
         .redirect(redirect::Policy::none())
         .referer(false)
         .no_proxy()

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::Code;
+
 use crate::domain::GrantSet;
 
 use super::callout_token::TokenError;
@@ -42,6 +44,8 @@ pub enum Unavailable {
     Broken(String),
     #[error("unexpected status {status}")]
     Status { status: u16, retry_after: Option<Duration> },
+    #[error("unexpected gRPC status {0:?}")]
+    Rpc(Code),
     #[error("a redirect (status {0}), and redirects are not followed")]
     Redirect(u16),
     #[error("the answer is larger than `max_body`")]
@@ -51,7 +55,7 @@ pub enum Unavailable {
     #[error("the answer has the wrong shape: {0}")]
     WrongShape(&'static str),
     #[error("the provider refused our credentials with status {0}")]
-    Unauthorized(u16),
+    Unauthorized(&'static str),
     #[error("no token for the lookup: {0}")]
     CalloutToken(TokenError),
     #[error("too many lookups at once")]
@@ -70,6 +74,9 @@ impl Unavailable {
             Self::Status { status: 429, .. } => "too_many_requests",
             Self::Status { status: 500..=599, .. } => "server_error",
             Self::Status { .. } => "unexpected_status",
+            Self::Rpc(Code::ResourceExhausted) => "too_many_requests",
+            Self::Rpc(Code::Unavailable | Code::Internal | Code::Unknown) => "server_error",
+            Self::Rpc(_) => "unexpected_status",
             Self::Redirect(_) => "redirect",
             Self::TooLarge => "too_large",
             Self::NotJson => "not_json",
@@ -94,6 +101,10 @@ impl Unavailable {
         match self {
             Self::Connect(_) | Self::Broken(_) => true,
             Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::Rpc(code) => matches!(
+                code,
+                Code::Unavailable | Code::Internal | Code::Unknown | Code::ResourceExhausted
+            ),
             Self::CalloutToken(error) => error.is_transient(),
             Self::Timeout
             | Self::Redirect(_)

@@ -1,6 +1,7 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config;
 use crate::domain::{Attributes, TenantCode};
@@ -15,10 +16,14 @@ pub struct Selector {
     codes: config::JsonPath,
     /// A filter that matches nothing means "none", without it an item lacks what every item has.
     filtered: bool,
+    inner: Option<InnerArrays>,
     claims: Vec<(String, serde_json_path::JsonPath)>,
 }
 
-pub struct Selected {
+/// What an answer lists.
+#[derive(Default)]
+pub struct Listed {
+    /// Each once, in the order of the answer.
     pub codes: Vec<TenantCode>,
     /// Positions of what is no tenant code. The values themselves must not be shown.
     pub dropped: Vec<usize>,
@@ -27,32 +32,55 @@ pub struct Selected {
     pub dropped_claims: Vec<String>,
 }
 
+impl Listed {
+    /// Keeps what is a tenant code. If nothing is, the answer is not understood, which is
+    /// something else than "no grants".
+    pub fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, Unavailable> {
+        let mut listed = Self::default();
+        let mut seen = HashSet::new();
+        for (position, text) in texts.enumerate() {
+            match TenantCode::parse(text) {
+                Some(code) if seen.insert(text) => listed.codes.push(code),
+                Some(_) => {}
+                None => listed.dropped.push(position),
+            }
+        }
+        if listed.codes.is_empty() && !listed.dropped.is_empty() {
+            return Err(Unavailable::WrongShape("none of the listed strings is a tenant code"));
+        }
+        Ok(listed)
+    }
+
+    pub fn add_claim(&mut self, name: &str, json: String) {
+        if json.len() <= MAX_CLAIM_BYTES {
+            self.claims.insert(name.to_owned(), json);
+        } else {
+            self.dropped_claims.push(name.to_owned());
+        }
+    }
+}
+
 impl Selector {
     pub fn new(codes: &config::JsonPath, claims: &BTreeMap<String, config::SelectedClaim>) -> Self {
         let claims =
             claims.iter().map(|(name, claim)| (name.clone(), claim.select.query.clone())).collect();
-        Self { codes: codes.clone(), filtered: has_filter(&codes.query.to_string()), claims }
+        let query = codes.query.to_string();
+        let (walks, filtered) = walks(&query);
+        let inner = InnerArrays::of(&query, &walks);
+        Self { codes: codes.clone(), filtered, inner, claims }
     }
 
-    pub fn select(&self, body: &Value) -> Result<Selected, Unavailable> {
+    pub fn select(&self, body: &Value) -> Result<Listed, Unavailable> {
         let values = self.codes.query.query(body).all();
         if values.is_empty() {
             self.require_empty_array(body)?;
         }
-        let mut codes: Vec<TenantCode> = Vec::with_capacity(values.len());
-        let mut dropped = Vec::new();
-        for (position, value) in values.iter().enumerate() {
-            let text = value.as_str().ok_or(Unavailable::WrongShape(NOT_A_STRING))?;
-            match TenantCode::parse(text) {
-                Some(code) => codes.push(code),
-                None => dropped.push(position),
-            }
-        }
-        if codes.is_empty() && !dropped.is_empty() {
-            return Err(Unavailable::WrongShape(NO_TENANT_CODE));
-        }
-        let (claims, dropped_claims) = self.claims(body);
-        Ok(Selected { codes: distinct(codes), dropped, claims, dropped_claims })
+        let texts: Option<Vec<&str>> = values.iter().map(|value| value.as_str()).collect();
+        let texts = texts
+            .ok_or(Unavailable::WrongShape("`select` matches something that is not a string"))?;
+        let mut listed = Listed::of(texts.into_iter())?;
+        self.add_claims(body, &mut listed);
+        Ok(listed)
     }
 
     /// Nothing selected means "no grants" only where the array is there and empty.
@@ -60,6 +88,9 @@ impl Selector {
         let Some(array) = &self.codes.array else {
             return Err(Unavailable::WrongShape("`select` matches nothing"));
         };
+        if self.inner.as_ref().is_some_and(|inner| inner.are_empty(body)) {
+            return Ok(());
+        }
         let arrays = array.query(body).all();
         if arrays.is_empty() {
             return Err(Unavailable::WrongShape("the array that `select` walks is missing"));
@@ -78,59 +109,77 @@ impl Selector {
         Ok(())
     }
 
-    fn claims(&self, body: &Value) -> (Attributes, Vec<String>) {
-        let mut claims = Attributes::new();
-        let mut dropped = Vec::new();
+    fn add_claims(&self, body: &Value, listed: &mut Listed) {
         for (name, query) in &self.claims {
             let found = query.query(body).all();
-            let text = match found.as_slice() {
-                [] | [Value::Null] => continue,
-                [one] => one.to_string(),
-                many => Value::Array(many.iter().map(|&value| value.clone()).collect()).to_string(),
-            };
-            if text.len() <= MAX_CLAIM_BYTES {
-                claims.insert(name.clone(), text);
-            } else {
-                dropped.push(name.clone());
+            match found.as_slice() {
+                [] | [Value::Null] => {}
+                [one] => listed.add_claim(name, one.to_string()),
+                many => listed.add_claim(name, json!(many).to_string()),
             }
         }
-        (claims, dropped)
     }
 }
 
-const NOT_A_STRING: &str = "`select` matches something that is not a string";
-const NO_TENANT_CODE: &str = "none of the selected strings is a tenant code";
-
-fn distinct(codes: Vec<TenantCode>) -> Vec<TenantCode> {
-    let mut seen = std::collections::HashSet::with_capacity(codes.len());
-    let first: Vec<bool> = codes.iter().map(|code| seen.insert(code.expose())).collect();
-    drop(seen);
-    let mut first = first.into_iter();
-    let mut codes = codes;
-    codes.retain(|_| first.next().unwrap_or(false));
-    codes
+/// Arrays within arrays: those that a query walks last, and the items that have to hold them.
+struct InnerArrays {
+    arrays: serde_json_path::JsonPath,
+    holders: serde_json_path::JsonPath,
 }
 
-/// Whether a query in its normal form holds a filter selector: a `?` outside of a quoted name.
-fn has_filter(query: &str) -> bool {
-    let mut quote = None;
-    let mut characters = query.chars();
-    while let Some(character) = characters.next() {
+impl InnerArrays {
+    fn of(query: &str, walks: &[Range<usize>]) -> Option<Self> {
+        let [.., before, last] = walks else { return None };
+        let parse = |end: usize| serde_json_path::JsonPath::parse(&query[..end]).ok();
+        Some(Self { arrays: parse(last.start)?, holders: parse(before.end)? })
+    }
+
+    /// Whether every item has its array, and all of them are empty.
+    fn are_empty(&self, body: &Value) -> bool {
+        let arrays = self.arrays.query(body).all();
+        let empty = |value: &&Value| value.as_array().is_some_and(Vec::is_empty);
+        !arrays.is_empty()
+            && arrays.len() == self.holders.query(body).len()
+            && arrays.iter().all(empty)
+    }
+}
+
+/// Where a query in its normal form selects any number of values, and whether by a filter.
+fn walks(query: &str) -> (Vec<Range<usize>>, bool) {
+    let (mut walks, mut filtered) = (Vec::new(), false);
+    let (mut quote, mut depth, mut start, mut many) = (None, 0_u32, 0, false);
+    let mut characters = query.char_indices();
+    while let Some((at, character)) = characters.next() {
         match (quote, character) {
             (Some(_), '\\') => drop(characters.next()),
             (Some(open), _) if character == open => quote = None,
+            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(character),
-            (None, '?') => return true,
-            _ => {}
+            (None, '[') => {
+                if depth == 0 {
+                    (start, many) = (at, false);
+                }
+                depth += 1;
+            }
+            (None, ']') => {
+                depth -= 1;
+                if depth == 0 && many {
+                    walks.push(start..at + 1);
+                }
+            }
+            (None, '*') if depth == 0 => walks.push(at - 1..at + 1),
+            (None, '*' | '?' | ':' | ',') => {
+                many = true;
+                filtered |= character == '?';
+            }
+            (None, _) => {}
         }
     }
-    false
+    (walks, filtered)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::testing::json_path;
     use super::*;
 
@@ -168,6 +217,13 @@ mod tests {
             ("$.t[?@.on].code", "$.t", json!({"t": "x"}), "wrong_shape"),
             ("$.t[?@.on].code", "$.t", json!({}), "wrong_shape"),
             ("$['a?b'][*].code", "$['a?b']", json!({"a?b": [{"id": 1}]}), "wrong_shape"),
+            ("$.g[*].t[*].c", "$.g", json!({"g": [{"t": [{"c": "A"}]}, {"t": []}]}), "A -[]"),
+            ("$.g[*].t[*].c", "$.g", json!({"g": []}), none),
+            ("$.g[*].t[*].c", "$.g", json!({"g": [{"t": []}, {"t": []}]}), none),
+            ("$.g[*].t[*].c", "$.g", json!({"g": [{"t": []}, {}]}), "wrong_shape"),
+            ("$.g[*].t[*].c", "$.g", json!({"g": [{"t": [{}]}]}), "wrong_shape"),
+            ("$.g[*].t[*].c", "$.g", json!({"g": [{"t": {}}]}), "wrong_shape"),
+            ("$.g.*['s [*]'].*", "$.g", json!({"g": [{"s [*]": []}]}), none),
             ("$.t[0:2]", "$.t", json!({"t": ["A", "B", "C"]}), "A,B -[]"),
             ("$.a.t[*]", "$.a.t", json!({"a": {}}), "wrong_shape"),
         ] {

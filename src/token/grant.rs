@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 use super::credentials::{Presented, Source};
 use super::form::TokenForm;
 use super::mint::{Grant, MintContext};
-use crate::clients::{Authentication, Authenticator};
+use super::throttle::Throttle;
+use crate::clients::{Attempt, Authentication, Authenticator};
 use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest};
 use crate::telemetry::Metrics;
 use crate::tenants::{Outcome, Tenants};
@@ -46,7 +47,7 @@ impl TokenError {
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope(_) => "invalid_scope",
             Self::InvalidTarget(_) => "invalid_target",
-            Self::Throttled { .. } => "slow_down",
+            Self::Throttled { .. } => "too_many_requests",
             Self::Unavailable { .. } => "temporarily_unavailable",
         }
     }
@@ -78,6 +79,7 @@ pub struct Issued {
 pub struct TokenService {
     pub context: Arc<ArcSwap<MintContext>>,
     pub authenticator: Authenticator,
+    pub throttle: Throttle,
     pub tenants: Arc<Tenants>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
@@ -148,14 +150,19 @@ impl TokenService {
     async fn authenticate(
         &self,
         context: &MintContext,
-        _source: Source,
+        source: Source,
         presented: &Presented,
     ) -> Result<Arc<Client>, TokenError> {
         let now = self.clock.now();
         let Presented { id, secret } = presented;
-        match self.authenticator.authenticate(&context.clients, id, secret, now).await {
+        let admit = || self.throttle.attempt(source, id);
+        let attempt = Attempt { id, secret, now };
+        match self.authenticator.authenticate(&context.clients, attempt, admit).await {
             Authentication::Verified(client) => Ok(client),
             Authentication::Refused => Err(TokenError::InvalidClient),
+            Authentication::Throttled(wait) => {
+                Err(TokenError::Throttled { retry_after: wait.as_secs() + 1 })
+            }
             Authentication::Busy => Err(TokenError::Unavailable {
                 retry_after: 1,
                 told: "too many secrets are being checked right now",

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::authz::GRANTS_AT;
 use crate::domain::{
-    Attributes, Client, ClientBook, Holder, ScopeSet, TenantCode, TenantDigester, Timestamp,
+    Attributes, Client, ClientBook, GRANTS_AT, Holder, ScopeSet, TenantCode, TenantDigester,
+    Timestamp,
 };
 use crate::keys::{Signer, SigningKeys};
 

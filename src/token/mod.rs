@@ -4,8 +4,10 @@ mod credentials;
 mod form;
 mod grant;
 mod mint;
+mod throttle;
 
 pub use credentials::Source;
 pub use form::MAX_FORM;
 pub use grant::{Issued, TokenError, TokenService};
 pub use mint::{ClaimForm, MintContext};
+pub use throttle::Throttle;

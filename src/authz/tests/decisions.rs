@@ -269,3 +269,30 @@ fn shadow_mode_lets_pass_and_says_what_would_have_been() {
         assert_eq!(outcome.shadowed, expected, "{target}");
     }
 }
+
+#[test]
+fn probing_is_noticed_and_throttled_where_the_config_says_so() {
+    let mut world = World::new();
+    let token = bearer(&world.token());
+    for code in ["A", "B", "C", "D", "E"] {
+        let refused = world.ask(&format!("/api/{code}/report"), &token).0;
+        assert_eq!(refused, Some(DenyReason::TenantNotGranted), "{code}");
+    }
+    world.probes = ProbeWatch::default();
+    world.snapshot.probing.throttle = true;
+    for (code, expected) in [
+        ("A", DenyReason::TenantNotGranted),
+        ("A", DenyReason::TenantNotGranted),
+        ("B", DenyReason::TenantNotGranted),
+        ("C", DenyReason::TenantNotGranted),
+        ("D", DenyReason::ProbingThrottled),
+        ("A", DenyReason::ProbingThrottled),
+    ] {
+        let refused = world.ask(&format!("/api/{code}/report"), &token).0;
+        assert_eq!(refused, Some(expected), "{code}");
+    }
+    assert_eq!(world.ask("/api/T1/report", &token).0, None);
+    world.now = NOW.plus(secs(60));
+    let later = world.ask("/api/D/report", &token).0;
+    assert_eq!(later, Some(DenyReason::TenantNotGranted));
+}

@@ -18,7 +18,8 @@ use super::trust::{Curve, KeySet, PublicKey, TrustedKey};
 use super::*;
 use crate::domain::{
     Algorithm, Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, DenyReason,
-    GrantBook, GrantCell, GrantSet, Holder, Meter, ScopeSet, TenantCode, TenantDigester, Timestamp,
+    GRANTS_AT, GrantBook, GrantCell, GrantSet, Holder, Meter, ScopeSet, TenantCode, TenantDigester,
+    Timestamp,
 };
 
 pub const OWN: &str = "https://issuer.test";
@@ -99,6 +100,7 @@ pub struct World {
     pub snapshot: Snapshot,
     pub cells: Cells,
     pub cache: FactsCache,
+    pub probes: ProbeWatch,
     pub now: Timestamp,
 }
 
@@ -116,6 +118,7 @@ impl World {
                 own_issuer: OWN.into(),
                 freshness: Freshness::MaxAge(MAX_AGE),
                 lookup_on_miss: false,
+                probing: Probing { tenants: 3, window: Duration::from_secs(60), throttle: false },
                 realm: AUDIENCE.into(),
                 no_api: Arc::new(Silent),
             },
@@ -123,6 +126,7 @@ impl World {
             foreign,
             cells: Cells::default(),
             cache: FactsCache::new(1 << 20),
+            probes: ProbeWatch::default(),
             now: NOW,
         };
         world.trust(vec![world.own.trusted()], vec![world.foreign.trusted()]);
@@ -191,6 +195,7 @@ impl World {
             snapshot: &self.snapshot,
             cache: &self.cache,
             grants: &self.cells,
+            probes: &self.probes,
             now: self.now,
         }
     }

@@ -1,5 +1,8 @@
+use std::num::NonZeroU32;
+
+use crate::authz::Probing;
 use crate::config::reader::Reader;
-use crate::config::{Limits, Probing, raw};
+use crate::config::{Limits, raw};
 
 pub fn parse(reader: &mut Reader, limits: Option<raw::Limits>) -> Option<Limits> {
     let limits = limits?;
@@ -10,7 +13,7 @@ pub fn parse(reader: &mut Reader, limits: Option<raw::Limits>) -> Option<Limits>
     Some(Limits {
         token_cache_bytes: limits.token_cache_bytes?,
         token_connections: usize::try_from(limits.token_connections?).ok()?,
-        failures_per_minute: limits.failures_per_minute?,
+        failures_per_minute: NonZeroU32::new(limits.failures_per_minute?)?,
         trusted_proxies: usize::try_from(limits.trusted_proxies?).ok()?,
         slow_hashes: usize::try_from(limits.slow_hashes?).ok()?,
         probing: probing?,

@@ -12,12 +12,7 @@ mod tenants;
 
 use super::reader::Reader;
 use super::{Config, raw};
-use crate::authz::GRANTS_AT;
-use crate::domain::RESERVED_CLAIMS;
-
-/// The fields of a token response, in which claims may be repeated.
-const RESPONSE_FIELDS: [&str; 5] =
-    ["access_token", "token_type", "expires_in", "refresh_token", "error"];
+use crate::domain::is_reserved_claim;
 
 /// What parsing gives even where it reports a problem is never used: `None` only saves work.
 pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
@@ -75,7 +70,7 @@ fn needs(reader: &mut Reader) {
 }
 
 fn check_claim_name(reader: &mut Reader, field: &str, name: &str) {
-    if name == GRANTS_AT || RESERVED_CLAIMS.contains(&name) || RESPONSE_FIELDS.contains(&name) {
+    if is_reserved_claim(name) {
         let wrong = "is a claim or a response field that has a meaning of its own";
         reader.problem(field, wrong, "choose another name");
     }

@@ -20,7 +20,7 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 
 use self::wire::CheckMessage;
 use crate::authz::{
-    Authorizer, CheckInput, FactsCache, HeaderValue, Headers, Hint, Outcome, Snapshot,
+    Authorizer, CheckInput, FactsCache, HeaderValue, Headers, Hint, Outcome, ProbeWatch, Snapshot,
 };
 use crate::domain::{Clock, DenyReason, GrantBook, Timestamp};
 use crate::telemetry::Metrics;
@@ -35,6 +35,7 @@ const MAX_MESSAGE: usize = 1024 * 1024;
 pub struct CheckService {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub cache: Arc<FactsCache>,
+    pub probes: ProbeWatch,
     pub grants: Arc<dyn GrantBook>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
@@ -68,7 +69,8 @@ impl CheckService {
             headers: http,
         };
         let grants = &*self.grants;
-        let authorizer = Authorizer { snapshot, cache: &self.cache, grants, now };
+        let probes = &self.probes;
+        let authorizer = Authorizer { snapshot, cache: &self.cache, grants, probes, now };
         let mut outcome = authorizer.decide(&input, &mut ());
         if let Some(hint) = outcome.trail.hint.take() {
             (self.hints)(hint);
@@ -89,6 +91,9 @@ impl CheckService {
             (Some(api), Some(reason), Some(_)) => api.meter.shadowed(reason),
             (None, Some(reason), _) => snapshot.no_api.denied(reason),
             (None, None, _) => {}
+        }
+        if outcome.trail.probing {
+            self.metrics.probing.inc();
         }
         let line = Line { ids: &self.decision_ids, snapshot, http, outcome };
         match (reason, outcome.shadowed) {
@@ -119,6 +124,9 @@ impl Line<'_> {
     }
 
     fn denied(&self, reason: DenyReason) {
+        if self.outcome.trail.probing {
+            tracing::warn!(client = self.client(), "asks for many foreign tenants");
+        }
         let (id, request_id, tenant) = (self.id(), self.request_id(), self.tenant());
         tracing::info!(decision_id = %id, request_id = %request_id, api = self.api(), route = self.route(),
             client = self.client(), tenant = %tenant, reason = reason.as_str(),

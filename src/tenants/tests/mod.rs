@@ -1,5 +1,6 @@
 //! The room as a whole against a provider that misbehaves.
 
+mod grpc;
 mod refresh;
 mod token;
 

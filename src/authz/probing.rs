@@ -1,0 +1,106 @@
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use crate::domain::{TenantDigest, Timestamp};
+
+/// Many different foreign tenants asked for by one client within a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probing {
+    pub tenants: u32,
+    pub window: Duration,
+    /// Answer 429 instead of 403 for the rest of the window. Requests for tenants that the client holds
+    /// go on passing: its own traffic is not the prober's hostage.
+    pub throttle: bool,
+}
+
+/// Clients watched at once. More than this probing at a time is one attack, and seen anyway.
+const CLIENTS: usize = 10_000;
+
+/// Remembers which foreign tenants each client asked for lately. Touched only by denials.
+#[derive(Default)]
+pub struct ProbeWatch(DashMap<Box<str>, Window>);
+
+struct Window {
+    started: Timestamp,
+    tenants: Vec<TenantDigest>,
+    told: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    Few,
+    /// The limit was passed just now: worth a line in the log.
+    Noticed,
+    Many,
+}
+
+impl ProbeWatch {
+    pub fn note(
+        &self,
+        rule: &Probing,
+        client: &str,
+        tenant: TenantDigest,
+        now: Timestamp,
+    ) -> Probe {
+        if self.0.len() >= CLIENTS && !self.0.contains_key(client) {
+            self.0.retain(|_, window| now.since(window.started) < rule.window);
+            if self.0.len() >= CLIENTS {
+                return Probe::Few;
+            }
+        }
+        let fresh = || Window { started: now, tenants: Vec::new(), told: false };
+        let mut window = self.0.entry(client.into()).or_insert_with(fresh);
+        if now.since(window.started) >= rule.window {
+            *window = fresh();
+        }
+        if window.tenants.len() <= rule.tenants as usize && !window.tenants.contains(&tenant) {
+            window.tenants.push(tenant);
+        }
+        if window.tenants.len() <= rule.tenants as usize {
+            return Probe::Few;
+        }
+        if std::mem::replace(&mut window.told, true) { Probe::Many } else { Probe::Noticed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Holder, TenantDigester};
+
+    const RULE: Probing = Probing { tenants: 2, window: Duration::from_secs(60), throttle: true };
+    const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+    fn ask(watch: &ProbeWatch, client: &str, code: &str, now: Timestamp) -> Probe {
+        let holder = Holder { issuer: "i", client };
+        let digest = TenantDigester::new(&[1; 32], None).current(holder, code);
+        watch.note(&RULE, client, digest, now)
+    }
+
+    #[test]
+    fn different_tenants_within_a_window_are_noticed_once() {
+        let watch = ProbeWatch::default();
+        for _ in 0..10 {
+            assert_eq!(ask(&watch, "a", "T1", NOW), Probe::Few);
+        }
+        assert_eq!(ask(&watch, "a", "T2", NOW), Probe::Few);
+        assert_eq!(ask(&watch, "a", "T3", NOW), Probe::Noticed);
+        assert_eq!(ask(&watch, "a", "T4", NOW), Probe::Many);
+        assert_eq!(ask(&watch, "a", "T1", NOW), Probe::Many);
+        assert_eq!(ask(&watch, "b", "T1", NOW), Probe::Few);
+        let later = NOW.plus(RULE.window);
+        assert_eq!(ask(&watch, "a", "T4", later), Probe::Few);
+    }
+
+    #[test]
+    fn the_number_of_watched_clients_is_bounded() {
+        let watch = ProbeWatch::default();
+        for client in 0..CLIENTS + 100 {
+            ask(&watch, &format!("c{client}"), "T1", NOW);
+        }
+        assert_eq!(watch.0.len(), CLIENTS);
+        ask(&watch, "later", "T1", NOW.plus(RULE.window));
+        assert_eq!(watch.0.len(), 1);
+    }
+}
