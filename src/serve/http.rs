@@ -116,3 +116,95 @@ impl Connection {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    async fn start(limits: HttpLimits) -> (SocketAddr, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", axum::routing::get(|| async { "hello" }));
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        (address, shutdown)
+    }
+
+    fn limits() -> HttpLimits {
+        HttpLimits {
+            header_read: Duration::from_millis(300),
+            idle: Duration::from_millis(600),
+            ..HttpLimits::with_connections(2)
+        }
+    }
+
+    /// Whether the other side ends the connection before patience does.
+    async fn ends(stream: &mut TcpStream) -> bool {
+        let mut rest = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut rest)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_head_that_drips_and_a_silent_connection_are_ended() {
+        let (address, _shutdown) = start(limits()).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert!(ends(&mut silent).await);
+
+        let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+        let drip = tokio::spawn(async move {
+            for byte in b"GET / HTTP/1.1\r\nhost: a\r\nx: ".iter().cycle() {
+                if write.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let mut rest = Vec::new();
+        assert!(timeout(PATIENCE, read.read_to_end(&mut rest)).await.is_ok());
+        drip.abort();
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_allowed_wait_for_a_place() {
+        let (address, _shutdown) = start(limits()).await;
+        let _one = TcpStream::connect(address).await.unwrap();
+        let _two = TcpStream::connect(address).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut third = TcpStream::connect(address).await.unwrap();
+        third.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut byte = [0];
+        let early = timeout(Duration::from_millis(200), third.read(&mut byte)).await;
+        assert!(early.is_err(), "answered although both places are taken");
+        let mut answer = String::new();
+        timeout(PATIENCE, third.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn shutting_down_finishes_what_is_under_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let slow = || async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            "done"
+        };
+        let router = Router::new().route("/", axum::routing::get(slow));
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, router, limits(), shutdown.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        shutdown.cancel();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+        timeout(PATIENCE, served).await.unwrap().unwrap();
+    }
+}

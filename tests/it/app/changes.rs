@@ -1,0 +1,120 @@
+use super::*;
+
+#[tokio::test]
+async fn a_withdrawn_client_stops_at_once_also_with_remembered_tokens() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    assert_eq!(gate.status("/api/T1/report", &token).await, 200);
+    gate.write("clients.yaml", &clients_yaml("    status: revoked\n"));
+    gate.running.reload().await.unwrap();
+    let refused = gate.check("/api/T1/report", &token).await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.headers["www-authenticate"].contains("invalid_token"));
+    let (status, body) = gate.request("").await;
+    assert_eq!((status, &body["error"]), (400, &json!("unauthorized_client")));
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed_without_a_signal() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    assert_eq!(gate.status("/api/T1/report", &token).await, 200);
+    gate.write("clients.yaml", &clients_yaml("    developer: { id: d, status: inactive }\n"));
+    assert!(gate.becomes("/api/T1/report", &token, 401).await);
+}
+
+#[tokio::test]
+async fn a_broken_file_keeps_the_last_good_state_and_is_told() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    gate.write("clients.yaml", "clients:\n  - id: [\n");
+    let problems = gate.running.reload().await.unwrap_err();
+    assert!(problems[0].field.contains("clients.yaml"), "{problems:?}");
+    assert_eq!(gate.status("/api/T1/report", &token).await, 200);
+    assert_eq!(gate.request("").await.0, 200);
+    let (status, text) = gate.admin("/readyz?verbose").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("reload: failed") && text.contains("clients.yaml"), "{text}");
+    let (_, metrics) = gate.admin("/metrics").await;
+    assert!(metrics.contains("tenantgate_config_last_reload_successful 0"), "{metrics}");
+    gate.write("clients.yaml", &clients_yaml(""));
+    gate.running.reload().await.unwrap();
+    assert!(gate.admin("/readyz?verbose").await.1.contains("reload: ok"));
+}
+
+#[tokio::test]
+async fn keys_rotate_with_overlap_and_a_retired_key_ends_its_tokens() {
+    let gate = Gate::start().await;
+    let old = gate.mint().await;
+    let kid = |token: &str| -> String {
+        use base64::Engine as _;
+        let header = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(token.split('.').next().unwrap())
+            .unwrap();
+        let header: Value = serde_json::from_slice(&header).unwrap();
+        header["kid"].as_str().unwrap().to_owned()
+    };
+    let generate = ["keys", "generate", "--alg", "EdDSA", "--activate-after", "0s", "--dir"];
+    command(&generate, &gate.file("keys"));
+    gate.running.reload().await.unwrap();
+    let new = gate.mint().await;
+    assert_ne!(kid(&old), kid(&new));
+    for token in [&old, &new] {
+        assert_eq!(gate.status("/api/T1/report", token).await, 200);
+    }
+    let keys = gate.http.get(gate.token_url("/oauth2/jwks")).send().await.unwrap();
+    let keys: Value = keys.json().await.unwrap();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
+    let old_kid = kid(&old);
+    command(&["keys", "retire", "--kid", &old_kid, "--dir"], &gate.file("keys"));
+    gate.running.reload().await.unwrap();
+    assert_eq!(gate.status("/api/T1/report", &old).await, 401);
+    assert_eq!(gate.status("/api/T1/report", &new).await, 200);
+}
+
+#[tokio::test]
+async fn routes_change_without_a_restart() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    assert_eq!(gate.status("/new/T1/report", &token).await, 403);
+    let config = std::fs::read_to_string(gate.file("tenantgate.yaml")).unwrap();
+    gate.write("tenantgate.yaml", &config.replace("\"/api/", "\"/new/"));
+    gate.running.reload().await.unwrap();
+    assert_eq!(gate.status("/new/T1/report", &token).await, 200);
+    assert_eq!(gate.status("/api/T1/report", &token).await, 403);
+}
+
+#[tokio::test]
+async fn an_api_key_works_where_the_api_offers_it() {
+    let config =
+        CONFIG.replace("  - name: oda", "  - name: oda\n    api_key: { header: x-api-key }");
+    let gate = Gate::with_config(&config).await;
+    let key = [("x-api-key", SECRET)];
+    let first = gate.check_headers("/api/T1/report", &key).await;
+    assert_eq!(first.status, 503, "nothing is known of its grants yet, and a check never waits");
+    for _ in 0..100 {
+        if gate.check_headers("/api/T1/report", &key).await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let allowed = gate.check_headers("/api/T1/report", &key).await;
+    assert_eq!(allowed.status, 200);
+    assert!(allowed.removed.contains(&"x-api-key".to_owned()));
+    assert_eq!(gate.check_headers("/api/T3/report", &key).await.status, 403);
+    let wrong = gate.check_headers("/api/T1/report", &[("x-api-key", "wrong")]).await;
+    assert_eq!(wrong.status, 401);
+}
+
+#[tokio::test]
+async fn draining_is_told_before_it_happens() {
+    let gate = Gate::start().await;
+    assert_eq!(gate.admin("/readyz").await.0, 200);
+    assert_eq!(gate.admin("/livez").await.0, 200);
+    let admin = gate.running.addresses.admin.to_string();
+    let draining = tokio::spawn(gate.running.drain());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let ready = gate.http.get(format!("http://{admin}/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    tokio::time::timeout(Duration::from_secs(20), draining).await.unwrap().unwrap();
+}
