@@ -20,6 +20,7 @@ impl Loaded {
     /// `current` lends the keys of other issuers, which no file holds.
     pub fn snapshot(&self, metrics: &Metrics, current: Option<&Trust>) -> Snapshot {
         let config = &self.config;
+        tell_shadow_mode(config, metrics);
         let audience = config.issuer.as_ref().map_or("tenantgate", |issuer| &issuer.audience);
         Snapshot {
             apis: Arc::new(apis(config, metrics)),
@@ -136,6 +137,15 @@ pub fn foreign_policy(issuer: &TrustedIssuer) -> IssuerPolicy {
 
 fn apis(config: &Config, metrics: &Metrics) -> Apis {
     Apis::new(config.apis.iter().map(|api| self::api(api, metrics)).collect())
+}
+
+/// Loudly: while it is on, nobody is kept out.
+fn tell_shadow_mode(config: &Config, metrics: &Metrics) {
+    metrics.shadow_mode.reset();
+    for api in config.apis.iter().filter(|api| api.shadow) {
+        metrics.shadow_mode.with_label_values(&[api.name.as_str()]).set(1);
+        tracing::warn!(api = api.name, "SHADOW MODE: nothing is denied on this API");
+    }
 }
 
 fn api(api: &config::Api, metrics: &Metrics) -> Api {

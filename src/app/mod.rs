@@ -293,11 +293,16 @@ fn gauges(
 ) -> Arc<dyn Fn() + Send + Sync> {
     let entries = metrics.cache_entries.with_label_values(&["tokens"]);
     let bytes = metrics.cache_bytes.with_label_values(&["tokens"]);
+    let hits = metrics.cache_hits.with_label_values(&["tokens"]);
+    let misses = metrics.cache_misses.with_label_values(&["tokens"]);
     let (clients, key_created) = (metrics.clients.clone(), metrics.signing_key_created.clone());
     let reloader = Arc::clone(reloader);
     Arc::new(move || {
         entries.set(cache.len() as i64);
         bytes.set(cache.bytes() as i64);
+        let (hit, missed) = cache.hits_and_misses();
+        hits.inc_by(hit.saturating_sub(hits.get()));
+        misses.inc_by(missed.saturating_sub(misses.get()));
         clients.set(snapshot.load().clients.as_ref().map_or(0, |book| book.len()) as i64);
         if let Some(created) = reloader.signing_key_created() {
             key_created.set(created.secs() as f64);

@@ -138,7 +138,8 @@ pub fn watch(reloader: Arc<Reloader>, stop: CancellationToken) {
                 let reloading = Arc::clone(&reloader);
                 // The outcome is logged and shown where it is handled.
                 let _ = tokio::task::spawn_blocking(move || reloading.reload()).await;
-                seen = fingerprint(&reloader.files());
+                // Not what is there by now: a change during the reload has to be seen the next time.
+                seen = now;
             }
         }
     });

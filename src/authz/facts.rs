@@ -82,6 +82,11 @@ impl FactsCache {
         self.0.is_empty()
     }
 
+    /// How often a token was found here, and how often not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.0.hits(), self.0.misses())
+    }
+
     pub fn bytes(&self) -> u64 {
         self.0.weight()
     }

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     pub last_reload_ok: IntGauge,
     pub clients: IntGauge,
+    /// 1 for every API in shadow mode.
+    pub shadow_mode: IntGaugeVec,
     pub probing: IntCounter,
     pub throttled: IntCounterVec,
 }
@@ -167,6 +169,12 @@ impl Metrics {
                 let gauge = IntGauge::new("clients", "Registered clients.");
                 register(&registry, gauge)
             },
+            shadow_mode: gauges(
+                &registry,
+                "shadow_mode",
+                "1 while an API is in shadow mode: what would be denied passes.",
+                &["api"],
+            ),
             probing: counter(
                 &registry,
                 "tenant_probing_total",
