@@ -19,6 +19,7 @@ import stack
 from stack import Failure
 
 CLIENT = "acme-analytics"  # the provider starts with this app, authorised for T1001 and T1002
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROVIDER = "127.0.0.1:9300"
 REPORT = "/oda/apis/get/reports/assets/tenant/{}/devicedistribution"
 
@@ -49,7 +50,8 @@ def running(work, bin_dir, any_ports):
             yield provider, tenantgate, envoy, secrets[CLIENT]
         finally:
             # A second Ctrl-C must not leave anything running.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
 
 def require_free_ports(config, envoy_config):
@@ -191,6 +193,10 @@ def play(provider, _tenantgate, envoy, secret):
     print(f"\nAll {story.step} steps went as told.", flush=True)
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["run", "play"])
@@ -198,9 +204,10 @@ def main():
     parser.add_argument("--any-ports", type=Path, metavar="DIR", help="ports chosen by the system, files in DIR")
     options = parser.parse_args()
 
-    # SIGTERM and a closed terminal end it like Ctrl-C does: through the `finally` parts.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    # SIGTERM and a closed terminal end it like Ctrl-C does: through the `finally` parts. SIGINT is in the list because
+    # a shell starts its background jobs with SIGINT ignored.
+    for number in STOP_SIGNALS:
+        signal.signal(number, interrupt)
     work = options.any_ports or stack.ROOT / ".tools/run"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

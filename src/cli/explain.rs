@@ -119,7 +119,9 @@ fn read_token(file: &Path) -> anyhow::Result<String> {
 
 fn exit_code(reason: DenyReason) -> u8 {
     match reason {
-        DenyReason::KeysUnavailable | DenyReason::GrantsStale => UNDECIDED,
+        DenyReason::KeysUnavailable | DenyReason::GrantsStale | DenyReason::InternalError => {
+            UNDECIDED
+        }
         _ => DENY,
     }
 }

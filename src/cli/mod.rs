@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::telemetry::{LogFormat, init_logs};
+use crate::telemetry::{LogFormat, init_logs, log_panics};
 
 /// External authorization for Envoy that makes an API multi-tenant safe, and the OAuth 2.0 token
 /// endpoint that goes with it.
@@ -50,6 +50,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     init_logs(cli.log_level, cli.log_format);
+    log_panics();
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Validate(args) => validate::run(&args),

@@ -2,7 +2,7 @@
 /// metrics and `explain` show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DenyReason {
-    /// The check request carries no HTTP attributes.
+    /// The check request is none, or carries no HTTP attributes.
     NoHttpRequest,
     UnknownApi,
     PathRefused,
@@ -32,10 +32,12 @@ pub enum DenyReason {
     KeysUnavailable,
     /// Neither the token nor the last good lookup is young enough to vouch for the request.
     GrantsStale,
+    /// A fault of ours.
+    InternalError,
 }
 
 impl DenyReason {
-    pub const ALL: [DenyReason; 27] = [
+    pub const ALL: [DenyReason; 28] = [
         Self::NoHttpRequest,
         Self::UnknownApi,
         Self::PathRefused,
@@ -63,6 +65,7 @@ impl DenyReason {
         Self::ProbingThrottled,
         Self::KeysUnavailable,
         Self::GrantsStale,
+        Self::InternalError,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -94,6 +97,7 @@ impl DenyReason {
             Self::ProbingThrottled => "probing_throttled",
             Self::KeysUnavailable => "keys_unavailable",
             Self::GrantsStale => "grants_stale",
+            Self::InternalError => "internal_error",
         }
     }
 }

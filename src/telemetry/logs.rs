@@ -14,6 +14,15 @@ pub enum LogFormat {
     Text,
 }
 
+/// A panic is a fault of ours, and its message may hold what must not be printed: a tenant code, a
+/// token. The place says enough.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%place, "a panic: this is a bug, please report it");
+    }));
+}
+
 /// Logs go to standard error; standard output is for what a command was asked for.
 pub fn init(level: LevelFilter, format: LogFormat) {
     // Libraries below debug print headers and frames, and with them tokens and paths.

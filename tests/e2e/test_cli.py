@@ -9,6 +9,7 @@ import pytest
 import stack
 import yaml
 from conftest import bin_dir
+from replies import REPORT
 
 
 def tenantgate(*arguments, stdin=""):
@@ -155,3 +156,24 @@ def test_a_given_secret_is_stored_as_argon2id(tmp_path):
     assert done.returncode == 0, done.stderr
     (client,) = yaml.safe_load(file.read_text())["clients"]
     assert client["credentials"][0]["digest"].startswith("$argon2id$")
+
+
+def test_explain(world):
+    client = world.client("T1001")
+    token = world.token(client)
+    token_file = world.work / "token"
+    token_file.write_text(token + "\n")
+
+    def explain(*arguments):
+        config = ["--config", world.work / "tenantgate.yaml", "--method", "GET"]
+        return tenantgate("explain", *config, *arguments)
+
+    allowed = explain("--path", REPORT.format("T1001"), "--token-file", token_file)
+    denied = explain("--path", REPORT.format("T2002"), "--token", token)
+    assert allowed.returncode == 0, allowed.stderr
+    assert denied.returncode == 3, denied.stderr
+    for done in (allowed, denied):
+        assert not any(code in done.stdout + done.stderr for code in ("T1001", "T2002"))
+        assert token.split(".")[2] not in done.stdout + done.stderr
+    unclear = tenantgate("explain", "--config", "nowhere.yaml", "--method", "GET", "--path", "/", "--token", "x")
+    assert unclear.returncode == 1

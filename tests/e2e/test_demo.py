@@ -34,7 +34,9 @@ def test_the_story_goes_as_told(tmp_path):
 @pytest.fixture
 def running(tmp_path):
     argv = [*DEMO, "run", "--bin-dir", bin_dir(), "--any-ports", tmp_path / "run"]
-    demo = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # As a shell starts a background job: with SIGINT ignored.
+    ignore_sigint = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    demo = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=ignore_sigint)
     shown = ""
     while "curl -X PUT" not in shown:
         line = demo.stdout.readline()

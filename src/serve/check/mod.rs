@@ -5,6 +5,7 @@ mod wire;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -28,8 +29,8 @@ use crate::telemetry::Metrics;
 /// The key of `context_extensions` that names the API.
 const PROFILE: &[u8] = b"tenantgate_api";
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-/// Envoy sends no body unless told to; what it may send of headers is far below this.
-const MAX_MESSAGE: usize = 1024 * 1024;
+/// Room for a body, which Envoy sends along only if it is told to. A larger message fails the call.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// Answers checks. Made once; everything that a reload changes is in the snapshot.
 pub struct CheckService {
@@ -45,19 +46,25 @@ pub struct CheckService {
 }
 
 impl CheckService {
-    fn check(&self, message: &[u8]) -> Result<Bytes, Status> {
+    /// Always an explicit answer: Envoy can be told to let a request pass whose check fails.
+    fn check(&self, message: &[u8]) -> Bytes {
         let started = self.clock.now();
-        let message = CheckMessage::decode(message)
-            .map_err(|_| Status::invalid_argument("not a CheckRequest"))?;
         let snapshot = self.snapshot.load();
-        let reply = self.decide(&snapshot, &message, started);
+        let message = CheckMessage::decode(message).unwrap_or_default();
+        let decide = || self.decide(&snapshot, &message, started);
+        // Nothing that is shared is left half-changed: a decision only reads.
+        let reply = catch_unwind(AssertUnwindSafe(decide)).unwrap_or_else(|_| {
+            snapshot.no_api.denied(DenyReason::InternalError);
+            reply::denied(DenyReason::InternalError, &snapshot.realm, None)
+        });
         self.metrics.observe_decision(self.clock.now().since(started));
-        Ok(reply)
+        reply
     }
 
     fn decide(&self, snapshot: &Snapshot, message: &CheckMessage<'_>, now: Timestamp) -> Bytes {
         let realm = &snapshot.realm;
         let Some(http) = &message.http else {
+            snapshot.no_api.denied(DenyReason::NoHttpRequest);
             return reply::denied(DenyReason::NoHttpRequest, realm, None);
         };
         let profile = message.extensions.iter().find(|(key, _)| *key == PROFILE);
@@ -210,7 +217,7 @@ impl UnaryService<Bytes> for CheckServer {
     type Future = Ready<Result<tonic::Response<Bytes>, Status>>;
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        ready(self.0.check(request.get_ref()).map(tonic::Response::new))
+        ready(Ok(tonic::Response::new(self.0.check(request.get_ref()))))
     }
 }
 
@@ -249,5 +256,107 @@ impl Decoder for RawCodec {
 
     fn decode(&mut self, input: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         Ok(Some(input.copy_to_bytes(input.remaining())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
+    use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+    use envoy_types::pb::envoy::service::auth::v3::{
+        AttributeContext, CheckRequest, CheckResponse,
+    };
+    use prost::Message as _;
+
+    use super::*;
+    use crate::authz::route::Router;
+    use crate::authz::{Api, Apis, Freshness, Probing};
+    use crate::domain::{ClientId, GrantCell, ManualClock, Meter, TenantDigester};
+
+    struct Silent;
+
+    impl Meter for Silent {
+        fn allowed(&self) {}
+        fn denied(&self, _: DenyReason) {}
+        fn shadowed(&self, _: DenyReason) {}
+    }
+
+    /// Stands for any bug on the way.
+    struct Panicking;
+
+    impl Meter for Panicking {
+        fn allowed(&self) {}
+        fn denied(&self, _: DenyReason) {
+            panic!("a bug");
+        }
+        fn shadowed(&self, _: DenyReason) {}
+    }
+
+    struct NoGrants;
+
+    impl GrantBook for NoGrants {
+        fn cell(&self, _: &ClientId) -> Arc<GrantCell> {
+            Arc::default()
+        }
+    }
+
+    fn status(meter: Box<dyn Meter>, message: &[u8]) -> i32 {
+        let api = Api {
+            name: "oda".into(),
+            router: Router::new(Vec::new()).unwrap(),
+            forward_authorization: false,
+            shadow: false,
+            api_key_header: None,
+            variables: Vec::new(),
+            meter,
+        };
+        let snapshot = Snapshot {
+            apis: Arc::new(Apis::new(vec![api])),
+            trust: Arc::default(),
+            clients: None,
+            digester: Arc::new(TenantDigester::new(&[1; 32], None)),
+            own_issuer: "https://i".into(),
+            freshness: Freshness::Token,
+            lookup_on_miss: false,
+            probing: Probing { tenants: 1, window: Duration::from_secs(1), throttle: false },
+            realm: "r".into(),
+            no_api: Arc::new(Silent),
+        };
+        let service = CheckService {
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            cache: Arc::new(FactsCache::new(1 << 16)),
+            probes: ProbeWatch::default(),
+            grants: Arc::new(NoGrants),
+            clock: Arc::new(ManualClock::default()),
+            metrics: Arc::new(Metrics::new()),
+            hints: Box::new(|_| {}),
+            decision_ids: AtomicU64::new(0),
+        };
+        let reply = CheckResponse::decode(service.check(message)).unwrap();
+        match reply.http_response.unwrap() {
+            HttpResponse::DeniedResponse(denied) => denied.status.unwrap().code,
+            other => panic!("not denied: {other:?}"),
+        }
+    }
+
+    fn request() -> Vec<u8> {
+        let http = HttpRequest { method: "GET".into(), path: "/a".into(), ..Default::default() };
+        let request = Some(Request { http: Some(http), ..Default::default() });
+        CheckRequest { attributes: Some(AttributeContext { request, ..Default::default() }) }
+            .encode_to_vec()
+    }
+
+    #[test]
+    fn what_is_no_check_request_is_denied_and_not_an_error() {
+        assert_eq!(status(Box::new(Silent), &request()), 401);
+        assert_eq!(status(Box::new(Silent), &[]), 400);
+        assert_eq!(status(Box::new(Silent), &[0xff; 64]), 400);
+    }
+
+    #[test]
+    fn a_panic_is_an_explicit_503_so_that_nothing_fails_open() {
+        assert_eq!(status(Box::new(Panicking), &request()), 503);
     }
 }
