@@ -3,8 +3,8 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::error::TokenError;
 use super::form::TokenForm;
-use super::grant::TokenError;
 use crate::domain::Secret;
 
 /// Who sent a request, for limits on guessing. Not an identity.

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use super::grant::TokenError;
+use super::error::TokenError;
 use crate::domain::{ScopeSet, Secret, TenantCode};
 
 /// Room for 300 tenants with the longest codes.

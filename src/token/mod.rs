@@ -1,13 +1,15 @@
 //! The client-credentials grant: form -> client authentication -> standing -> grants -> narrowing -> token.
 
 mod credentials;
+mod error;
 mod form;
 mod grant;
 mod mint;
 mod throttle;
 
 pub use credentials::Source;
+pub use error::TokenError;
 pub use form::MAX_FORM;
-pub use grant::{Issued, TokenError, TokenService};
+pub use grant::{Issued, TokenService};
 pub use mint::{ClaimForm, MintContext};
 pub use throttle::Throttle;
