@@ -134,7 +134,7 @@ impl Test<'_> {
                 DENIED
             }
             count => {
-                (self.show)("result", &format!("granted after {took}: {count} tenants"));
+                (self.show)("result", &format!("granted after {took}; tenants: {count}"));
                 0
             }
         }
@@ -258,7 +258,7 @@ apis:
             "/acme/authorizedTenants\n",
             "answer: status 200 after ",
             "dropped: no tenant codes at positions [1]",
-            ": 2 tenants\n",
+            "; tenants: 2\n",
         ] {
             assert!(shown.contains(part), "{part} missing in\n{shown}");
         }

@@ -4,6 +4,7 @@ mod clients;
 mod docs;
 mod explain;
 mod keys;
+mod lookup;
 mod serve;
 mod validate;
 
@@ -40,6 +41,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
+    Lookup(lookup::LookupArgs),
     Keys(keys::KeysArgs),
     Clients(clients::ClientsArgs),
     #[command(hide = true)]
@@ -55,6 +57,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Lookup(args) => lookup::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Clients(args) => clients::run(args),
         Command::Docs(args) => docs::run(&args),

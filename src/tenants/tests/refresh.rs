@@ -139,6 +139,21 @@ async fn a_hint_looks_an_unknown_client_up_once() {
 }
 
 #[tokio::test]
+async fn a_hint_that_a_mint_has_answered_meanwhile_costs_nothing() {
+    let provider = Provider::start(|_, _| tenants(&["T1"])).await;
+    let bench = Bench::new(http_lookup(&provider));
+    let acme = client("acme");
+    bench.tenants.hint(&acme);
+    bench.clock.advance(SECOND);
+    bench.tenants.grants(&acme).await;
+    let _running = Running::start(&bench);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(provider.lookups_of("acme"), 1);
+    bench.tenants.hint_miss(&acme);
+    until("the next hint", || provider.lookups_of("acme") == 2).await;
+}
+
+#[tokio::test]
 async fn hints_during_an_outage_do_not_become_a_storm() {
     let provider = Provider::start(|_, _| answer(400, &[], "")).await;
     let bench = Bench::new(http_lookup(&provider));

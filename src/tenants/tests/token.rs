@@ -68,6 +68,21 @@ async fn many_refusals_at_once_replace_the_token_once() {
 }
 
 #[tokio::test]
+async fn a_late_refusal_of_the_old_token_uses_the_one_fetched_since() {
+    let provider = Provider::with_tokens(|seen, _| match bearer(seen) {
+        "token-0" if seen.target.contains("late") => slow(SECOND / 3, answer(401, &[], "")),
+        "token-0" => answer(401, &[], ""),
+        _ => tenants(&["T1"]),
+    })
+    .await;
+    let bench = Bench::new(oauth2_lookup(&provider));
+    let (early, late) = (client("early"), client("late"));
+    let (early, late) = tokio::join!(bench.tenants.grants(&early), bench.tenants.grants(&late));
+    assert_eq!((early.as_str(), late.as_str()), ("granted", "granted"));
+    assert_eq!(provider.count(TOKEN_PATH), 2);
+}
+
+#[tokio::test]
 async fn it_is_renewed_in_the_background_before_it_expires() {
     let provider = Provider::start(|seen, nth| match seen.target.as_str() {
         TOKEN_PATH => token(&format!("token-{nth}"), 100),
