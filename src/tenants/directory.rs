@@ -10,49 +10,22 @@ use tokio::time::{Instant, timeout_at};
 use tower::retry::budget::{Budget as _, TpsBudget};
 
 use crate::config::{GrpcLookup, HttpLookup, Lookup, LookupAuth, LookupLimits, Problem};
-use crate::domain::{ClientId, Clock, Timestamp};
+use crate::domain::{ClientId, Clock};
 use crate::telemetry::Metrics;
 
+use super::answer::{Answer, Grants};
 use super::callout_token::CalloutToken;
 use super::grpc::GrpcSource;
 use super::http::HttpSource;
 use super::outbound::http_client;
 use super::outcome::Unavailable;
-use super::select::Listed;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A fifth of the lookups may be retried, and a few a second in any case.
 const RETRY_SHARE: f32 = 0.2;
 const RETRIES_PER_SECOND: u32 = 5;
-const MAX_ETAG: usize = 256;
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
-
-/// What one try of a lookup found.
-pub struct Answer {
-    pub grants: Grants,
-    /// When the request was sent that got this answer.
-    pub sent_at: Timestamp,
-    /// As the protocol names it.
-    pub status: String,
-}
-
-pub enum Grants {
-    Listed {
-        listed: Listed,
-        etag: Option<String>,
-    },
-    /// The validator still holds.
-    Unchanged {
-        etag: Option<String>,
-    },
-}
-
-impl Grants {
-    pub fn none() -> Self {
-        Self::Listed { listed: Listed::default(), etag: None }
-    }
-}
 
 /// What a lookup does on its way, for people who wire a provider's API.
 #[derive(Debug)]
@@ -337,10 +310,4 @@ impl Source {
             Self::Grpc(grpc) => grpc.shown_url(),
         }
     }
-}
-
-/// Bounded, because it is kept and sent back.
-pub fn usable_etag(text: &str) -> Option<String> {
-    let visible = text.bytes().all(|b| matches!(b, 0x21..=0x7e));
-    (visible && (1..=MAX_ETAG).contains(&text.len())).then(|| text.to_owned())
 }

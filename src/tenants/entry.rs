@@ -6,7 +6,7 @@ use crate::config::{Freshness, LookupLimits};
 use crate::domain::{ClientId, GrantCell, GrantSet, Holder, TenantDigester, TenantSet, Timestamp};
 
 use super::Settings;
-use super::directory::{Answer, Grants};
+use super::answer::{Answer, Grants};
 use super::flight::{Flight, lock};
 use super::outcome::{Outcome, Unavailable};
 

@@ -10,7 +10,7 @@ use tonic::{Code, Request, Status};
 use crate::config::{ClientTls, GrpcLookup, Problem};
 use crate::domain::{ClientId, Clock, is_reserved_claim};
 
-use super::directory::{Answer, Grants, usable_etag};
+use super::answer::{Answer, Grants, usable_etag};
 use super::directory_v1::directory_client::DirectoryClient;
 use super::directory_v1::{ListAuthorizedTenantsRequest, ListAuthorizedTenantsResponse};
 use super::outbound::root_cause;

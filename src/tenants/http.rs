@@ -11,7 +11,7 @@ use url::Url;
 use crate::config::{HttpLookup, LookupMethod, Problem};
 use crate::domain::{ClientId, Clock};
 
-use super::directory::{Answer, Grants, usable_etag};
+use super::answer::{Answer, Grants, usable_etag};
 use super::outbound::{read_body, retry_after, transport_failure};
 use super::outcome::Unavailable;
 use super::select::Selector;

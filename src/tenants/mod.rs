@@ -1,6 +1,7 @@
 //! Which tenants have authorised a client: lookups at the provider with the lookup's own OAuth
 //! token, what is remembered of their answers, and the background work that keeps it fresh.
 
+mod answer;
 mod callout_token;
 mod directory;
 mod entry;
@@ -35,9 +36,9 @@ pub mod directory_v1 {
     tonic::include_proto!("tenantgate.directory.v1");
 }
 
-pub use callout_token::TokenError;
-pub use directory::{Answer, Directory, Grants, Observer, Step};
-pub use outcome::{Outcome, Unavailable};
+pub use answer::{Answer, Grants};
+pub use directory::{Directory, Observer, Step};
+pub use outcome::{Outcome, TokenError, Unavailable};
 pub use select::Listed;
 
 use entry::{Cached, Entry};

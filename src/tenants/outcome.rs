@@ -5,8 +5,6 @@ use tonic::Code;
 
 use crate::domain::GrantSet;
 
-use super::callout_token::TokenError;
-
 /// What a lookup says of one client. Unavailable is neither granted nor denied.
 #[derive(Clone, Debug)]
 pub enum Outcome {
@@ -114,6 +112,55 @@ impl Unavailable {
             | Self::Unauthorized(_)
             | Self::Busy
             | Self::Aborted => false,
+        }
+    }
+}
+
+/// Why there is no token. Nothing in here comes from the answer but the OAuth error code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("the token endpoint did not answer in time")]
+    Timeout,
+    #[error("cannot connect to the token endpoint: {0}")]
+    Connect(String),
+    #[error("the connection to the token endpoint broke off: {0}")]
+    Broken(String),
+    #[error(
+        "the token endpoint says `invalid_client`: it does not accept `client_id` or the credential of tenants.lookup.auth.oauth2"
+    )]
+    InvalidClient,
+    #[error("the token endpoint refused with status {status} and error `{error}`")]
+    Refused { status: u16, error: String },
+    #[error("the token endpoint answered with status {0}")]
+    Status(u16),
+    #[error("the token endpoint's answer cannot be used: {0}")]
+    BadAnswer(&'static str),
+    #[error("the client assertion cannot be signed")]
+    Signing,
+    #[error("the token request ended without a result")]
+    Aborted,
+}
+
+impl TokenError {
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connect(_) => "connect",
+            Self::Broken(_) => "broken",
+            Self::InvalidClient => "invalid_client",
+            Self::Refused { .. } => "refused",
+            Self::Status(_) => "status",
+            Self::BadAnswer(_) => "bad_answer",
+            Self::Signing => "signing",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Connect(_) | Self::Broken(_) => true,
+            Self::Status(status) | Self::Refused { status, .. } => *status == 429 || *status >= 500,
+            Self::InvalidClient | Self::BadAnswer(_) | Self::Signing | Self::Aborted => false,
         }
     }
 }

@@ -10,9 +10,8 @@ use url::Url;
 use crate::config::{OAuth2Auth, OAuth2Method, Problem};
 use crate::domain::{Algorithm, Secret, Timestamp};
 
-use super::callout_token::TokenError;
 use super::outbound::{read_body, transport_failure};
-use super::outcome::Unavailable;
+use super::outcome::{TokenError, Unavailable};
 
 const MAX_ANSWER: usize = 64 * 1024;
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);

@@ -1,0 +1,36 @@
+use super::select::Listed;
+use crate::domain::Timestamp;
+
+const MAX_ETAG: usize = 256;
+
+/// What one try of a lookup found.
+pub struct Answer {
+    pub grants: Grants,
+    /// When the request was sent that got this answer.
+    pub sent_at: Timestamp,
+    /// As the protocol names it.
+    pub status: String,
+}
+
+pub enum Grants {
+    Listed {
+        listed: Listed,
+        etag: Option<String>,
+    },
+    /// The validator still holds.
+    Unchanged {
+        etag: Option<String>,
+    },
+}
+
+impl Grants {
+    pub fn none() -> Self {
+        Self::Listed { listed: Listed::default(), etag: None }
+    }
+}
+
+/// Bounded, because it is kept and sent back.
+pub fn usable_etag(text: &str) -> Option<String> {
+    let visible = text.bytes().all(|b| matches!(b, 0x21..=0x7e));
+    (visible && (1..=MAX_ETAG).contains(&text.len())).then(|| text.to_owned())
+}
