@@ -185,7 +185,8 @@ impl<'a> Authorizer<'a> {
         // Whoever shows no good credential learns nothing about routes.
         let identity = self.identify(api, input, trail).inspect_err(|reason| {
             let rule = trail.rule;
-            observer.step("credential", || format!("refused: {} {rule}", reason.as_str()));
+            let rule = if rule.is_empty() { String::new() } else { format!(" ({rule})") };
+            observer.step("credential", || format!("refused: {}{rule}", reason.as_str()));
         })?;
         observer.step("credential", || format!("client {}", identity.client()));
         trail.identity = Some(identity.clone());

@@ -17,7 +17,7 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
         Ok(loaded) => {
             let clients = loaded.clients.as_ref().map_or(0, |book| book.len());
             let apis = loaded.config.apis.len();
-            println!("{}: valid ({apis} APIs, {clients} clients)", args.config.display());
+            println!("{}: valid; APIs: {apis}, clients: {clients}", args.config.display());
             Ok(ExitCode::SUCCESS)
         }
         Err(problems) => {

@@ -1,1 +1,2 @@
 mod app;
+mod rooms;
