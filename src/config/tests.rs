@@ -584,6 +584,8 @@ fn an_api_key_needs_a_registry_and_on_miss_a_lookup() {
     assert!(lines(&with(&on_static))[0].starts_with("tenants.on_miss: "));
     let on_token = [("/tenants/freshness", json!("token")), ("/tenants/on_miss", json!("lookup"))];
     assert!(lines(&with(&on_token))[0].starts_with("tenants.on_miss: "));
+    let key_on_token = [("/tenants/freshness", json!("token")), ("/apis/0/api_key", json!({}))];
+    assert!(lines(&with(&key_on_token))[0].starts_with("apis[0].api_key: cannot work with "));
     let nobody =
         [("/listen/token", Value::Null), ("/issuer", Value::Null), ("/issuers", Value::Null)];
     assert!(

@@ -11,7 +11,7 @@ mod lookup;
 mod tenants;
 
 use super::reader::Reader;
-use super::{Config, raw};
+use super::{Api, Config, Freshness, Lookup, Tenants, raw};
 use crate::domain::is_reserved_claim;
 
 /// What parsing gives even where it reports a problem is never used: `None` only saves work.
@@ -27,6 +27,9 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     let apis = apis::parse(reader, root.apis);
     let limits = limits::parse(reader, root.limits);
     needs(reader);
+    if let (Some(apis), Some(tenants)) = (&apis, &tenants) {
+        api_keys_need_grants(reader, apis, tenants);
+    }
 
     Some(Config {
         listen: listen?,
@@ -65,6 +68,20 @@ fn needs(reader: &mut Reader) {
             "issuer",
             "is missing, and there are no `issuers` either: no token would be accepted",
             "add one of the two",
+        );
+    }
+}
+
+/// A key carries no tenants as a token does, so somebody has to keep its client's grants fresh.
+fn api_keys_need_grants(reader: &mut Reader, apis: &[Api], tenants: &Tenants) {
+    if tenants.freshness != Freshness::Token || tenants.lookup == Lookup::Static {
+        return;
+    }
+    for (index, _) in apis.iter().enumerate().filter(|(_, api)| api.api_key_header.is_some()) {
+        reader.problem(
+            &format!("apis[{index}].api_key"),
+            "cannot work with `tenants.freshness: token`: a key names no tenants",
+            "set `refresh` and `max_age` there, or remove `api_key`",
         );
     }
 }
