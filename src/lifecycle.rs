@@ -6,8 +6,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Connections get this long to finish after SIGTERM. Kubernetes' grace period has to be longer.
-pub const DRAIN_LIMIT: Duration = Duration::from_secs(25);
+/// From SIGTERM to the end at most, with a second to spare below the 25 that are promised. Kubernetes'
+/// grace period has to be longer.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(24);
 
 /// Ready once every guard is dropped, until draining begins.
 #[derive(Clone)]

@@ -28,10 +28,7 @@ impl Loaded {
             clients: self.clients.clone(),
             digester: Arc::clone(&self.digester),
             own_issuer: config.issuer.as_ref().map_or("", |issuer| &issuer.url).into(),
-            freshness: match config.tenants.freshness {
-                config::Freshness::Token => Freshness::Token,
-                config::Freshness::Lookup { max_age, .. } => Freshness::MaxAge(max_age),
-            },
+            freshness: freshness(config),
             lookup_on_miss: config.tenants.on_miss == OnMiss::Lookup,
             probing: config.limits.probing,
             realm: audience.replace(['"', '\\'], "").into(),
@@ -41,7 +38,8 @@ impl Loaded {
 
     pub fn trust(&self, current: Option<&Trust>) -> Trust {
         let own = self.config.issuer.as_ref().zip(self.keys.as_ref()).map(|(issuer, keys)| {
-            (Arc::new(own_policy(issuer, keys)), Some(Arc::new(keys.key_set())))
+            let policy = own_policy(issuer, keys, freshness(&self.config) != Freshness::Token);
+            (Arc::new(policy), Some(Arc::new(keys.key_set())))
         });
         let others = self.config.issuers.iter().map(|issuer| {
             let policy = Arc::new(foreign_policy(issuer));
@@ -79,6 +77,15 @@ impl Loaded {
     }
 }
 
+/// Where nothing is looked up, only the token and the registry speak: an empty answer of nobody must not
+/// subtract from a token.
+fn freshness(config: &Config) -> Freshness {
+    match (&config.tenants.lookup, config.tenants.freshness) {
+        (config::Lookup::Static, _) | (_, config::Freshness::Token) => Freshness::Token,
+        (_, config::Freshness::Lookup { max_age, .. }) => Freshness::MaxAge(max_age),
+    }
+}
+
 fn displayed(config: &Config) -> Vec<String> {
     match &config.tenants.lookup {
         config::Lookup::Http(lookup) => {
@@ -89,7 +96,7 @@ fn displayed(config: &Config) -> Vec<String> {
     }
 }
 
-fn own_policy(issuer: &config::Issuer, keys: &SigningKeys) -> IssuerPolicy {
+fn own_policy(issuer: &config::Issuer, keys: &SigningKeys, looks_up: bool) -> IssuerPolicy {
     let mut algorithms: Vec<Algorithm> = keys.key_set().iter().map(|key| key.algorithm()).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
@@ -108,7 +115,8 @@ fn own_policy(issuer: &config::Issuer, keys: &SigningKeys) -> IssuerPolicy {
             config::ClaimForm::Digest { .. } => TenantForm::Digest,
             config::ClaimForm::Plain => TenantForm::Plain,
         },
-        fresh_grants: true,
+        fresh_grants: looks_up,
+        keys_from: String::new(),
     }
 }
 
@@ -132,6 +140,7 @@ pub fn foreign_policy(issuer: &TrustedIssuer) -> IssuerPolicy {
         client_claim: issuer.client_claim.clone(),
         tenant_form: TenantForm::Plain,
         fresh_grants: issuer.freshness == IssuerFreshness::Lookup,
+        keys_from: format!("{:?}", issuer.keys),
     }
 }
 

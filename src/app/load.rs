@@ -66,7 +66,10 @@ fn beside(config: &Path) -> Vec<Problem> {
         api_names: &api_names,
         static_lookup: false,
     };
-    let clients = outline.clients_file.and_then(|file| clients::load(&file, &context).err());
+    let clients = outline.clients_file.and_then(|file| {
+        let problems = clients::load(&file, &context).err()?;
+        Some(name_the_file(problems, &file))
+    });
     keys.into_iter().chain(clients).flatten().collect()
 }
 
@@ -111,7 +114,21 @@ fn read_clients(
         api_names: &api_names,
         static_lookup: config.tenants.lookup == Lookup::Static,
     };
-    clients::load(file, &context).map(|book| Some(Arc::new(book)))
+    let book = clients::load(file, &context).map_err(|problems| name_the_file(problems, file))?;
+    Ok(Some(Arc::new(book)))
+}
+
+/// Where no field of the registry is to blame, the one that names it is.
+fn name_the_file(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
+    let shown = file.display().to_string();
+    let named = |problem: Problem| {
+        if problem.field != shown {
+            return problem;
+        }
+        let message = format!("{shown} {}", problem.message);
+        Problem { field: "clients.file".to_owned(), message }
+    };
+    problems.into_iter().map(named).collect()
 }
 
 fn read_file_keys(config: &Config) -> Result<HashMap<String, Arc<KeySet>>, Vec<Problem>> {

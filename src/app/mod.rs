@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use futures::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -138,7 +139,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
         let (listener, bound) = bound.with_context(|| cannot_listen("check", &listen.check))?;
         let shutdown = stop.callers.clone().cancelled_owned();
         let served = serve::serve_check(listener, check, readiness, shutdown);
-        tasks.spawn_on(async move { served.await.context("the check listener") }, &check_runtime);
+        tasks.spawn_on(served.map(Ok), &check_runtime);
         bound
     };
 

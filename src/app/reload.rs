@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::issuers::RemoteIssuers;
@@ -59,23 +60,42 @@ impl Reloader {
         // One at a time: the later one has read the newer files.
         let mut running = self.running();
         let outcome = self.apply(&mut running);
+        self.tell(&outcome);
+        outcome
+    }
+
+    /// Tries again what failed: a file may have been named before it was there. Says nothing new of
+    /// problems that have been told.
+    fn retry(&self) {
+        let mut running = self.running();
+        let outcome = self.apply(&mut running);
+        let told = |problems: &Vec<Problem>| lines(problems) == self.status.get();
+        if !outcome.as_ref().is_err_and(told) {
+            self.tell(&outcome);
+        }
+    }
+
+    fn tell(&self, outcome: &Result<(), Vec<Problem>>) {
         let label = if outcome.is_ok() { "ok" } else { "failed" };
         self.metrics.reloads.with_label_values(&[label]).inc();
         self.metrics.last_reload_ok.set(i64::from(outcome.is_ok()));
-        match &outcome {
+        match outcome {
             Ok(()) => {
                 self.status.set(Vec::new());
                 tracing::info!("reloaded config, clients, keys and secrets");
             }
             Err(problems) => {
-                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let lines = lines(problems);
                 for problem in &lines {
                     tracing::error!(%problem, "not reloaded, the last good state runs on");
                 }
                 self.status.set(lines);
             }
         }
-        outcome
+    }
+
+    fn has_failed(&self) -> bool {
+        !self.status.get().is_empty()
     }
 
     fn running(&self) -> MutexGuard<'_, RunningWith> {
@@ -121,26 +141,46 @@ impl Reloader {
     }
 }
 
+fn lines(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
 /// Reloads after a change of any file that the config names, until `stop`.
 pub fn watch(reloader: Arc<Reloader>, stop: CancellationToken) {
     tokio::spawn(async move {
         let mut seen = fingerprint(&reloader.files());
+        // Dropping a watcher ends its watch.
+        let mut _watcher = watch_folders(&reloader);
+        let mut next_retry = Instant::now();
         loop {
-            // Dropping the watcher ends the watch; files may have been added since.
-            let _watcher = watch_folders(&reloader);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = reloader.look.notified() => tokio::time::sleep(SETTLE).await,
                 () = tokio::time::sleep(POLL) => {}
             }
             let now = fingerprint(&reloader.files());
-            if now != seen {
-                let reloading = Arc::clone(&reloader);
-                // The outcome is logged and shown where it is handled.
-                let _ = tokio::task::spawn_blocking(move || reloading.reload()).await;
-                // Not what is there by now: a change during the reload has to be seen the next time.
-                seen = now;
+            let changed = now != seen;
+            let again = reloader.has_failed() && Instant::now() >= next_retry;
+            if !changed && !again {
+                continue;
             }
+            let started = Instant::now();
+            let reloading = Arc::clone(&reloader);
+            let work = move || {
+                if changed {
+                    // The outcome is logged and shown where it is handled.
+                    let _ = reloading.reload();
+                } else {
+                    reloading.retry();
+                }
+            };
+            let _ = tokio::task::spawn_blocking(work).await;
+            // A broken file that takes long to read is not read all the time.
+            next_retry = Instant::now() + POLL.max(started.elapsed() * 20);
+            // Not what is there by now: a change during the reload has to be seen the next time.
+            seen = now;
+            // Files may have been added.
+            _watcher = watch_folders(&reloader);
         }
     });
 }

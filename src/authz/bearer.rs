@@ -28,11 +28,17 @@ pub fn token(value: &[u8]) -> Result<&str, DenyReason> {
     if token.is_empty() {
         return Err(DenyReason::NoCredential);
     }
-    let token68 = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
-    if !token.iter().all(token68) {
+    // Tokens are long: without a branch for each byte the compiler checks many at once.
+    if !token.chunks(64).all(|chunk| chunk.iter().fold(true, |good, byte| good & is_token68(*byte)))
+    {
         return Err(DenyReason::TokenMalformed);
     }
     str::from_utf8(token).map_err(|_| DenyReason::TokenMalformed)
+}
+
+fn is_token68(byte: u8) -> bool {
+    let alphanumeric = byte.is_ascii_alphabetic() | byte.is_ascii_digit();
+    b"-._~+/=".iter().fold(alphanumeric, |good, other| good | (byte == *other))
 }
 
 #[cfg(test)]
@@ -43,6 +49,14 @@ mod tests {
     fn takes_one_bearer_token_in_any_case_of_the_scheme() {
         for value in ["Bearer abc.def", "bearer abc.def", "BEARER   abc.def "] {
             assert_eq!(token(value.as_bytes()), Ok("abc.def"), "{value}");
+        }
+    }
+
+    #[test]
+    fn token68_is_what_rfc_6750_says() {
+        for byte in 0..=u8::MAX {
+            let expected = byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+            assert_eq!(is_token68(byte), expected, "{byte}");
         }
     }
 

@@ -14,7 +14,7 @@ use super::route::{Found, RouteMatch};
 use super::snapshot::{Api, Freshness, Route, Snapshot};
 use crate::domain::{
     Client, ClientId, CredentialDigest, DenyReason, GrantBook, GrantCell, GrantSet, Holder,
-    ScopeSet, Standing, Timestamp,
+    ScopeSet, Standing, TenantDigest, Timestamp,
 };
 
 /// A request, as far as it matters to the decision.
@@ -125,6 +125,15 @@ pub trait Observer {
 
 impl Observer for () {
     fn step(&mut self, _name: &'static str, _outcome: impl FnOnce() -> String) {}
+}
+
+/// The tenant that a request asks for.
+#[derive(Clone, Copy)]
+struct Asked<'t> {
+    tenant: &'t str,
+    /// Its digest in a token of our own. Grants hold the digests under every honoured key, this one
+    /// too, so it need not be computed again.
+    named: Option<TenantDigest>,
 }
 
 /// Decides requests against one snapshot.
@@ -244,7 +253,8 @@ impl<'a> Authorizer<'a> {
             trail.hint = unknown.map(|policy| Hint::UnknownKey { issuer: policy.issuer.clone() });
             refusal.reason
         };
-        if let Some(facts) = self.cache.get(&digest) {
+        let remembered = self.cache.get(&digest);
+        if let Some(facts) = remembered.filter(|facts| facts.comparable(&self.snapshot.digester)) {
             match self.snapshot.trust.standing(facts.key, self.now) {
                 KeyStanding::Trusted => {
                     within_lifetime(facts.not_before, facts.expires_at, &facts.issuer, self.now)
@@ -310,23 +320,26 @@ impl<'a> Authorizer<'a> {
         tenant: &str,
         trail: &mut Trail<'a>,
     ) -> Result<(), DenyReason> {
-        if let Identity::Token(facts) = identity
-            && !self.token_names(facts, tenant)
-        {
-            trail.hint = self.miss_hint(identity);
-            return Err(DenyReason::TenantNotGranted);
+        let mut asked = Asked { tenant, named: None };
+        if let Identity::Token(facts) = identity {
+            let Some(digest) = self.named_digest(facts, tenant) else {
+                trail.hint = self.miss_hint(identity);
+                return Err(DenyReason::TenantNotGranted);
+            };
+            // Grants are kept under our own issuer's name.
+            asked.named = facts.issuer.own.then_some(digest);
         }
         if let Some(grants) = self.registered(identity)?.and_then(|c| c.static_grants.as_ref()) {
-            return self.held(grants, identity, tenant).ok_or(DenyReason::TenantNotGranted);
+            return self.held(grants, identity, asked).ok_or(DenyReason::TenantNotGranted);
         }
         match identity {
             Identity::Token(facts) => match (&facts.grants, self.snapshot.freshness) {
                 (Some(cell), Freshness::MaxAge(max_age)) => {
-                    self.check_fresh_token(facts, cell, max_age, tenant, trail)
+                    self.check_fresh_token(facts, cell, max_age, asked, trail)
                 }
                 (None, _) | (_, Freshness::Token) => Ok(()),
             },
-            Identity::ApiKey(client) => self.check_key_grants(client, tenant, trail),
+            Identity::ApiKey(client) => self.check_key_grants(client, asked, trail),
         }
     }
 
@@ -343,8 +356,9 @@ impl<'a> Authorizer<'a> {
         let rule = &self.snapshot.probing;
         let client = identity.client();
         let issuer = identity.foreign_issuer().unwrap_or(&self.snapshot.own_issuer);
-        let digest = self.snapshot.digester.current(Holder { issuer, client }, tenant);
-        let probe = self.probes.note(rule, client, digest, self.now);
+        let holder = Holder { issuer, client };
+        let digest = self.snapshot.digester.current(holder, tenant);
+        let probe = self.probes.note(rule, holder, digest, self.now);
         trail.probing = probe == Probe::Noticed;
         match probe {
             Probe::Noticed | Probe::Many if rule.throttle => DenyReason::ProbingThrottled,
@@ -352,13 +366,18 @@ impl<'a> Authorizer<'a> {
         }
     }
 
-    fn token_names(&self, facts: &Facts, tenant: &str) -> bool {
+    /// The digest under which the token names the tenant, if it does.
+    fn named_digest(&self, facts: &Facts, tenant: &str) -> Option<TenantDigest> {
         let holder = Holder { issuer: &facts.issuer.issuer, client: &facts.client };
         let mut digests = self.snapshot.digester.all(holder, tenant);
-        digests.any(|digest| facts.tenants.contains(&digest))
+        digests.find(|digest| facts.tenants.contains(digest))
     }
 
-    fn held(&self, grants: &GrantSet, identity: &Identity, tenant: &str) -> Option<()> {
+    fn held(&self, grants: &GrantSet, identity: &Identity, asked: Asked<'_>) -> Option<()> {
+        if let Some(digest) = asked.named {
+            return grants.digests.contains(&digest).then_some(());
+        }
+        let tenant = asked.tenant;
         let holder = Holder { issuer: &self.snapshot.own_issuer, client: identity.client() };
         let mut digests = self.snapshot.digester.all(holder, tenant);
         digests.any(|digest| grants.digests.contains(&digest)).then_some(())
@@ -371,7 +390,7 @@ impl<'a> Authorizer<'a> {
         facts: &Arc<Facts>,
         cell: &GrantCell,
         max_age: Duration,
-        tenant: &str,
+        asked: Asked<'_>,
         trail: &mut Trail<'a>,
     ) -> Result<(), DenyReason> {
         cell.touch(self.now);
@@ -383,7 +402,7 @@ impl<'a> Authorizer<'a> {
                 // A lookup older than the token's own says nothing against it: the tenant may have
                 // been granted in between, to a client of another replica.
                 let newer = grants.looked_up_at >= facts.grants_at;
-                if newer && self.held(grants, &identity, tenant).is_none() {
+                if newer && self.held(grants, &identity, asked).is_none() {
                     trail.hint = self.miss_hint(&identity);
                     return Err(DenyReason::TenantNotGranted);
                 }
@@ -401,7 +420,7 @@ impl<'a> Authorizer<'a> {
     fn check_key_grants(
         &self,
         client: &Arc<Client>,
-        tenant: &str,
+        asked: Asked<'_>,
         trail: &mut Trail<'a>,
     ) -> Result<(), DenyReason> {
         let identity = Identity::ApiKey(Arc::clone(client));
@@ -416,7 +435,7 @@ impl<'a> Authorizer<'a> {
             trail.hint = grants_hint(&identity);
             return Err(DenyReason::GrantsStale);
         };
-        self.held(grants, &identity, tenant).ok_or_else(|| {
+        self.held(grants, &identity, asked).ok_or_else(|| {
             trail.hint = self.miss_hint(&identity);
             DenyReason::TenantNotGranted
         })

@@ -4,8 +4,8 @@ use aws_lc_rs::digest;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::issuer::{IssuerPolicy, KeyUid};
-use crate::domain::{GrantCell, ScopeSet, TenantSet, Timestamp};
+use super::issuer::{IssuerPolicy, KeyUid, TenantForm};
+use crate::domain::{GrantCell, ScopeSet, TenantDigester, TenantSet, Timestamp};
 
 /// What a verified token says. Only `jwt::verify` makes one. It holds no verdict:
 /// expiry, keys, client, route, scope and tenant are decided again on every request.
@@ -27,6 +27,12 @@ pub struct Facts {
 impl Facts {
     pub fn tenant_count(&self) -> usize {
         self.tenants.len()
+    }
+
+    /// Plain codes were put under the digest key of that time. Once it is no longer honoured they
+    /// compare with nothing, and the token has to be read again.
+    pub(super) fn comparable(&self, digester: &TenantDigester) -> bool {
+        self.issuer.tenant_form == TenantForm::Digest || digester.honours(&self.tenants)
     }
 
     /// Roughly what an entry takes: the struct, the boxed parts and the cache's own share.

@@ -26,6 +26,8 @@ pub struct IssuerPolicy {
     pub tenant_form: TenantForm,
     /// Whether the lookup knows this issuer's clients.
     pub fresh_grants: bool,
+    /// Where the keys come from: those of another source are others'.
+    pub keys_from: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

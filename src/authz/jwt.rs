@@ -120,11 +120,10 @@ impl Verifier<'_> {
             return Err(refuse(DenyReason::TokenClaimsInvalid, "jti is required"));
         }
         let client = verified.client()?;
-        let grants = policy
-            .fresh_grants
-            .then(|| ClientId::parse(client))
-            .flatten()
-            .map(|client| self.grants.cell(&client));
+        let grants = match policy.fresh_grants {
+            true => Some(self.grants.cell(&Verified::looked_up_client(client)?)),
+            false => None,
+        };
         Ok(Facts {
             issuer: Arc::clone(&issuer.policy),
             key: self.trust.uid(issuer, key),
@@ -179,7 +178,7 @@ impl Header {
             .and_then(Algorithm::parse)
             .ok_or(refuse(DenyReason::TokenAlgorithmRefused, "alg"))?;
         let kid = string("kid").ok_or(refused("kid is required"))?;
-        if kid.is_empty() || kid.len() > MAX_KID {
+        if kid.is_empty() || kid.chars().count() > MAX_KID {
             return Err(refused("kid has 1 to 128 characters"));
         }
         let typ = string("typ").ok_or(refuse(DenyReason::TokenTypeRefused, "typ is required"))?;
@@ -279,10 +278,17 @@ impl Verified<'_> {
         Ok(client)
     }
 
+    /// Whoever the lookup cannot be asked about would pass without its word.
+    fn looked_up_client(client: &str) -> Result<ClientId, Refusal> {
+        let rule = "the client claim must be a client id, since grants are looked up by it";
+        ClientId::parse(client).ok_or(refuse(DenyReason::TokenClaimsInvalid, rule))
+    }
+
     /// `scope` of RFC 9068, or `scp`, which some issuers write as an array.
     fn scopes(&self) -> Result<ScopeSet, Refusal> {
         let claims = |rule| refuse(DenyReason::TokenClaimsInvalid, rule);
-        match self.payload.get("scope").or_else(|| self.payload.get("scp")) {
+        let elsewhere = || self.payload.get("scp").filter(|_| !self.issuer.own);
+        match self.payload.get("scope").or_else(elsewhere) {
             None => Ok(ScopeSet::default()),
             Some(Value::String(scopes)) => {
                 ScopeSet::parse(scopes).ok_or(claims("scope must hold scopes of RFC 6749"))

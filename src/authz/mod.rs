@@ -11,7 +11,7 @@ mod probing;
 pub mod route;
 mod snapshot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod trust;
 
 pub use bearer::{HeaderValue, Headers};

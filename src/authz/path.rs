@@ -198,6 +198,7 @@ fn check(after_root: &[u8]) -> Result<bool, PathError> {
 struct DecodedSegment {
     bytes: usize,
     dots: usize,
+    spaces: usize,
     /// Hexadecimal digits since a decoded `%`.
     digits_after_percent: Option<u8>,
 }
@@ -206,6 +207,7 @@ impl DecodedSegment {
     fn push(&mut self, byte: u8) -> Result<(), PathError> {
         self.bytes += 1;
         self.dots += usize::from(byte == b'.');
+        self.spaces += usize::from(byte == b' ');
         // `%25` may stand for a percent sign, also where a route allows it, but never begin an
         // escape that an upstream which decodes twice would act on (`%252e`, `%25%32%65`).
         self.digits_after_percent = match self.digits_after_percent {
@@ -218,8 +220,9 @@ impl DecodedSegment {
     }
 
     fn finish(&self) -> Result<(), PathError> {
-        match self.bytes {
-            1 | 2 if self.dots == self.bytes => Err(PathError::DotSegment),
+        match self.dots {
+            // Some upstreams trim spaces before they look for dots.
+            1 | 2 if self.dots + self.spaces == self.bytes => Err(PathError::DotSegment),
             _ => Ok(()),
         }
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use crate::domain::{TenantDigest, Timestamp};
+use crate::domain::{Holder, TenantDigest, Timestamp};
 
 /// Many different foreign tenants asked for by one client within a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ const CLIENTS: usize = 10_000;
 
 /// Remembers which foreign tenants each client asked for lately. Touched only by denials.
 #[derive(Default)]
-pub struct ProbeWatch(DashMap<Box<str>, Window>);
+pub struct ProbeWatch(DashMap<(Box<str>, Box<str>), Window>);
 
 struct Window {
     started: Timestamp,
@@ -39,18 +39,20 @@ impl ProbeWatch {
     pub fn note(
         &self,
         rule: &Probing,
-        client: &str,
+        who: Holder<'_>,
         tenant: TenantDigest,
         now: Timestamp,
     ) -> Probe {
-        if self.0.len() >= CLIENTS && !self.0.contains_key(client) {
+        // One name at two issuers is two clients.
+        let who = (who.issuer.into(), who.client.into());
+        if self.0.len() >= CLIENTS && !self.0.contains_key(&who) {
             self.0.retain(|_, window| now.since(window.started) < rule.window);
             if self.0.len() >= CLIENTS {
                 return Probe::Few;
             }
         }
         let fresh = || Window { started: now, tenants: Vec::new(), told: false };
-        let mut window = self.0.entry(client.into()).or_insert_with(fresh);
+        let mut window = self.0.entry(who).or_insert_with(fresh);
         if now.since(window.started) >= rule.window {
             *window = fresh();
         }
@@ -67,7 +69,7 @@ impl ProbeWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Holder, TenantDigester};
+    use crate::domain::TenantDigester;
 
     const RULE: Probing = Probing { tenants: 2, window: Duration::from_secs(60), throttle: true };
     const NOW: Timestamp = Timestamp::from_secs(1_000);
@@ -75,7 +77,7 @@ mod tests {
     fn ask(watch: &ProbeWatch, client: &str, code: &str, now: Timestamp) -> Probe {
         let holder = Holder { issuer: "i", client };
         let digest = TenantDigester::new(&[1; 32], None).current(holder, code);
-        watch.note(&RULE, client, digest, now)
+        watch.note(&RULE, holder, digest, now)
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl Node {
 struct Search<'r, 'p, T> {
     rules: &'r [RouteRule<T>],
     path: CheckedPath<'p>,
-    /// A segment is an escaped spelling of a fixed one.
+    /// A segment is another spelling of a fixed one.
     escaped_literal: bool,
     /// Rules, one a shape, more specific than what was found, that would have matched but for
     /// case or for a trailing slash more or less.
@@ -217,8 +217,9 @@ impl<'r, 'p, T> Search<'r, 'p, T> {
             });
         };
         let literal = node.literals.get(lower_case(segment.bytes()));
-        self.escaped_literal |=
-            segment.contains('%') && node.literals.get(lower_case(decoded(segment))).is_some();
+        self.escaped_literal |= literal.is_none()
+            && other_reading(segment)
+                .is_some_and(|bytes| node.literals.get(lower_case(bytes)).is_some());
         // The empty segment after a trailing slash is nobody's name.
         let variable = node.variable.as_deref().filter(|_| !segment.is_empty());
         for child in [literal, variable].into_iter().flatten() {
@@ -263,6 +264,19 @@ impl<'r, 'p, T> Search<'r, 'p, T> {
         }
         Ok(())
     }
+}
+
+/// What an upstream may take a segment for that decodes it, lets a decoded `?` or `#` end it, or trims
+/// spaces and trailing dots.
+fn other_reading(segment: &str) -> Option<std::vec::IntoIter<u8>> {
+    if !segment.contains('%') && !segment.ends_with('.') {
+        return None;
+    }
+    let mut bytes: Vec<u8> = decoded(segment).take_while(|byte| !b"?#".contains(byte)).collect();
+    let end = bytes.iter().rposition(|byte| !b" .".contains(byte)).map_or(0, |last| last + 1);
+    bytes.truncate(end);
+    let start = bytes.iter().position(|byte| *byte != b' ').unwrap_or(0);
+    Some(bytes.split_off(start).into_iter())
 }
 
 /// Sorted by text, so that a lookup can fold case or decode as it compares, without a copy.
@@ -602,6 +616,13 @@ mod tests {
                 ("/api/T1/%53ecre%74", "refuse escaped_literal"),
                 ("/api/T1/sECRE%54", "refuse escaped_literal"),
                 ("/api/T1/%61dmin", "/api/{tenant}/** T1"),
+                ("/api/T1/secret.", "refuse escaped_literal"),
+                ("/api/T1/secret%20", "refuse escaped_literal"),
+                ("/api/T1/%20secret", "refuse escaped_literal"),
+                ("/api/T1/secret%3fx", "refuse escaped_literal"),
+                ("/api/T1/secret%23", "refuse escaped_literal"),
+                ("/api/T1/a/admin.%20", "refuse escaped_literal"),
+                ("/api/T1/secrets.", "/api/{tenant}/** T1"),
                 ("/x%20y/o", "/**"),
             ],
         );
@@ -994,6 +1015,10 @@ mod tests {
                     let is_right = match reason {
                         PathError::InvalidTenant => !is_tenant_code(segments[best.unwrap() - 1]),
                         PathError::NearTenantRoute => lenient.is_some() && lenient != best,
+                        PathError::EscapedLiteral => {
+                            segments.iter().any(|segment| segment.ends_with('.'))
+                                || path.contains('%')
+                        }
                         _ => path.contains('%'),
                     };
                     prop_assert!(is_right, "{reason:?}");

@@ -195,7 +195,7 @@ fn cure(reason: &Unavailable) -> &'static str {
             "check client_id and secret (or key) of tenants.lookup.auth.oauth2, and that the server allows its method"
         }
         Unavailable::CalloutToken(_) => "check tenants.lookup.auth.oauth2 and the token endpoint",
-        Unavailable::Busy | Unavailable::Aborted => "try again",
+        Unavailable::Busy | Unavailable::Replaced | Unavailable::Aborted => "try again",
     }
 }
 

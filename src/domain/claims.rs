@@ -3,7 +3,7 @@ pub const GRANTS_AT: &str = "grants_at";
 
 /// Claims that have a meaning of their own, and the fields of a token response, in which claims may
 /// be repeated.
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 19] = [
     "iss",
     "sub",
     "aud",
@@ -13,6 +13,7 @@ const RESERVED: [&str; 18] = [
     "jti",
     "client_id",
     "scope",
+    "scp",
     "cnf",
     "act",
     "may_act",

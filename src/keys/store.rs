@@ -291,8 +291,8 @@ fn write_record(dir: &Path, record: &KeyRecord, existing: Existing) -> Result<()
     let as_io = |error: serde_json::Error| io_error(&path)(error.into());
     let file = RecordFile {
         jwk: serde_json::value::to_raw_value(&record.public.to_json()).map_err(as_io)?,
-        created_at: to_rfc3339(record.created_at),
-        activate_at: to_rfc3339(record.activate_at),
+        created_at: exact(record.created_at),
+        activate_at: exact(record.activate_at),
         retired_at: record.retired_at.map(to_rfc3339),
     };
     let mut text = serde_json::to_vec_pretty(&file).map_err(as_io)?;
@@ -335,6 +335,12 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError {
 }
 
 /// In whole seconds, rounded down, so that a key that signs at once does.
+/// To the nanosecond: of two keys made in one second the later one is the newer.
+fn exact(time: Timestamp) -> String {
+    let time = jiff::Timestamp::from_nanosecond(time.nanos().into());
+    time.unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
 pub fn to_rfc3339(time: Timestamp) -> String {
     let seconds = i64::try_from(time.secs()).ok();
     seconds

@@ -31,7 +31,7 @@ impl ReloadStatus {
         *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = problems;
     }
 
-    fn get(&self) -> Vec<String> {
+    pub fn get(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 }

@@ -1,12 +1,30 @@
+//! The check listener's transport: HTTP/2 by hyper. Checks take the short way through it; tonic's
+//! layers around a service (routing, deadlines, boxed bodies) cost more than a decision.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
-use tonic::server::NamedService as _;
-use tonic::transport::Server;
+use futures::FutureExt as _;
+use http::{Request, Response};
+use http_body_util::Either as EitherBody;
+use hyper::body::Incoming;
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
+use tonic::body::Body;
+use tonic::codegen::Service as _;
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use super::check::CheckServer;
+use super::check::{CheckServer, Reply};
 use super::listener::Listener;
 use crate::lifecycle::Readiness;
 
@@ -22,31 +40,113 @@ pub async fn serve(
     check: CheckServer,
     readiness: Readiness,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
+) {
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, false).await;
     let watcher = tokio::spawn(follow(reporter, readiness));
-    let router = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(health)
-        .add_service(check);
-    let served = match listener {
-        Listener::Tcp(listener) => {
-            // The builder's own setting does not reach sockets of an incoming stream.
-            let incoming = TcpListenerStream::new(listener)
-                .map(|stream| stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream)));
-            router.serve_with_incoming_shutdown(incoming, shutdown).await
+    let edge = Arc::new(Edge { check, health: Routes::new(health).prepare() });
+    let builder = builder();
+    let graceful = GracefulShutdown::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            () = &mut shutdown => break,
+        };
+        match accepted {
+            Ok(stream) => {
+                let edge = Arc::clone(&edge);
+                let service = service_fn(move |request| Arc::clone(&edge).answer(request));
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                // How a peer leaves is its own affair.
+                tokio::spawn(graceful.watch(connection).map(|_| ()));
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: others may be closed in a moment.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
-        Listener::Unix(listener) => {
-            let incoming = UnixListenerStream::new(listener);
-            router.serve_with_incoming_shutdown(incoming, shutdown).await
-        }
-    };
+    }
+    drop(listener);
+    graceful.shutdown().await;
     watcher.abort();
-    served
+}
+
+async fn accept(listener: &Listener) -> io::Result<Socket> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Socket(Either::Left(stream)))
+        }
+        Listener::Unix(listener) => Ok(Socket(Either::Right(listener.accept().await?.0))),
+    }
+}
+
+/// An accepted stream that offers no vectored writes. With them h2 sends every body of over 256 bytes,
+/// which a reply has, by a system call of its own; without them it gathers many replies in one.
+struct Socket(Either<TcpStream, UnixStream>);
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// What is served on a connection.
+struct Edge {
+    check: CheckServer,
+    health: Routes,
+}
+
+impl Edge {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<EitherBody<Reply, Body>>, Infallible> {
+        if request.uri().path() == CheckServer::CHECK {
+            let response = self.check.answer(request.into_body()).await;
+            return Ok(response.map(EitherBody::Left));
+        }
+        // Boxed: its large future would be part of every check's.
+        let mut health = self.health.clone();
+        let response = Box::pin(health.call(request.map(Body::new))).await?;
+        Ok(response.map(EitherBody::Right))
+    }
 }
 
 /// Health says what readiness says, also while it changes.

@@ -20,7 +20,7 @@ pub struct HttpLimits {
     pub connections: usize,
     /// For the whole head of a request.
     pub header_read: Duration,
-    /// Between two reads, also on an idle connection.
+    /// Between two reads, also on an idle connection, and for a peer that does not read.
     pub idle: Duration,
     pub streams: u32,
 }
@@ -104,6 +104,7 @@ impl Connection {
         });
         let mut stream = TimeoutStream::new(self.stream);
         stream.set_read_timeout(Some(idle));
+        stream.set_write_timeout(Some(idle));
         let io = TokioIo::new(Box::pin(stream));
         let connection =
             self.builder.serve_connection(io, TowerToHyperService::new(service)).into_owned();
@@ -169,6 +170,15 @@ mod tests {
         let mut rest = Vec::new();
         assert!(timeout(PATIENCE, read.read_to_end(&mut rest)).await.is_ok());
         drip.abort();
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_asks_and_never_reads_is_ended() {
+        let (address, _shutdown) = start(limits()).await;
+        let mut greedy = TcpStream::connect(address).await.unwrap();
+        let requests = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
+        let stuffed = async { while greedy.write_all(&requests).await.is_ok() {} };
+        assert!(timeout(PATIENCE * 2, stuffed).await.is_ok());
     }
 
     #[tokio::test]

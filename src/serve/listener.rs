@@ -1,7 +1,8 @@
 use std::fmt;
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
@@ -41,6 +42,8 @@ impl Listener {
             ListenAddress::Unix(path) => {
                 remove_stale_socket(path)?;
                 let listener = UnixListener::bind(path)?;
+                // The group may connect: Envoy's container can run as another user.
+                std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
                 Ok((Self::Unix(listener), Bound::Unix(path.clone())))
             }
         }

@@ -19,6 +19,7 @@ use super::grpc::GrpcSource;
 use super::http::HttpSource;
 use super::outbound::http_client;
 use super::outcome::Unavailable;
+use super::select::Listed;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -123,7 +124,13 @@ impl Directory {
             Some(remote) => {
                 let deadline = Instant::now() + remote.limits.timeout;
                 let clock = &*self.clock;
-                Inquiry { remote, client, etag, observer, clock, deadline }.run().await
+                let inquiry = Inquiry { remote, client, etag, observer, clock, deadline };
+                let answer = inquiry.run().await?;
+                if let Grants::Listed { listed, .. } = &answer.grants {
+                    remote.report_dropped(client, listed);
+                    listed.understood()?;
+                }
+                Ok(answer)
             }
         }
     }
@@ -142,6 +149,17 @@ impl Directory {
 }
 
 impl Remote {
+    fn report_dropped(&self, client: &ClientId, listed: &Listed) {
+        let Listed { dropped, dropped_claims, .. } = listed;
+        if !dropped.is_empty() {
+            self.metrics.dropped_tenant_codes.inc_by(dropped.len() as u64);
+            tracing::warn!(%client, positions = ?dropped, "dropped what is no tenant code");
+        }
+        if !dropped_claims.is_empty() {
+            tracing::warn!(%client, claims = ?dropped_claims, "left out claims: too large or reserved");
+        }
+    }
+
     fn http(
         config: &HttpLookup,
         clock: &Arc<dyn Clock>,

@@ -97,11 +97,16 @@ impl Entry {
         };
         let mut state = lock(&self.state);
         let settings = settings();
+        if asked_settings.generation != settings.generation {
+            // Asked of a directory that has been replaced meanwhile: its word counts no more.
+            self.wait_until(Timestamp::default());
+            return Err(Unavailable::Replaced);
+        }
         let digests = settings.digests(client, &codes);
         let set =
             Arc::new(GrantSet { codes, digests, attributes, looked_up_at: answer.sent_at, etag });
         self.cell.replace(Arc::clone(&set));
-        state.directory = asked_settings.generation;
+        state.directory = settings.generation;
         state.failures = 0;
         if let Freshness::Lookup { refresh, .. } = settings.freshness {
             let jittered = refresh.mul_f64(0.9 + 0.2 * rand::random::<f64>());

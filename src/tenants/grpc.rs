@@ -106,7 +106,7 @@ fn understand(
             Err(Unavailable::WrongShape("`not_modified` without `if_none_match`"))
         };
     }
-    let mut listed = Listed::of(answer.tenant_codes.iter().map(String::as_str))?;
+    let mut listed = Listed::of(answer.tenant_codes.iter().map(String::as_str));
     for (name, value) in answer.attributes {
         if is_claim_name(&name) {
             listed.add_claim(&name, serde_json::Value::from(value).to_string());

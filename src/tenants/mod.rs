@@ -39,7 +39,7 @@ pub mod directory_v1 {
 pub use answer::{Answer, Grants};
 pub use directory::{Directory, Observer, Step};
 pub use outcome::{Outcome, TokenError, Unavailable};
-pub use select::Listed;
+pub use select::{Listed, Selector};
 
 use entry::{Cached, Entry};
 use flight::Seat;
@@ -166,8 +166,15 @@ impl Tenants {
                 Cached::Nothing => self.misses.inc(),
             }
         }
-        let seat = self.look_up(client, &entry);
-        seat.result().await.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
+        let outcome = self.look_up(client, &entry).result().await;
+        let outcome = match outcome {
+            // Once more, of the directory that is in use now.
+            Some(Outcome::Unavailable(Unavailable::Replaced)) => {
+                self.look_up(client, &entry).result().await
+            }
+            outcome => outcome,
+        };
+        outcome.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
     }
 
     /// Word from the check path that a client is not known here, or that its grants are old. It
@@ -238,7 +245,6 @@ impl Core {
         let took = started.elapsed();
         let outcome = answer
             .and_then(|answer| {
-                self.report_dropped(&client, &answer);
                 let asked = (&*settings, previous);
                 entry.succeeded(&client, answer, asked, || self.settings.load_full())
             })
@@ -251,6 +257,9 @@ impl Core {
                 self.failures.store(0, Ordering::Relaxed);
                 tracing::debug!(%client, tenants = set.codes.len(), millis, "looked up tenants");
             }
+            Outcome::Unavailable(Unavailable::Replaced) => {
+                tracing::debug!(%client, "a lookup was overtaken by a reload");
+            }
             Outcome::Unavailable(reason) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 entry.failed(self.clock.now());
@@ -258,17 +267,5 @@ impl Core {
             }
         }
         outcome
-    }
-
-    fn report_dropped(&self, client: &ClientId, answer: &Answer) {
-        let Grants::Listed { listed, .. } = &answer.grants else { return };
-        let Listed { dropped, dropped_claims, .. } = listed;
-        if !dropped.is_empty() {
-            self.metrics.dropped_tenant_codes.inc_by(dropped.len() as u64);
-            tracing::warn!(%client, positions = ?dropped, "dropped what is no tenant code");
-        }
-        if !dropped_claims.is_empty() {
-            tracing::warn!(%client, claims = ?dropped_claims, "left out claims: too large or reserved");
-        }
     }
 }

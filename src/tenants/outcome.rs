@@ -58,6 +58,8 @@ pub enum Unavailable {
     CalloutToken(TokenError),
     #[error("too many lookups at once")]
     Busy,
+    #[error("the lookup was configured anew while it was under way")]
+    Replaced,
     #[error("the lookup ended without a result")]
     Aborted,
 }
@@ -82,6 +84,7 @@ impl Unavailable {
             Self::Unauthorized(_) => "unauthorized",
             Self::CalloutToken(_) => "callout_token",
             Self::Busy => "busy",
+            Self::Replaced => "replaced",
             Self::Aborted => "aborted",
         }
     }
@@ -105,6 +108,7 @@ impl Unavailable {
             ),
             Self::CalloutToken(error) => error.is_transient(),
             Self::Timeout
+            | Self::Replaced
             | Self::Redirect(_)
             | Self::TooLarge
             | Self::NotJson

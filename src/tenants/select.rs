@@ -33,9 +33,8 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Keeps what is a tenant code. If nothing is, the answer is not understood, which is
-    /// something else than "no grants".
-    pub fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self, Unavailable> {
+    /// Keeps what is a tenant code.
+    pub fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
         let mut listed = Self::default();
         let mut seen = HashSet::new();
         for (position, text) in texts.enumerate() {
@@ -45,10 +44,16 @@ impl Listed {
                 None => listed.dropped.push(position),
             }
         }
-        if listed.codes.is_empty() && !listed.dropped.is_empty() {
+        listed
+    }
+
+    /// If nothing in the list is a tenant code, the answer is not understood, which is something
+    /// else than "no grants".
+    pub fn understood(&self) -> Result<(), Unavailable> {
+        if self.codes.is_empty() && !self.dropped.is_empty() {
             return Err(Unavailable::WrongShape("none of the listed strings is a tenant code"));
         }
-        Ok(listed)
+        Ok(())
     }
 
     pub fn add_claim(&mut self, name: &str, json: String) {
@@ -78,7 +83,7 @@ impl Selector {
         let texts: Option<Vec<&str>> = values.iter().map(|value| value.as_str()).collect();
         let texts = texts
             .ok_or(Unavailable::WrongShape("`select` matches something that is not a string"))?;
-        let mut listed = Listed::of(texts.into_iter())?;
+        let mut listed = Listed::of(texts.into_iter());
         self.add_claims(body, &mut listed);
         Ok(listed)
     }

@@ -77,7 +77,8 @@ impl TokenForm {
 }
 
 fn scope(value: &str) -> Result<ScopeSet, TokenError> {
-    ScopeSet::parse(value).ok_or(TokenError::InvalidScope("scope is malformed"))
+    let scopes = ScopeSet::parse(value).filter(|scopes| !scopes.is_empty());
+    scopes.ok_or(TokenError::InvalidScope("scope is malformed"))
 }
 
 #[cfg(test)]
@@ -122,6 +123,7 @@ mod tests {
             ("grant_type=client_credentials&scope=a&scope=a", "invalid_request"),
             ("grant_type=client_credentials&client_id=a&client_id=", "invalid_request"),
             ("grant_type=client_credentials&scope=%22", "invalid_scope"),
+            ("grant_type=client_credentials&scope=%20", "invalid_scope"),
             ("grant_type=client_credentials&resource=https://other", "invalid_target"),
             ("grant_type=client_credentials&tenant=a/b", "invalid_target"),
             ("grant_type=client_credentials&resource=urn:tenantgate:tenant:..", "invalid_target"),

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,7 +10,7 @@ use super::form::TokenForm;
 use super::mint::{Grant, MintContext};
 use super::throttle::Throttle;
 use crate::clients::{Attempt, Authentication, Authenticator};
-use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest};
+use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantSet};
 use crate::telemetry::Metrics;
 use crate::tenants::{Outcome, Tenants};
 
@@ -163,20 +163,25 @@ fn narrow_tenants(
     wanted: Vec<TenantCode>,
 ) -> Result<Vec<TenantCode>, TokenError> {
     let holder = crate::domain::Holder { issuer: &context.issuer, client: client.id.as_str() };
-    let digest = |code: &TenantCode| context.digester.current(holder, code.expose());
-    let codes = if wanted.is_empty() { grants.codes.clone() } else { wanted };
-    let mut seen: Vec<TenantDigest> = Vec::new();
-    let mut tenants = Vec::new();
-    for code in codes {
-        let digest = digest(&code);
-        if !grants.digests.contains(&digest) {
-            return Err(TokenError::TENANT_NOT_GRANTED);
+    let tenants = if wanted.is_empty() {
+        grants.codes.clone()
+    } else {
+        // Under one key for both sides, whichever keys a reload has brought meanwhile.
+        let digest = |code: &TenantCode| context.digester.current(holder, code.expose());
+        let held: TenantSet = grants.codes.iter().map(digest).collect();
+        let mut seen = HashSet::new();
+        let mut tenants = Vec::new();
+        for code in wanted {
+            let digest = digest(&code);
+            if !held.contains(&digest) {
+                return Err(TokenError::TENANT_NOT_GRANTED);
+            }
+            if seen.insert(digest) {
+                tenants.push(code);
+            }
         }
-        if !seen.contains(&digest) {
-            seen.push(digest);
-            tenants.push(code);
-        }
-    }
+        tenants
+    };
     if tenants.len() > MAX_TENANTS {
         return Err(TokenError::InvalidTarget(
             "more than 300 tenants have authorised this client: name the ones the token is for",

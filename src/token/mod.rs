@@ -7,9 +7,9 @@ mod grant;
 mod mint;
 mod throttle;
 
-pub use credentials::Source;
+pub use credentials::{Presented, Source};
 pub use error::TokenError;
-pub use form::MAX_FORM;
+pub use form::{MAX_FORM, TokenForm};
 pub use grant::{Issued, TokenService};
 pub use mint::{ClaimForm, MintContext};
 pub use throttle::Throttle;

@@ -61,9 +61,10 @@ impl Throttle {
 
     /// Counts one attempt; the error says how long to wait.
     pub fn attempt(&self, source: Source, client: &str) -> Result<(), Duration> {
-        // Hashed, so that a key's size is not the caller's choice.
-        self.by_client.take(self.hasher.hash_one((source, client)))?;
-        self.by_source.take(self.hasher.hash_one(source))
+        // The source first: it bounds how many names a caller can fill the other map with. Hashed,
+        // so that a key's size is not the caller's choice.
+        self.by_source.take(self.hasher.hash_one(source))?;
+        self.by_client.take(self.hasher.hash_one((source, client)))
     }
 }
 

@@ -32,16 +32,19 @@ pub const SECRET: &str = "tgs_secret-of-acme";
 pub struct Provider {
     pub grants: Arc<Mutex<HashMap<String, Vec<String>>>>,
     pub down: Arc<Mutex<bool>>,
+    pub delay: Arc<Mutex<Duration>>,
     pub lookups: Arc<AtomicU32>,
 }
 
 impl Provider {
-    async fn start(&self) -> String {
+    pub async fn start(&self) -> String {
         async fn look_up(
             State(provider): State<Provider>,
             UrlPath(client): UrlPath<String>,
         ) -> axum::response::Response {
             provider.lookups.fetch_add(1, Ordering::SeqCst);
+            let delay = *provider.delay.lock().unwrap();
+            tokio::time::sleep(delay).await;
             if *provider.down.lock().unwrap() {
                 return StatusCode::INTERNAL_SERVER_ERROR.into_response();
             }
@@ -194,6 +197,14 @@ impl Gate {
     }
 
     pub async fn check_headers(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        Self::ask(self.check.clone(), path, headers).await
+    }
+
+    pub async fn ask(
+        mut check: AuthorizationClient<Channel>,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let http = HttpRequest {
             method: "GET".into(),
             path: path.into(),
@@ -206,7 +217,7 @@ impl Gate {
                 ..Default::default()
             }),
         };
-        let response = self.check.clone().check(request).await.unwrap().into_inner();
+        let response = check.check(request).await.unwrap().into_inner();
         let named = |headers: Vec<envoy_types::pb::envoy::config::core::v3::HeaderValueOption>| {
             headers.into_iter().filter_map(|h| h.header).map(|h| (h.key, h.value)).collect()
         };

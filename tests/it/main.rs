@@ -1,2 +1,9 @@
+mod agreement;
 mod app;
+mod fuzz_replay;
+mod redaction;
+mod reference;
 mod rooms;
+#[path = "../../fuzz/targets.rs"]
+mod targets;
+mod world;

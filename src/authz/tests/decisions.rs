@@ -63,6 +63,20 @@ fn facts_are_remembered_but_verdicts_are_not() {
 }
 
 #[test]
+fn remembered_tokens_stay_within_their_bytes() {
+    let mut world = World::new();
+    world.cache = FactsCache::new(64 * 1024);
+    let mut claims = world.claims();
+    for number in 0..1000 {
+        claims["jti"] = json!(number.to_string());
+        let token = world.own.sign(&world.own.header(), &claims);
+        assert_eq!(world.ask_with(&token), None);
+        assert!(world.cache.bytes() <= 64 * 1024);
+    }
+    assert!(world.cache.len() > 50, "hardly anything is remembered");
+}
+
+#[test]
 fn a_key_that_is_gone_stops_remembered_tokens_too() {
     let mut world = World::new();
     let token = world.token();
@@ -131,7 +145,12 @@ fn the_lookup_behind_a_token_is_as_old_as_it_says() {
     let mut claims = world.claims();
     claims[GRANTS_AT] = json!(NOW.secs() - 50);
     let token = world.own.sign(&world.own.header(), &claims);
-    world.grant(&[], NOW.minus(secs(40)));
+    world.grant(&[], NOW.minus(secs(50)));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+    // It cannot be younger than the token.
+    claims[GRANTS_AT] = json!(NOW.secs() + 50);
+    world.grant(&[], NOW);
+    let token = world.own.sign(&world.own.header(), &claims);
     assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
 }
 
@@ -181,6 +200,30 @@ fn static_grants_are_the_registry_of_now() {
     assert_eq!(world.ask_with(&token), None);
     world.snapshot.clients = other;
     assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+}
+
+#[test]
+fn plain_codes_outlive_the_digest_key_they_were_remembered_under() {
+    let mut world = World::new();
+    let token = world.foreign_token();
+    assert_eq!(world.ask_with(&token), None);
+    for keys in [([8; 32], Some([7; 32])), ([8; 32], None), ([9; 32], None)] {
+        world.snapshot.digester = Arc::new(TenantDigester::new(&keys.0, keys.1.as_ref()));
+        assert_eq!(world.ask_with(&token), None, "{keys:?}");
+    }
+}
+
+#[test]
+fn who_cannot_be_looked_up_does_not_pass_without_a_lookup() {
+    let mut world = World::new();
+    let policy = IssuerPolicy { fresh_grants: true, ..foreign_policy() };
+    let keys = Arc::new(KeySet::new(vec![world.foreign.trusted()], None));
+    world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), Some(keys))]));
+    let mut claims = world.foreign_claims();
+    assert_eq!(world.ask_with(&world.foreign_token()), None);
+    claims["azp"] = json!("auth0|7");
+    let token = world.foreign.sign(&world.foreign.header(), &claims);
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenClaimsInvalid));
 }
 
 #[test]
@@ -246,6 +289,8 @@ fn an_api_key_is_a_credential_only_where_the_api_says_so() {
     let foreign = world.ask("/api/T2/report", &key(API_KEY)).0;
     assert_eq!(foreign, Some(DenyReason::TenantNotGranted));
     assert_eq!(world.ask("/api/T1/admin", &key(API_KEY)).0, Some(DenyReason::ScopeMissing));
+    world.now = NOW.plus(MAX_AGE + secs(1));
+    assert_eq!(world.ask("/api/T1/report", &key(API_KEY)).0, Some(DenyReason::GrantsStale));
     world.now = NOW.plus(secs(3600));
     assert_eq!(world.ask("/api/T1/report", &key(API_KEY)).0, Some(DenyReason::ApiKeyInvalid));
 }

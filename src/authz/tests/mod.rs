@@ -222,6 +222,7 @@ pub fn own_policy() -> IssuerPolicy {
         client_claim: "/client_id".into(),
         tenant_form: TenantForm::Digest,
         fresh_grants: true,
+        keys_from: String::new(),
     }
 }
 

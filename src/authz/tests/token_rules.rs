@@ -41,6 +41,40 @@ fn alg_none_and_symmetric_algorithms_are_refused() {
 }
 
 #[test]
+fn a_key_is_good_for_its_own_algorithm_only() {
+    let mut world = World::new();
+    let algorithms = vec![Algorithm::Es256, Algorithm::EdDsa];
+    let policy = IssuerPolicy { algorithms, ..own_policy() };
+    let keys = Arc::new(KeySet::new(vec![world.own.trusted()], None));
+    world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), Some(keys))]));
+    assert_eq!(world.ask_with(&world.token()), None);
+    let refused = header_with(&world, |header| header["alg"] = json!("EdDSA"));
+    assert_eq!(refused, Some(DenyReason::TokenAlgorithmRefused));
+}
+
+#[test]
+fn all_scopes_of_a_route_are_required() {
+    let mut world = World::new();
+    let mut both = api("oda");
+    both.router = Router::new(vec![RouteRule {
+        template: Template::parse("/api/{tenant}/report", false).unwrap(),
+        methods: vec!["GET".into()],
+        allow_encoded_percent: false,
+        data: Route {
+            name: "both".into(),
+            scopes: vec!["reports.read".into(), "admin".into()],
+            challenge: "reports.read admin".into(),
+            public: false,
+        },
+    }])
+    .unwrap();
+    world.snapshot.apis = Arc::new(Apis::new(vec![both]));
+    assert_eq!(world.ask_with(&world.token()), Some(DenyReason::ScopeMissing));
+    let scoped = own_with(&world, |claims| claims["scope"] = json!("admin reports.read"));
+    assert_eq!(scoped, None);
+}
+
+#[test]
 fn the_public_key_as_hmac_secret_is_refused() {
     let world = World::new();
     let header = json!({ "alg": "HS256", "typ": "at+jwt", "kid": "k1" });
@@ -113,6 +147,11 @@ fn times_are_held_with_ten_seconds_of_leeway() {
         });
         assert_eq!(decided, expected, "iat {iat} exp {exp} nbf {nbf:?}");
     }
+    let issued_later = own_with(&world, |claims| {
+        claims["iat"] = json!(now + 30);
+        claims["nbf"] = json!(now);
+    });
+    assert_eq!(issued_later, Some(DenyReason::TokenNotYetValid));
     for strange in [json!(-1), json!(1e300), json!("1800000000"), json!(u64::MAX)] {
         for claim in ["exp", "nbf", "iat"] {
             let refused = own_with(&world, |claims| claims[claim] = strange.clone());
@@ -294,4 +333,15 @@ fn a_digest_of_another_client_does_not_help() {
         claims["client_id"] = json!("evil");
     });
     assert_eq!(stolen, Some(DenyReason::TenantNotGranted));
+}
+
+#[test]
+fn scopes_of_our_own_tokens_come_from_scope_alone() {
+    let world = World::new();
+    let smuggled = own_with(&world, |claims| {
+        claims.as_object_mut().unwrap().remove("scope");
+        claims["scp"] = json!("reports.read");
+    });
+    assert_eq!(smuggled, Some(DenyReason::ScopeMissing));
+    assert_eq!(foreign_with(&world, |_| {}), None, "others may write scp");
 }

@@ -1,19 +1,9 @@
-//! A decision as Envoy's `CheckResponse`.
+//! A decision as Envoy's `CheckResponse`. The field numbers are those of
+//! `envoy/service/auth/v3/external_auth.proto`; the tests read the replies with the generated types.
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
-use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
-use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
-use envoy_types::pb::envoy::service::auth::v3::{
-    CheckResponse, DeniedHttpResponse, OkHttpResponse,
-};
-use envoy_types::pb::envoy::r#type::v3::HttpStatus;
-use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value, value::Kind};
-use envoy_types::pb::google::rpc;
-use prost::Message as _;
 use tonic::Code;
 
+use super::message::Message;
 use crate::authz::{Permit, Route};
 use crate::domain::DenyReason;
 
@@ -22,36 +12,40 @@ const SCOPE: &str = "x-tenantgate-scope";
 const ISSUER: &str = "x-tenantgate-issuer";
 const VARIABLE: &str = "x-tenantgate-var-";
 
+/// Enough for most replies, so that writing one allocates once.
+const TYPICAL_REPLY: usize = 512;
+
 /// The request passes, with what is known of it for the upstream. Every header under a name of
 /// ours is overwritten or removed, also on public routes.
-pub fn allowed(permit: &Permit<'_>) -> Bytes {
-    let mut set: Vec<(String, String)> = Vec::new();
-    let mut remove: Vec<String> = Vec::new();
-    let mut own = |name: String, value: Option<&str>| match value {
-        Some(value) => set.push((name, value.to_owned())),
-        None => remove.push(name),
-    };
+pub fn allowed(permit: &Permit<'_>) -> Vec<u8> {
+    let mut response = Message::with_capacity(TYPICAL_REPLY);
+    status(&mut response, Code::Ok);
+    response.message(3, |ok| {
+        own_headers(permit, |name, value| match value {
+            Some(value) => header(ok, 2, name, value),
+            None => ok.text(5, name),
+        });
+        if permit.identity.is_some() && !permit.api.forward_authorization {
+            ok.text(5, "authorization");
+            if let Some(name) = &permit.api.api_key_header {
+                ok.text(5, name);
+            }
+        }
+    });
+    response.message(4, |metadata| write_metadata(metadata, permit));
+    response.into_bytes()
+}
+
+/// Every header under a name of ours with its value, where it has one here.
+fn own_headers(permit: &Permit<'_>, mut own: impl FnMut(&str, Option<&str>)) {
     let identity = permit.identity.as_ref();
-    own(CLIENT_ID.into(), identity.map(|identity| identity.client()));
-    own(SCOPE.into(), identity.map(|i| i.scopes().as_str()).filter(|scopes| !scopes.is_empty()));
-    own(ISSUER.into(), identity.and_then(|identity| identity.foreign_issuer()));
+    own(CLIENT_ID, identity.map(|identity| identity.client()));
+    own(SCOPE, identity.map(|i| i.scopes().as_str()).filter(|scopes| !scopes.is_empty()));
+    own(ISSUER, identity.and_then(|identity| identity.foreign_issuer()));
     for name in &permit.api.variables {
         let value = permit.variables.iter().find(|(variable, _)| variable == name);
-        own(variable_header(name), value.map(|(_, value)| *value));
+        own(&variable_header(name), value.map(|(_, value)| *value));
     }
-    if identity.is_some() && !permit.api.forward_authorization {
-        remove.push("authorization".into());
-        remove.extend(permit.api.api_key_header.clone());
-    }
-    encode(CheckResponse {
-        status: Some(status(Code::Ok)),
-        dynamic_metadata: Some(metadata(permit)),
-        http_response: Some(HttpResponse::OkResponse(OkHttpResponse {
-            headers: set.into_iter().map(|(name, value)| header(&name, value)).collect(),
-            headers_to_remove: remove,
-            ..Default::default()
-        })),
-    })
 }
 
 fn variable_header(name: &str) -> String {
@@ -59,29 +53,36 @@ fn variable_header(name: &str) -> String {
 }
 
 /// Under `envoy.filters.http.ext_authz`, for access logs, rate limits and RBAC further on.
-fn metadata(permit: &Permit<'_>) -> Struct {
-    let mut fields = BTreeMap::new();
-    fields.insert("api", permit.api.name.as_str());
+fn write_metadata(metadata: &mut Message, permit: &Permit<'_>) {
+    text_entry(metadata, "api", &permit.api.name);
     if let Some(route) = permit.route {
-        fields.insert("route", &route.name);
+        text_entry(metadata, "route", &route.name);
     }
     if let Some(identity) = &permit.identity {
-        fields.insert("client_id", identity.client());
-        fields.insert("scope", identity.scopes().as_str());
+        text_entry(metadata, "client_id", identity.client());
+        text_entry(metadata, "scope", identity.scopes().as_str());
     }
-    let mut fields: Vec<(String, Value)> =
-        fields.into_iter().map(|(name, value)| (name.to_owned(), string(value))).collect();
-    let variables: Vec<(String, Value)> =
-        permit.variables.iter().map(|(name, value)| ((*name).to_owned(), string(value))).collect();
-    if !variables.is_empty() {
-        let variables = Struct { fields: variables.into_iter().collect() };
-        fields.push(("variables".into(), Value { kind: Some(Kind::StructValue(variables)) }));
+    if !permit.variables.is_empty() {
+        entry(metadata, "variables", |value| {
+            value.message(5, |variables| {
+                for (name, text) in &permit.variables {
+                    text_entry(variables, name, text);
+                }
+            });
+        });
     }
-    Struct { fields: fields.into_iter().collect() }
 }
 
-fn string(value: &str) -> Value {
-    Value { kind: Some(Kind::StringValue(value.to_owned())) }
+/// An entry of a `google.protobuf.Struct`.
+fn entry(of: &mut Message, key: &str, fill: impl FnOnce(&mut Message)) {
+    of.message(1, |entry| {
+        entry.text(1, key);
+        entry.message(2, fill);
+    });
+}
+
+fn text_entry(of: &mut Message, key: &str, text: &str) {
+    entry(of, key, |value| value.text(3, text));
 }
 
 /// What the caller is told. The reason's own name is for logs and metrics.
@@ -168,12 +169,8 @@ fn denial(reason: DenyReason) -> Denial {
 }
 
 /// `realm` is what a challenge names, `route` gives the scopes that it asks for.
-pub fn denied(reason: DenyReason, realm: &str, route: Option<&Route>) -> Bytes {
+pub fn denied(reason: DenyReason, realm: &str, route: Option<&Route>) -> Vec<u8> {
     let denial = denial(reason);
-    let mut headers = vec![
-        header("content-type", "application/json".into()),
-        header("cache-control", "no-store".into()),
-    ];
     let Denial { error, description, .. } = denial;
     let challenge = match denial.challenge {
         Challenge::None => None,
@@ -188,34 +185,44 @@ pub fn denied(reason: DenyReason, realm: &str, route: Option<&Route>) -> Bytes {
             ))
         }
     };
-    headers.extend(challenge.map(|challenge| header("www-authenticate", challenge)));
     let retry_after = denial.retry_after.map(|seconds| seconds.to_string());
-    headers.extend(retry_after.map(|seconds| header("retry-after", seconds)));
-    encode(CheckResponse {
-        status: Some(status(Code::PermissionDenied)),
-        dynamic_metadata: None,
-        http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse {
-            status: Some(HttpStatus { code: i32::from(denial.http_status) }),
-            headers,
-            body: format!(r#"{{"error":"{error}","error_description":"{description}"}}"#),
-        })),
-    })
+    let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);
+
+    let mut response = Message::with_capacity(TYPICAL_REPLY);
+    status(&mut response, Code::PermissionDenied);
+    response.message(2, |denied| {
+        denied.message(1, |status| status.number(1, denial.http_status.into()));
+        for (name, value) in [
+            ("content-type", Some("application/json")),
+            ("cache-control", Some("no-store")),
+            ("www-authenticate", challenge.as_deref()),
+            ("retry-after", retry_after.as_deref()),
+        ] {
+            if let Some(value) = value {
+                header(denied, 2, name, value);
+            }
+        }
+        denied.text(3, &body);
+    });
+    response.into_bytes()
 }
 
-/// `append: false` overwrites what the client sent.
-#[expect(deprecated, reason = "every Envoy from 1.36 on honours it, and alike")]
-fn header(name: &str, value: String) -> HeaderValueOption {
-    HeaderValueOption {
-        header: Some(HeaderValue { key: name.into(), value, ..Default::default() }),
-        append: Some(BoolValue { value: false }),
-        ..Default::default()
-    }
+/// A `HeaderValueOption` with `append: false`, which overwrites what the client sent. Deprecated, but every
+/// Envoy from 1.36 on honours it, and alike.
+fn header(of: &mut Message, field: u32, name: &str, value: &str) {
+    of.message(field, |option| {
+        option.message(1, |header| {
+            header.text(1, name);
+            header.text(2, value);
+        });
+        option.message(2, |_false| {});
+    });
 }
 
-fn status(code: Code) -> rpc::Status {
-    rpc::Status { code: code as i32, ..Default::default() }
-}
-
-fn encode(response: CheckResponse) -> Bytes {
-    response.encode_to_vec().into()
+fn status(response: &mut Message, code: Code) {
+    response.message(1, |status| {
+        if code != Code::Ok {
+            status.number(1, code as u32);
+        }
+    });
 }

@@ -118,3 +118,88 @@ async fn draining_is_told_before_it_happens() {
     assert_eq!(ready.status(), 503);
     tokio::time::timeout(Duration::from_secs(20), draining).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_file_that_arrives_after_the_config_that_names_it_is_noticed() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    let config = std::fs::read_to_string(gate.file("tenantgate.yaml")).unwrap();
+    std::fs::create_dir(gate.file("new")).unwrap();
+    gate.write("tenantgate.yaml", &config.replace("clients.yaml", "new/clients.yaml"));
+    let problems = gate.running.reload().await.unwrap_err();
+    assert!(problems[0].to_string().starts_with("clients.file: "), "{problems:?}");
+    gate.write("new/clients.yaml", &clients_yaml("    status: revoked\n"));
+    let mut noticed = false;
+    for _ in 0..40 {
+        noticed |= gate.becomes("/api/T1/report", &token, 401).await;
+        if noticed {
+            break;
+        }
+    }
+    assert!(noticed);
+    assert!(gate.admin("/readyz?verbose").await.1.contains("reload: ok"));
+}
+
+#[tokio::test]
+async fn a_lookup_that_a_reload_overtakes_does_not_count() {
+    let gate = Gate::start().await;
+    *gate.provider.delay.lock().unwrap() = Duration::from_millis(600);
+    let next = Provider::default();
+    next.grant("acme", &["T2"]);
+    let next_url = next.start().await;
+    let minting = gate.request("");
+    let reloading = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let config = std::fs::read_to_string(gate.file("tenantgate.yaml")).unwrap();
+        let old = config.lines().find(|line| line.contains("url: http://127")).unwrap();
+        let new = format!("    url: {next_url}/{{client_id}}/authorizedTenants");
+        gate.write("tenantgate.yaml", &config.replace(old, &new));
+        gate.running.reload().await.unwrap();
+    };
+    let ((status, body), ()) = tokio::join!(minting, reloading);
+    assert_eq!(status, 200, "{body}");
+    let token = body["access_token"].as_str().unwrap();
+    assert_eq!(gate.status("/api/T1/report", token).await, 403);
+    assert_eq!(gate.status("/api/T2/report", token).await, 200);
+    assert_eq!(next.lookups(), 1);
+}
+
+#[tokio::test]
+async fn a_process_that_only_verifies_needs_no_registry_and_no_lookup() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    let verify = r#"
+listen: { check: "127.0.0.1:0", admin: "127.0.0.1:0" }
+issuer:
+  url: https://issuer.test
+  audience: https://api.test
+  signing_keys: public
+  tenant_claim: { key_file: digest.key }
+apis:
+  - name: oda
+    routes: [{ path: "/api/{tenant}/report", methods: [GET] }]
+"#;
+    gate.write("verify.yaml", verify);
+    std::fs::create_dir(gate.file("public")).unwrap();
+    for entry in std::fs::read_dir(gate.file("keys")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            std::fs::copy(&path, gate.file("public").join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let environment = Environment {
+        clock: Arc::clone(&gate.clock) as _,
+        check_runtime: tokio::runtime::Handle::current(),
+    };
+    let running = start(&gate.file("verify.yaml"), environment).await.unwrap();
+    assert!(running.addresses.token.is_none());
+    let url = format!("http://{}", running.addresses.check);
+    let check = AuthorizationClient::connect(url).await.unwrap();
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    for _ in 0..5 {
+        assert_eq!(Gate::ask(check.clone(), "/api/T1/report", &headers).await.status, 200);
+        assert_eq!(Gate::ask(check.clone(), "/api/T3/report", &headers).await.status, 403);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
