@@ -5,12 +5,13 @@ VENV   := .tools/venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run demo test tools release need-cargo need-python
+.PHONY: help run demo test soak tools release need-cargo need-python
 
 help:
 	@echo 'make run    start provider, tenantgate and Envoy on loopback; lines to paste; Ctrl-C stops all'
 	@echo 'make demo   play the story once with the real exchanges shown'
 	@echo 'make test   all checks and tests, as CI runs them'
+	@echo 'make soak   five minutes of trouble around clients that keep calling (SECONDS=300)'
 	@echo 'make tools  only bring Envoy and the Python packages into .tools/'
 
 run: need-cargo tools release
@@ -24,8 +25,11 @@ test: need-cargo tools
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
-	cargo build --locked --bin tenantgate --example provider
+	cargo build --locked --bin tenantgate --examples
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e
+
+soak: need-cargo tools release
+	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
 
 release: need-cargo
 	cargo build --release --locked --bin tenantgate --example provider

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use prost::Message as _;
@@ -18,11 +17,10 @@ use tenantgate::authz::{Api, FactsCache, ProbeWatch, Route};
 use tenantgate::config::JsonPath;
 use tenantgate::domain::{Algorithm, ManualClock, TenantCode, is_tenant_code};
 use tenantgate::keys::parse_jwks;
-use tenantgate::serve::{CheckServer, CheckService};
+use tenantgate::serve::CheckService;
 use tenantgate::telemetry::Metrics;
 use tenantgate::tenants::Selector;
 use tenantgate::token::{Presented, TokenForm};
-use tonic::server::UnaryService as _;
 
 use super::world::{AUDIENCE, RouteLine, Sent, World, api, bearer};
 
@@ -61,7 +59,7 @@ fn fuzzed_api() -> Api {
 thread_local! {
     static ROUTER: Router<Route> = fuzzed_api().router;
     static WORLD: World = world();
-    static SERVER: (CheckServer, String) = check_server();
+    static SERVICE: (CheckService, String) = check_service();
 }
 
 /// A path that names a tenant still names it to an upstream that normalises all it can.
@@ -199,7 +197,7 @@ pub fn lookup_answer(body: &[u8]) {
 /// A panic is answered too, and then found by these words.
 const PANICKED: &str = "the request cannot be decided right now";
 
-fn check_server() -> (CheckServer, String) {
+fn check_service() -> (CheckService, String) {
     let world = world();
     let token = world.token();
     let service = CheckService {
@@ -212,16 +210,14 @@ fn check_server() -> (CheckServer, String) {
         hints: Box::new(|_| ()),
         decision_ids: AtomicU64::new(0),
     };
-    (CheckServer(Arc::new(service)), token)
+    (service, token)
 }
 
 /// The message as Envoy sends it. The corpus holds some with the token that is always the same.
 pub fn check_request(message: &[u8]) {
-    SERVER.with(|(server, token)| {
-        let reply = server.clone().call(tonic::Request::new(Bytes::copy_from_slice(message)));
-        let reply = futures::FutureExt::now_or_never(reply).expect("a decision never waits");
-        let Ok(reply) = reply else { return };
-        let reply = CheckResponse::decode(reply.into_inner()).expect("a CheckResponse");
+    SERVICE.with(|(service, token)| {
+        let reply = service.check(message);
+        let reply = CheckResponse::decode(&reply[..]).expect("a CheckResponse");
         match reply.http_response.expect("an explicit answer") {
             HttpResponse::OkResponse(_) => assert_may_pass(message, token),
             HttpResponse::DeniedResponse(denied) => {
