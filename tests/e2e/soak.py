@@ -60,7 +60,7 @@ class Holder(threading.Thread):
         self.world, self.record, self.pause = world, record, pause
         self.client = world.client("T1", "SOMETIMES")
         self.session, self.stop = requests.Session(), threading.Event()
-        self.token, self.expires, self.next_mint = None, 0.0, 0.0
+        self.token, self.expires, self.mint_at = None, 0.0, 0.0
         # Since when the tenant SOMETIMES is granted, or is not.
         self.granted, self.changed = True, time.monotonic()
 
@@ -76,16 +76,18 @@ class Holder(threading.Thread):
 
     def mint_if_due(self):
         now = time.monotonic()
-        if now < max(self.next_mint, self.expires - TOKEN_TTL / 2):
+        if now < self.mint_at:
             return
         form = {"grant_type": "client_credentials"}
         auth = (self.client.id, self.client.secret)
         answer = self.session.post(f"{self.world.url}/oauth2/token", data=form, auth=auth, timeout=15)
-        # In an outage there is no new token; the old one has half its life before it.
+        # In an outage there is no new token; the old one has time left for another try.
         self.record.note("mint", (200, 503), answer.status_code, answer.text)
-        self.next_mint = now + 1
+        self.mint_at = now + 1
         if answer.status_code == 200:
             self.token, self.expires = answer.json()["access_token"], now + answer.json()["expires_in"]
+            # At random, so that mints fall into outages too.
+            self.mint_at = now + TOKEN_TTL * random.uniform(0.3, 0.6)
 
     def get(self, asked, expected, tenant, token):
         bearer = {"Authorization": f"Bearer {token}"}
@@ -115,7 +117,7 @@ class Trouble:
         self.world, self.holders, self.random = world, holders, random.Random(seed)
         self.done, self.down_for, self.cache_ttl = Counter(), 0.0, 5
         self.keys = ["--dir", world.work / "keys"]
-        self.back_at, self.mend = None, []
+        self.next_outage, self.back_at, self.mend = 3.0, None, []
 
     def every_second(self, second):
         now = time.monotonic()
@@ -125,8 +127,8 @@ class Trouble:
         if self.back_at and self.back_at <= now:
             self.world.faults()
             self.back_at = None
-        if second % 20 == 3:
-            self.outage(now)
+        if second >= self.next_outage:
+            self.outage(second, now)
         if second % 5 == 4 and not self.mend:
             self.random.choice([self.touch_registry, self.change_config, self.break_file, self.sighup])(now)
         if second % 25 == 10:
@@ -134,11 +136,11 @@ class Trouble:
         if second % 90 == 15:
             self.change_grants()
 
-    def outage(self, now):
+    def outage(self, second, now):
         lasts = self.random.uniform(LONGEST_OUTAGE / 3, LONGEST_OUTAGE - 1)
         kind = self.random.choice(OUTAGES)
         self.world.faults(**self.random.choice([{"lookup": kind}, {"lookup": "closed", "token": "closed"}]))
-        self.back_at = now + lasts
+        self.back_at, self.next_outage = now + lasts, second + lasts + self.random.uniform(5, 15)
         self.down_for += lasts
         self.done["outages"] += 1
 

@@ -192,6 +192,12 @@ fn path() -> impl Strategy<Value = String> {
     ]);
     let odd = select(vec![
         "%54%31",
+        ".%20",
+        "report.",
+        "%20report",
+        "Admin%3fx",
+        "raw.%20",
+        "o%23",
         "a%2eb",
         "%41dmin",
         "r%61w",
@@ -293,7 +299,7 @@ fn step() -> impl Strategy<Value = Step> {
 type Flaw = fn(&mut Value, &mut Value);
 
 /// What may be wrong with a token before it is signed, and some things that only look wrong.
-const FLAWS: [Flaw; 51] = [
+const FLAWS: [Flaw; 52] = [
     |header, _| header["alg"] = json!("none"),
     |header, _| header["alg"] = json!("HS256"),
     |header, _| header["alg"] = json!("ES256"),
@@ -344,6 +350,10 @@ const FLAWS: [Flaw; 51] = [
     |_, claims| claims["grants_at"] = json!(NOW + 1000),
     |_, claims| claims["scope"] = json!(["reports.read"]),
     |_, claims| claims["scope"] = json!({}),
+    |_, claims| {
+        claims["scp"] = claims["scope"].clone();
+        remove(claims, "scope");
+    },
     |_, claims| claims["scope"] = json!("a\"b"),
     |_, claims| claims["tenant_list"] = json!(["T1"]),
     |_, claims| claims["tenants"] = json!(["T1", 2]),
@@ -490,9 +500,10 @@ fn client(deployment: &Deployment, name: &'static str, world: &World) -> Client 
 
 fn grant_set(world: &World, client: &str, codes: &[&str], looked_up_at: u64) -> GrantSet {
     let holder = Holder { issuer: OWN, client };
+    let digester = &world.snapshot.digester;
     GrantSet {
         codes: codes.iter().map(|code| TenantCode::parse(code).unwrap()).collect(),
-        digests: codes.iter().map(|code| world.snapshot.digester.current(holder, code)).collect(),
+        digests: codes.iter().flat_map(|code| digester.all(holder, code)).collect(),
         attributes: Attributes::new(),
         looked_up_at: Timestamp::from_secs(looked_up_at),
         etag: None,

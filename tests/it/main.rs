@@ -4,6 +4,7 @@ mod fuzz_replay;
 mod redaction;
 mod reference;
 mod rooms;
+mod security_table;
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 mod world;

@@ -155,17 +155,10 @@ fn path(target: &[u8]) -> Option<&str> {
     (!refused).then_some(path)
 }
 
-/// One or two dots, also for an upstream that decodes and trims spaces.
+/// A dot segment, also for an upstream that decodes it and trims spaces.
 fn is_dots(segment: &str) -> bool {
-    let seen = decode(segment).unwrap_or_default();
-    matches!(seen.matches('.').count(), 1 | 2) && seen.chars().all(|c| c == '.' || c == ' ')
-}
-
-/// What an upstream may take a segment for that decodes it, lets `?` or `#` end it, or trims it.
-fn other_reading(segment: &str) -> String {
-    let seen = decode(segment).unwrap_or_default();
-    let seen = seen.split(['?', '#']).next().unwrap_or_default();
-    seen.trim_end_matches([' ', '.']).trim_start_matches(' ').to_owned()
+    let decoded = decode(segment).unwrap_or_default();
+    matches!(decoded.replace(' ', "").as_str(), "." | "..")
 }
 
 /// `None`: an invalid escape, or what it stands for is no UTF-8.
@@ -302,32 +295,41 @@ fn route<'a, 'p>(
     Ok(chosen.map(|route| (route, Some(segments[at]))))
 }
 
-/// Whether a segment, read otherwise, is what a route no less specific than the best has at that place.
+/// Whether an upstream may read a segment as what a route no less specific than the best has at
+/// that place, although no route there has what was sent.
 fn escapes_a_literal(routes: &[RouteLine], segments: &[&str], best: &[u8]) -> bool {
-    routes.iter().any(|route| {
-        let mut ranks = Vec::new();
-        for (place, segment) in places(route).iter().zip(segments) {
-            if !best.starts_with(&ranks) && ranks.as_slice() < best {
-                return false;
-            }
-            let doubtful = segment.contains('%') || segment.ends_with('.');
-            if doubtful
-                && !place.eq_ignore_ascii_case(segment)
-                && place.eq_ignore_ascii_case(&other_reading(segment))
-            {
-                return true;
-            }
-            if is_variable(place) && !segment.is_empty() {
-                ranks.push(VARIABLE);
-                continue;
-            }
-            if is_variable(place) || !place.eq_ignore_ascii_case(segment) {
-                return false;
-            }
-            ranks.push(LITERAL);
-        }
-        false
+    let has = |route: &RouteLine, at: usize, text: &str| {
+        places(route).get(at).is_some_and(|p| !is_variable(p) && p.eq_ignore_ascii_case(text))
+    };
+    segments.iter().enumerate().any(|(at, sent)| {
+        let Some(meant) = other_reading(sent) else { return false };
+        routes.iter().any(|route| {
+            let Some(ranks) = ranks_until(route, segments, at) else { return false };
+            let here =
+                |other: &&RouteLine| ranks_until(other, segments, at).as_ref() == Some(&ranks);
+            has(route, at, &meant)
+                && (best.starts_with(&ranks) || ranks.as_slice() > best)
+                && !routes.iter().filter(here).any(|other| has(other, at, sent))
+        })
     })
+}
+
+/// How specific a route is up to a place, if it fits until there.
+fn ranks_until(route: &RouteLine, segments: &[&str], at: usize) -> Option<Vec<u8>> {
+    let places = places(route);
+    let before = places.get(..at)?.iter().zip(segments);
+    let rank = |(place, segment): (&&str, &&str)| match is_variable(place) {
+        true => (!segment.is_empty()).then_some(VARIABLE),
+        false => place.eq_ignore_ascii_case(segment).then_some(LITERAL),
+    };
+    before.map(rank).collect()
+}
+
+/// Decoded, up to a `?` or `#`, without spaces around it and dots behind it.
+fn other_reading(segment: &str) -> Option<String> {
+    let decoded = decode(segment).filter(|_| segment.contains('%') || segment.ends_with('.'))?;
+    let first = decoded.split(['?', '#']).next()?;
+    Some(first.trim_end_matches([' ', '.']).trim_start_matches(' ').to_owned())
 }
 
 // The credential.
@@ -379,7 +381,7 @@ fn token(state: &State, text: &str) -> Option<Step<Caller>> {
     if forbidden.iter().any(|name| header.get(name).is_some()) {
         return None;
     }
-    let kid = header["kid"].as_str().filter(|kid| (1..=128).contains(&kid.len()))?;
+    let kid = header["kid"].as_str().filter(|kid| (1..=128).contains(&kid.chars().count()))?;
     let typ = header["typ"].as_str()?.to_ascii_lowercase();
     let iss = claims["iss"].as_str()?;
     let issuer = state.issuers.get(iss)?;
@@ -426,7 +428,7 @@ fn caller(state: &State, iss: &str, issuer: &Issuer, claims: &Value) -> Option<C
     if !named || !in_time || !visible || !ours || issuer.looked_up && !is_client_id(client) {
         return None;
     }
-    let scope = claims.get("scope").or(claims.get("scp"));
+    let scope = claims.get("scope").or(claims.get("scp").filter(|_| !issuer.own));
     let scopes = scope.map_or(Some(Vec::new()), |scope| list(scope, &[' ']))?;
     let scope_byte = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     let tenants = claims.pointer(issuer.tenant_claim);
