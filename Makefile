@@ -5,13 +5,14 @@ VENV   := .tools/venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run demo test soak tools release need-cargo need-python
+.PHONY: help run demo test soak bench tools release need-cargo need-python
 
 help:
 	@echo 'make run    start provider, tenantgate and Envoy on loopback; lines to paste; Ctrl-C stops all'
 	@echo 'make demo   play the story once with the real exchanges shown'
 	@echo 'make test   all checks and tests, as CI runs them'
 	@echo 'make soak   five minutes of trouble around clients that keep calling (SECONDS=300)'
+	@echo 'make bench  measure: against an empty handler, through Envoy, as it grows; see docs/performance.md'
 	@echo 'make tools  only bring Envoy and the Python packages into .tools/'
 
 run: need-cargo tools release
@@ -30,6 +31,10 @@ test: need-cargo tools
 
 soak: need-cargo tools release
 	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
+
+# Tables on the terminal, JSON in target/bench/. Needs a quiet machine for quiet figures.
+bench: need-cargo tools
+	cargo bench --locked --bench decision --bench side_by_side
 
 release: need-cargo
 	cargo build --release --locked --bin tenantgate --example provider

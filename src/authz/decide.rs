@@ -323,8 +323,7 @@ impl<'a> Authorizer<'a> {
         let mut asked = Asked { tenant, named: None };
         if let Identity::Token(facts) = identity {
             let Some(digest) = self.named_digest(facts, tenant) else {
-                trail.hint = self.miss_hint(identity);
-                return Err(DenyReason::TenantNotGranted);
+                return self.check_granted_since(facts, asked, trail);
             };
             // Grants are kept under our own issuer's name.
             asked.named = facts.issuer.own.then_some(digest);
@@ -413,6 +412,35 @@ impl<'a> Authorizer<'a> {
             trail.hint = grants_hint(&identity);
             return Err(DenyReason::GrantsStale);
         }
+        Ok(())
+    }
+
+    /// A tenant that the token lacks. With `on_miss: lookup` it passes if a fresh lookup, younger than the
+    /// one behind the token, has it; but never in a token that its client narrowed.
+    fn check_granted_since(
+        &self,
+        facts: &Arc<Facts>,
+        asked: Asked<'_>,
+        trail: &mut Trail<'a>,
+    ) -> Result<(), DenyReason> {
+        let identity = Identity::Token(Arc::clone(facts));
+        trail.hint = self.miss_hint(&identity);
+        let (Some(cell), Freshness::MaxAge(max_age)) = (&facts.grants, self.snapshot.freshness)
+        else {
+            return Err(DenyReason::TenantNotGranted);
+        };
+        let may_widen = self.snapshot.lookup_on_miss && facts.issuer.own && !facts.narrowed;
+        let current = cell.current();
+        let fresh = current.as_ref().filter(|set| {
+            may_widen
+                && set.looked_up_at >= facts.grants_at
+                && self.now.since(set.looked_up_at) <= max_age
+        });
+        fresh
+            .and_then(|set| self.held(set, &identity, asked))
+            .ok_or(DenyReason::TenantNotGranted)?;
+        cell.touch(self.now);
+        trail.hint = None;
         Ok(())
     }
 

@@ -20,6 +20,8 @@ pub struct Facts {
     /// When the grants in the token were looked up.
     pub(super) grants_at: Timestamp,
     pub(super) tenants: TenantSet,
+    /// The client named the tenants itself.
+    pub(super) narrowed: bool,
     /// Where the freshest grants of this client stand. `None`: nobody looks them up.
     pub(super) grants: Option<Arc<GrantCell>>,
 }

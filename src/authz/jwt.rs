@@ -12,8 +12,8 @@ use super::issuer::{Issuer, IssuerPolicy, TenantForm, Trust};
 use super::json::parse_strict;
 use super::trust::TrustedKey;
 use crate::domain::{
-    Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, ScopeSet, TenantDigest,
-    TenantDigester, TenantSet, Timestamp, is_tenant_code,
+    Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, NARROWED, ScopeSet,
+    TenantDigest, TenantDigester, TenantSet, Timestamp, is_tenant_code,
 };
 
 const MAX_TOKEN: usize = 16 * 1024;
@@ -134,6 +134,7 @@ impl Verifier<'_> {
             expires_at: times.expires_at,
             grants_at: verified.grants_at(times.issued_at)?,
             tenants: verified.tenants(client, self.digester)?,
+            narrowed: verified.narrowed()?,
             grants,
         })
     }
@@ -309,6 +310,14 @@ impl Verified<'_> {
             Some(date) => numeric_date(date)
                 .map(|date| date.min(issued_at))
                 .ok_or(refuse(DenyReason::TokenClaimsInvalid, "grants_at must be a date")),
+        }
+    }
+
+    fn narrowed(&self) -> Result<bool, Refusal> {
+        match self.payload.get(NARROWED).filter(|_| self.issuer.own) {
+            None => Ok(false),
+            Some(Value::Bool(narrowed)) => Ok(*narrowed),
+            Some(_) => Err(refuse(DenyReason::TokenClaimsInvalid, "narrowed must be a boolean")),
         }
     }
 

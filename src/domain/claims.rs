@@ -1,9 +1,12 @@
 /// The claim of our own tokens that says when the grants in it were looked up.
 pub const GRANTS_AT: &str = "grants_at";
+/// The claim of our own tokens that says that the client itself named the tenants, so that no later grant widens
+/// the token.
+pub const NARROWED: &str = "narrowed";
 
 /// Claims that have a meaning of their own, and the fields of a token response, in which claims may
 /// be repeated.
-const RESERVED: [&str; 19] = [
+const RESERVED: [&str; 20] = [
     "iss",
     "sub",
     "aud",
@@ -18,6 +21,7 @@ const RESERVED: [&str; 19] = [
     "act",
     "may_act",
     GRANTS_AT,
+    NARROWED,
     "access_token",
     "token_type",
     "expires_in",

@@ -13,7 +13,7 @@ mod tenant;
 mod time;
 
 pub use algorithm::Algorithm;
-pub use claims::{GRANTS_AT, is_reserved_claim};
+pub use claims::{GRANTS_AT, NARROWED, is_reserved_claim};
 pub use client::{
     Client, ClientBook, Credential, CredentialDigest, MAX_ACTIVE_CREDENTIALS, Standing,
     argon2id_cost,

@@ -192,6 +192,10 @@ impl Metrics {
             .const_label("version", env!("CARGO_PKG_VERSION"));
         register(&metrics.registry, IntGauge::with_opts(opts)).set(1);
         metrics.last_reload_ok.set(1);
+        // There from the start, so that a rate sees the first failure.
+        for outcome in ["ok", "failed"] {
+            metrics.reloads.with_label_values(&[outcome]);
+        }
         metrics
     }
 

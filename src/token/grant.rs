@@ -75,6 +75,7 @@ impl TokenService {
         check_standing(&client)?;
         let scopes = narrow_scopes(&client, form.scope.as_ref())?;
         let grants = self.grants(&client).await?;
+        let narrowed = !form.tenants.is_empty();
         let tenants = narrow_tenants(&context, &client, &grants, form.tenants)?;
         let now = self.clock.now();
         let mut attributes = client.attributes.clone();
@@ -84,6 +85,7 @@ impl TokenService {
             scopes: &scopes,
             tenants: &tenants,
             attributes: &attributes,
+            narrowed,
             grants_at: if client.static_grants.is_some() { now } else { grants.looked_up_at },
         };
         let access_token = context.mint(&grant, now).map_err(|error| {

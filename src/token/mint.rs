@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    Attributes, Client, ClientBook, GRANTS_AT, Holder, ScopeSet, TenantCode, TenantDigester,
-    Timestamp,
+    Attributes, Client, ClientBook, GRANTS_AT, Holder, NARROWED, ScopeSet, TenantCode,
+    TenantDigester, Timestamp,
 };
 use crate::keys::{Signer, SigningKeys};
 
@@ -60,6 +60,8 @@ pub struct Grant<'a> {
     pub tenants: &'a [TenantCode],
     pub attributes: &'a Attributes,
     pub grants_at: Timestamp,
+    /// The request named the tenants.
+    pub narrowed: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,9 @@ impl MintContext {
         let tenants = self.tenant_values(grant.client, grant.tenants);
         further.insert(&self.tenant_claim, serde_json::value::to_raw_value(&tenants)?);
         further.insert(GRANTS_AT, serde_json::value::to_raw_value(&grant.grants_at.secs())?);
+        if grant.narrowed {
+            further.insert(NARROWED, serde_json::value::to_raw_value(&true)?);
+        }
         let claims = Claims {
             iss: &self.issuer,
             aud: &self.audience,

@@ -1,6 +1,7 @@
 mod agreement;
 mod app;
 mod fuzz_replay;
+mod mint_limits;
 mod redaction;
 mod reference;
 mod rooms;

@@ -341,3 +341,32 @@ fn probing_is_noticed_and_throttled_where_the_config_says_so() {
     let later = world.ask("/api/D/report", &token).0;
     assert_eq!(later, Some(DenyReason::TenantNotGranted));
 }
+
+#[test]
+fn a_tenant_granted_since_passes_on_a_fresh_lookup_where_the_config_says_so() {
+    let mut world = World::new();
+    let token = bearer(&world.token());
+    let mut claims = world.claims();
+    claims["narrowed"] = json!(true);
+    let narrowed = bearer(&world.own.sign(&world.own.header(), &claims));
+    let t2 = |world: &World, token: &OwnHeaders| world.ask("/api/T2/report", token).0;
+    let denied = Some(DenyReason::TenantNotGranted);
+    world.grant(&["T1", "T2"], NOW.plus(secs(1)));
+    assert_eq!(t2(&world, &token), denied);
+
+    world.snapshot.lookup_on_miss = true;
+    assert_eq!(t2(&world, &token), None);
+    assert_eq!(t2(&world, &narrowed), denied);
+    assert_eq!(t2(&world, &bearer(&world.foreign_token())), denied);
+    world.grant(&["T1", "T2"], NOW.minus(secs(1)));
+    assert_eq!(t2(&world, &token), denied, "older than the lookup behind the token");
+    world.grant(&["T1"], NOW.plus(secs(2)));
+    assert_eq!(t2(&world, &token), denied);
+
+    claims["narrowed"] = json!("no");
+    let strange = world.ask_with(&world.own.sign(&world.own.header(), &claims));
+    assert_eq!(strange, Some(DenyReason::TokenClaimsInvalid));
+    world.grant(&["T1", "T2"], NOW);
+    world.now = NOW.plus(MAX_AGE + secs(1));
+    assert!(t2(&world, &token).is_some());
+}

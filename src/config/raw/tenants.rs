@@ -16,7 +16,8 @@ pub struct Tenants {
     /// provider's own API, over HTTP (`url`) or gRPC (`grpc`).
     pub lookup: Option<Lookup>,
     /// What happens when a token lacks the tenant in the path. `deny`: the client has to mint
-    /// anew. `lookup`: the client is looked up in the background, and a later call may pass.
+    /// anew. `lookup`: the client is looked up in the background, and the next call passes if the
+    /// tenant has been granted since; a token whose request named its tenants is never widened.
     pub on_miss: Option<OnMiss>,
 }
 

