@@ -116,7 +116,8 @@ pub fn jwt(data: &[u8]) {
     WORLD.with(|world| {
         let Ok(text) = str::from_utf8(data) else { return };
         let Some((header, payload)) = text.split_once('\0') else {
-            assert!(text == world.token() || !passes(world, text, "T1"));
+            // Space around a token is the header's, not the token's.
+            assert!(text.trim_ascii() == world.token() || !passes(world, text, "T1"));
             return;
         };
         let token = world.own.sign(header, payload);

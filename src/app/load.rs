@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 
 use crate::authz::trust::KeySet;
 use crate::clients::{self, LoadContext};
-use crate::config::{ClaimForm, Config, KeySource, Lookup, Outline, Problem};
+use crate::config::{ClaimForm, Config, KeySource, Lookup, Outline, Problem, locate};
 use crate::domain::{ClientBook, DIGEST_KEY_LEN, TenantDigester};
 use crate::keys::{self, Need, SigningKeys};
 
@@ -35,16 +35,19 @@ impl ProcessKey {
 impl Loaded {
     /// Reads the config and every file that it names, and reports every problem at once.
     pub fn read(path: &Path, process_key: &ProcessKey) -> Result<Self, Vec<Problem>> {
-        let config = Config::load(path).map_err(|mut problems| {
+        let config = Config::load(path).map_err(|problems| {
+            let mut problems = locate::place(problems, path);
             problems.extend(beside(path));
             problems
         })?;
         let mut problems = Vec::new();
         let mut keep = |found: Vec<Problem>| problems.extend(found);
+        let in_config = |found: Vec<Problem>| locate::place(found, path);
         let digester = Arc::new(digester(&config, process_key));
-        let keys = read_keys(&config).map_err(&mut keep).ok().flatten();
+        let keys = read_keys(&config).map_err(in_config).map_err(&mut keep).ok().flatten();
         let clients = read_clients(&config, &digester).map_err(&mut keep).ok().flatten();
-        let file_keys = read_file_keys(&config).map_err(&mut keep).unwrap_or_default();
+        let file_keys =
+            read_file_keys(&config).map_err(in_config).map_err(&mut keep).unwrap_or_default();
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -56,7 +59,10 @@ impl Loaded {
 fn beside(config: &Path) -> Vec<Problem> {
     let Some(outline) = Outline::read(config) else { return Vec::new() };
     let need = if outline.mints { Need::Sign } else { Need::VerifyOnly };
-    let keys = outline.signing_keys.and_then(|dir| SigningKeys::load(&dir, need).err());
+    let keys = outline.signing_keys.and_then(|dir| {
+        let problems = SigningKeys::load(&dir, need).err()?;
+        Some(locate::place(problems, config))
+    });
     let api_names: Vec<&str> = outline.api_names.iter().map(String::as_str).collect();
     let context = LoadContext {
         // Nothing that is read here is used.
@@ -68,7 +74,7 @@ fn beside(config: &Path) -> Vec<Problem> {
     };
     let clients = outline.clients_file.and_then(|file| {
         let problems = clients::load(&file, &context).err()?;
-        Some(name_the_file(problems, &file))
+        Some(in_registry(problems, &file))
     });
     keys.into_iter().chain(clients).flatten().collect()
 }
@@ -114,12 +120,12 @@ fn read_clients(
         api_names: &api_names,
         static_lookup: config.tenants.lookup == Lookup::Static,
     };
-    let book = clients::load(file, &context).map_err(|problems| name_the_file(problems, file))?;
+    let book = clients::load(file, &context).map_err(|problems| in_registry(problems, file))?;
     Ok(Some(Arc::new(book)))
 }
 
-/// Where no field of the registry is to blame, the one that names it is.
-fn name_the_file(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
+/// Tells the lines of the registry. Where no field of it is to blame, the one that names it is.
+fn in_registry(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
     let shown = file.display().to_string();
     let named = |problem: Problem| {
         if problem.field != shown {
@@ -128,7 +134,7 @@ fn name_the_file(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
         let message = format!("{shown} {}", problem.message);
         Problem { field: "clients.file".to_owned(), message }
     };
-    problems.into_iter().map(named).collect()
+    locate::place(problems, file).into_iter().map(named).collect()
 }
 
 fn read_file_keys(config: &Config) -> Result<HashMap<String, Arc<KeySet>>, Vec<Problem>> {
@@ -157,7 +163,7 @@ mod tests {
     fn a_broken_config_does_not_hide_the_problems_of_the_files_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        write("clients.yaml", "clients: [{id: app, status: aproved, apis: [oda, other]}]");
+        write("clients.yaml", "clients: [{id: app,\n  status: aproved,\n  apis: [oda, other]}]");
         write(
             "tenantgate.yaml",
             "listen: {token: '127.0.0.1:0'}\n\
@@ -169,14 +175,15 @@ mod tests {
         let config = folder.path().join("tenantgate.yaml");
         let problems = Loaded::read(&config, &ProcessKey::generate().unwrap()).err().unwrap();
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        for place in [
-            "issuer.token_ttl: ",
-            "clients[0].status: ",
-            "clients[0].apis[1]: ",
-            "issuer.signing_keys: ",
+        for (field, place) in [
+            ("issuer.token_ttl: ", "/tenantgate.yaml:2)"),
+            ("clients[0].status: ", "/clients.yaml:2)"),
+            ("clients[0].apis[1]: ", "/clients.yaml:3)"),
+            ("issuer.signing_keys: ", "/tenantgate.yaml:2)"),
         ] {
-            let found = lines.iter().filter(|line| line.starts_with(place)).count();
-            assert_eq!(found, 1, "{place}: {lines:#?}");
+            let found = lines.iter().filter(|line| line.starts_with(field));
+            let found: Vec<_> = found.filter(|line| line.ends_with(place)).collect();
+            assert_eq!(found.len(), 1, "{field} {place}: {lines:#?}");
         }
         assert_eq!(lines.len(), 4, "{lines:#?}");
     }

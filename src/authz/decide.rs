@@ -416,7 +416,8 @@ impl<'a> Authorizer<'a> {
     }
 
     /// A tenant that the token lacks. With `on_miss: lookup` it passes if a fresh lookup, younger than the
-    /// one behind the token, has it; but never in a token that its client narrowed.
+    /// one behind the token, has it; but never in a token that its client narrowed, nor where the registry
+    /// lists the grants.
     fn check_granted_since(
         &self,
         facts: &Arc<Facts>,
@@ -429,7 +430,10 @@ impl<'a> Authorizer<'a> {
         else {
             return Err(DenyReason::TenantNotGranted);
         };
-        let may_widen = self.snapshot.lookup_on_miss && facts.issuer.own && !facts.narrowed;
+        let registered = self.registered(&identity)?;
+        let listed = registered.is_some_and(|client| client.static_grants.is_some());
+        let may_widen =
+            self.snapshot.lookup_on_miss && facts.issuer.own && !facts.narrowed && !listed;
         let current = cell.current();
         let fresh = current.as_ref().filter(|set| {
             may_widen

@@ -96,6 +96,16 @@ mod tests {
     }
 
     #[test]
+    fn no_more_tenants_are_remembered_than_are_needed() {
+        let watch = ProbeWatch::default();
+        for number in 0..100 {
+            ask(&watch, "a", &format!("T{number}"), NOW);
+        }
+        let remembered = watch.0.iter().map(|window| window.tenants.len()).sum::<usize>();
+        assert_eq!(remembered, RULE.tenants as usize + 1);
+    }
+
+    #[test]
     fn the_number_of_watched_clients_is_bounded() {
         let watch = ProbeWatch::default();
         for client in 0..CLIENTS + 100 {

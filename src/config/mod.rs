@@ -3,6 +3,7 @@
 
 pub mod docs;
 mod load;
+pub(crate) mod locate;
 mod parse;
 pub mod raw;
 mod reader;

@@ -113,6 +113,7 @@ tenants:
     url: PROVIDER/{client_id}/authorizedTenants
     select: $.tenants[*].code
     max_tries: 1
+    timeout: 20s # a busy machine is no outage
 apis:
   - name: oda
     routes:
@@ -248,7 +249,7 @@ impl Gate {
 
     /// Asks again until the answer is there; background work needs a moment.
     pub async fn becomes(&self, path: &str, token: &str, status: u16) -> bool {
-        for _ in 0..100 {
+        for _ in 0..300 {
             if self.status(path, token).await == status {
                 return true;
             }

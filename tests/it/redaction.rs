@@ -2,12 +2,15 @@
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 
 use tenantgate::config::SecretText;
 use tenantgate::domain::{
     Credential, CredentialDigest, Holder, Secret, TenantCode, TenantDigester, Timestamp,
 };
+use tenantgate::telemetry::{LogFormat, init_logs, log_panics};
 use tenantgate::token::{Presented, TokenForm};
+use tracing::level_filters::LevelFilter;
 
 const CANARY: &str = "canary-5c1e7a9f";
 
@@ -50,6 +53,26 @@ fn no_type_that_holds_a_secret_prints_it() {
     let mut form = TokenForm::parse(body.as_bytes(), "https://api.test").unwrap();
     assert_redacted(&form);
     assert_redacted(Presented::from_request(&[], &mut form).unwrap());
+}
+
+/// In a child process, since the hook is the whole process's.
+#[test]
+fn a_panic_logs_its_place_and_not_its_message() {
+    const CHILD: &str = "PANIC_WITH_A_CANARY";
+    if std::env::var_os(CHILD).is_some() {
+        init_logs(LevelFilter::TRACE, LogFormat::Json);
+        log_panics();
+        panic!("{CANARY}");
+    }
+    let test = "redaction::a_panic_logs_its_place_and_not_its_message";
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+    assert!(said.contains("a panic") && said.contains("tests/it/redaction.rs"), "{said}");
+    assert!(!said.contains(CANARY), "{said}");
 }
 
 #[test]

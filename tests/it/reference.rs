@@ -66,6 +66,8 @@ pub struct State {
     pub max_lifetime: u64,
     /// `None`: the token alone is the truth.
     pub max_age: Option<u64>,
+    /// A tenant granted since the token was minted passes.
+    pub on_miss: bool,
     pub apis: Vec<Api>,
     pub issuers: BTreeMap<&'static str, Issuer>,
     /// `None`: there is no registry.
@@ -96,6 +98,8 @@ struct Token {
     issuer: String,
     issued_at: u64,
     grants_at: u64,
+    /// The client named the tenants itself and wants no more.
+    narrowed: bool,
     tenants: Vec<String>,
 }
 
@@ -443,7 +447,11 @@ fn caller(state: &State, iss: &str, issuer: &Issuer, claims: &Value) -> Option<C
         Some(at) if issuer.own => date(at)?.min(issued_at),
         _ => issued_at,
     };
-    let token = Token { issuer: iss.to_owned(), issued_at, grants_at, tenants };
+    let narrowed = match claims.get("narrowed").filter(|_| issuer.own) {
+        Some(narrowed) => narrowed.as_bool()?,
+        None => false,
+    };
+    let token = Token { issuer: iss.to_owned(), issued_at, grants_at, narrowed, tenants };
     Some(Caller { client: client.to_owned(), scopes, token: Some(token) })
 }
 
@@ -499,7 +507,7 @@ fn check_tenant(state: &State, caller: &Caller, client: Option<&Client>, tenant:
         let forms = digests(state, &token.issuer, &caller.client, tenant);
         let named = |entry: &String| if own { forms.contains(entry) } else { entry == tenant };
         if !token.tenants.iter().any(named) {
-            return Err(AccessDenied);
+            return granted_since(state, caller, token, client, tenant);
         }
     }
     if let Some(tenants) = client.and_then(|client| client.static_tenants.as_ref()) {
@@ -525,6 +533,30 @@ fn check_tenant(state: &State, caller: &Caller, client: Option<&Client>, tenant:
         (None, Some(token)) if is_young(token.issued_at) => Ok(()),
         (Some(_), None) => Ok(()),
         (Some(_) | None, _) => Err(CannotDecide),
+    }
+}
+
+/// A tenant that the token lacks passes only where the config asks for it, by a young lookup that
+/// is no older than the one behind the token.
+fn granted_since(
+    state: &State,
+    caller: &Caller,
+    token: &Token,
+    client: Option<&Client>,
+    tenant: &str,
+) -> Step<()> {
+    let is_static = client.is_some_and(|client| client.static_tenants.is_some());
+    let may = state.on_miss && state.issuers[&*token.issuer].own && !token.narrowed && !is_static;
+    match (state.lookups.get(&*caller.client), state.max_age) {
+        (Some((held, at)), Some(max_age))
+            if may
+                && *at >= token.grants_at
+                && state.now.saturating_sub(*at) <= max_age
+                && held.contains(&tenant) =>
+        {
+            Ok(())
+        }
+        _ => Err(AccessDenied),
     }
 }
 

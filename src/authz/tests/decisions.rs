@@ -200,6 +200,11 @@ fn static_grants_are_the_registry_of_now() {
     assert_eq!(world.ask_with(&token), None);
     world.snapshot.clients = other;
     assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+    // What a lookup said before the registry listed the grants widens nothing.
+    world.snapshot.lookup_on_miss = true;
+    world.grant(&["T2", "T3"], world.now);
+    let not_listed = world.ask("/api/T3/report", &bearer(&token)).0;
+    assert_eq!(not_listed, Some(DenyReason::TenantNotGranted));
 }
 
 #[test]

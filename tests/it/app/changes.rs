@@ -43,6 +43,24 @@ async fn a_broken_file_keeps_the_last_good_state_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_wrong_value_is_told_with_its_file_and_line() {
+    let gate = Gate::start().await;
+    gate.write("clients.yaml", &clients_yaml("    # Not a state.\n    status: aproved\n"));
+    gate.running.reload().await.unwrap_err();
+    let (_, text) = gate.admin("/readyz?verbose").await;
+    let told = text.lines().find(|line| line.contains("clients[0].status: "));
+    assert!(told.is_some_and(|line| line.contains("/clients.yaml:7)")), "{text}");
+    let config = std::fs::read_to_string(gate.file("tenantgate.yaml")).unwrap();
+    gate.write("clients.yaml", &clients_yaml(""));
+    gate.write("tenantgate.yaml", &format!("# One line more.\n{config}nonsense: 1\n"));
+    gate.running.reload().await.unwrap_err();
+    let (_, text) = gate.admin("/readyz?verbose").await;
+    let place = format!("/tenantgate.yaml:{})", config.lines().count() + 2);
+    let told = text.lines().find(|line| line.contains("nonsense: "));
+    assert!(told.is_some_and(|line| line.contains(&place)), "{text}");
+}
+
+#[tokio::test]
 async fn keys_rotate_with_overlap_and_a_retired_key_ends_its_tokens() {
     let gate = Gate::start().await;
     let old = gate.mint().await;
