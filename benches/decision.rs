@@ -7,6 +7,7 @@ use std::cell::Cell;
 use divan::Bencher;
 use divan::black_box;
 use tenantgate::authz::path::CheckedPath;
+use tenantgate::authz::{Authorizer, CheckInput, HeaderValue, Headers};
 use tenantgate::domain::Holder;
 
 #[path = "common/mod.rs"]
@@ -64,16 +65,51 @@ fn typical() -> (Installation, Vec<u8>) {
 fn warm_check(bencher: Bencher<'_, '_>) {
     let (installation, message) = typical();
     let service = installation.typical_service();
+    service.check(&message);
     bencher.bench(|| service.check(black_box(&message)));
 }
 
-/// The same, refused: the tenant is not in the token.
+struct OneHeader(String);
+
+impl Headers for OneHeader {
+    fn get(&self, name: &str) -> HeaderValue<'_> {
+        if name == "authorization" {
+            HeaderValue::One(self.0.as_bytes())
+        } else {
+            HeaderValue::Missing
+        }
+    }
+}
+
+/// The decision alone, without the wire's formats.
+#[divan::bench]
+fn warm_decision(bencher: Bencher<'_, '_>) {
+    let (installation, message) = typical();
+    let service = installation.typical_service();
+    service.check(&message);
+    let headers = OneHeader(format!("Bearer {}", installation.token(0, TENANTS)));
+    let input =
+        CheckInput { profile: None, method: "GET", target: PATH.as_bytes(), headers: &headers };
+    let snapshot = service.snapshot.load();
+    let authorizer = Authorizer {
+        snapshot: &snapshot,
+        cache: &service.cache,
+        grants: &*service.grants,
+        probes: &service.probes,
+        now: service.clock.now(),
+    };
+    assert!(authorizer.decide(&input, &mut ()).verdict.is_ok());
+    bencher.bench_local(|| authorizer.decide(black_box(&input), &mut ()).verdict.is_ok());
+}
+
+/// As `warm_check`, refused: the tenant is not in the token.
 #[divan::bench]
 fn warm_denial(bencher: Bencher<'_, '_>) {
     let (installation, _) = typical();
     let service = installation.typical_service();
     let path = PATH.replace("T0", "T9");
     let message = check_request(&path, &installation.token(0, TENANTS));
+    service.check(&message);
     bencher.bench(|| service.check(black_box(&message)));
 }
 

@@ -188,7 +188,7 @@ pub fn lookup_answer(body: &[u8]) {
         let distinct: HashSet<&str> = found.codes.iter().map(TenantCode::expose).collect();
         assert_eq!(distinct.len(), found.codes.len());
         assert!(distinct.iter().all(|code| is_tenant_code(code)));
-        if found.codes.is_empty() {
+        if found.understood().is_ok() && found.codes.is_empty() {
             let walked = array.map(|array| parse(array).query(&body).all());
             assert!(walked.is_some_and(|found| found.iter().all(|value| value.is_array())));
         }
