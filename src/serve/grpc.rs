@@ -1,5 +1,5 @@
 //! The check listener's transport: HTTP/2 by hyper. Checks take the short way through it; tonic's
-//! layers around a service (routing, deadlines, boxed bodies) cost more than a decision.
+//! layers around a service (routing, deadlines, boxed bodies) are of no use to them.
 
 use std::convert::Infallible;
 use std::io;
