@@ -100,7 +100,7 @@ impl Installation {
     }
 
     pub fn snapshot(&self, metrics: &Metrics) -> Snapshot {
-        self.loaded.snapshot(metrics, None)
+        self.loaded.snapshot(metrics)
     }
 
     /// The check service without a listener; it knows the client's grants.

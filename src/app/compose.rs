@@ -17,14 +17,13 @@ use crate::token::{ClaimForm, MintContext};
 const NO_API: &str = "none";
 
 impl Loaded {
-    /// `current` lends the keys of other issuers, which no file holds.
-    pub fn snapshot(&self, metrics: &Metrics, current: Option<&Trust>) -> Snapshot {
+    pub fn snapshot(&self, metrics: &Metrics) -> Snapshot {
         let config = &self.config;
         tell_shadow_mode(config, metrics);
         let audience = config.issuer.as_ref().map_or("tenantgate", |issuer| &issuer.audience);
         Snapshot {
             apis: Arc::new(apis(config, metrics)),
-            trust: Arc::new(self.trust(current)),
+            trust: Arc::new(self.trust(None)),
             clients: self.clients.clone(),
             digester: Arc::clone(&self.digester),
             own_issuer: config.issuer.as_ref().map_or("", |issuer| &issuer.url).into(),
@@ -36,6 +35,7 @@ impl Loaded {
         }
     }
 
+    /// `current` lends the keys of other issuers, which no file holds.
     pub fn trust(&self, current: Option<&Trust>) -> Trust {
         let own = self.config.issuer.as_ref().zip(self.keys.as_ref()).map(|(issuer, keys)| {
             let policy = own_policy(issuer, keys, freshness(&self.config) != Freshness::Token);

@@ -92,7 +92,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let starting = readiness.guard();
 
     let tenants = start_tenants(&loaded, &clock, &metrics)?;
-    let snapshot = Arc::new(ArcSwap::from_pointee(loaded.snapshot(&metrics, None)));
+    let snapshot = Arc::new(ArcSwap::from_pointee(loaded.snapshot(&metrics)));
     let mint = loaded.mint_context().map(|context| Arc::new(ArcSwap::from_pointee(context)));
     let issuers = Arc::new(RemoteIssuers::new(
         Arc::clone(&snapshot),

@@ -33,7 +33,7 @@ impl Offline {
         let loaded = Loaded::read(config, &process_key).map_err(StartError::Config)?;
         let metrics = Arc::new(Metrics::new());
         let tenants = start_tenants(&loaded, &clock, &metrics)?;
-        let snapshot = Arc::new(ArcSwap::from_pointee(loaded.snapshot(&metrics, None)));
+        let snapshot = Arc::new(ArcSwap::from_pointee(loaded.snapshot(&metrics)));
         let issuers = RemoteIssuers::new(Arc::clone(&snapshot), Arc::clone(&clock), metrics);
         issuers.follow(&loaded.config.issuers).context("no HTTP client for issuers' keys")?;
         let cache = FactsCache::new(loaded.config.limits.token_cache_bytes);

@@ -118,7 +118,7 @@ impl Reloader {
             vec![Problem { field: "issuers".to_owned(), message: format!("{error}; check TLS") }]
         };
         self.tenants.reconfigure(settings(&loaded, directory));
-        let next = loaded.snapshot(&self.metrics, None);
+        let next = loaded.snapshot(&self.metrics);
         self.snapshot.rcu(|current| {
             let trust = loaded.trust(Some(&current.trust));
             Snapshot { trust: Arc::new(trust), ..next.clone() }

@@ -27,10 +27,6 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub fn tenant_count(&self) -> usize {
-        self.tenants.len()
-    }
-
     /// Plain codes were put under the digest key of that time. Once it is no longer honoured they
     /// compare with nothing, and the token has to be read again.
     pub(super) fn comparable(&self, digester: &TenantDigester) -> bool {

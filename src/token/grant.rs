@@ -164,10 +164,10 @@ fn narrow_tenants(
     grants: &GrantSet,
     wanted: Vec<TenantCode>,
 ) -> Result<Vec<TenantCode>, TokenError> {
-    let holder = crate::domain::Holder { issuer: &context.issuer, client: client.id.as_str() };
     let tenants = if wanted.is_empty() {
         grants.codes.clone()
     } else {
+        let holder = context.holder(client);
         // Under one key for both sides, whichever keys a reload has brought meanwhile.
         let digest = |code: &TenantCode| context.digester.current(holder, code.expose());
         let held: TenantSet = grants.codes.iter().map(digest).collect();

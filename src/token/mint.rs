@@ -105,9 +105,13 @@ impl MintContext {
         sign(signer, &serde_json::to_vec(&claims)?)
     }
 
+    pub fn holder<'a>(&'a self, client: &'a Client) -> Holder<'a> {
+        Holder { issuer: &self.issuer, client: client.id.as_str() }
+    }
+
     /// The tenants as the claim, and the token response where it repeats them, show them.
     pub fn tenant_values(&self, client: &Client, tenants: &[TenantCode]) -> Vec<String> {
-        let holder = Holder { issuer: &self.issuer, client: client.id.as_str() };
+        let holder = self.holder(client);
         let value = |code: &TenantCode| match self.claim_form {
             ClaimForm::Digest => self.digester.current(holder, code.expose()).to_text(),
             ClaimForm::Plain => code.expose().to_owned(),
