@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tenantgate::app::{Loaded, ProcessKey};
 use tenantgate::authz::{FactsCache, ProbeWatch, Snapshot};
 use tenantgate::domain::{
-    Attributes, ClientId, Clock, GrantBook, GrantCell, GrantSet, Holder, SystemClock, TenantCode,
+    ClientId, Clock, GrantBook, GrantCell, GrantSet, Holder, SystemClock, TenantCode,
 };
 use tenantgate::keys::{SigningAlgorithm, store};
 use tenantgate::serve::CheckService;
@@ -108,14 +108,10 @@ impl Installation {
         let cells = Cells::default();
         let digester = &snapshot.digester;
         let holder = Holder { issuer: ISSUER, client: CLIENT };
-        let digests = codes(300).map(|code| digester.current(holder, code.expose())).collect();
         let client = ClientId::parse(CLIENT).expect("a client id");
         cells.cell(&client).replace(Arc::new(GrantSet {
-            codes: codes(300).collect(),
-            digests,
-            attributes: Attributes::new(),
             looked_up_at: SystemClock.now(),
-            etag: None,
+            ..GrantSet::of(codes(300).collect(), digester, holder)
         }));
         CheckService {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),

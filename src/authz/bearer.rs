@@ -13,32 +13,30 @@ pub trait Headers {
     fn get(&self, name: &str) -> HeaderValue<'_>;
 }
 
-/// The token of an `Authorization` header (RFC 6750, section 2.1): the scheme in any case, then
-/// token68 characters. A comma means that several values were joined on the way here.
+/// What an `Authorization` header shows under the scheme, in any case, with nothing checked: good for
+/// recognising a token that has been verified before, and for nothing else.
+pub fn shown(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
+    (scheme.eq_ignore_ascii_case(b"bearer") && rest.starts_with(b" "))
+        .then(|| rest.trim_ascii())
+        .filter(|shown| !shown.is_empty())
+}
+
+/// The token of an `Authorization` header (RFC 6750, section 2.1): the scheme, then token68 characters. A
+/// comma means that several values were joined on the way here.
 pub fn token(value: &[u8]) -> Result<&str, DenyReason> {
     if value.contains(&b',') {
         return Err(DenyReason::SeveralCredentials);
     }
-    let scheme_end = value.iter().position(|b| *b == b' ').unwrap_or(value.len());
-    let (scheme, rest) = value.split_at(scheme_end);
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Err(DenyReason::NoCredential);
-    }
-    let token = rest.trim_ascii();
-    if token.is_empty() {
-        return Err(DenyReason::NoCredential);
-    }
-    // Tokens are long: without a branch for each byte the compiler checks many at once.
-    if !token.chunks(64).all(|chunk| chunk.iter().fold(true, |good, byte| good & is_token68(*byte)))
-    {
+    let token = shown(value).ok_or(DenyReason::NoCredential)?;
+    if !token.iter().all(|byte| is_token68(*byte)) {
         return Err(DenyReason::TokenMalformed);
     }
     str::from_utf8(token).map_err(|_| DenyReason::TokenMalformed)
 }
 
 fn is_token68(byte: u8) -> bool {
-    let alphanumeric = byte.is_ascii_alphabetic() | byte.is_ascii_digit();
-    b"-._~+/=".iter().fold(alphanumeric, |good, other| good | (byte == *other))
+    byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bearer::{self, HeaderValue, Headers};
-use super::facts::{Facts, FactsCache, TokenDigest};
+use super::facts::{Facts, FactsCache};
 use super::issuer::KeyStanding;
-use super::jwt::{Refusal, Verifier, within_lifetime};
+use super::jwt::{MAX_TOKEN, Refusal, Verifier, within_lifetime};
 use super::path::{CheckedPath, PathError};
 use super::probing::{Probe, ProbeWatch};
 use super::route::{Found, RouteMatch};
@@ -127,9 +127,10 @@ impl Observer for () {
     fn step(&mut self, _name: &'static str, _outcome: impl FnOnce() -> String) {}
 }
 
-/// The tenant that a request asks for.
+/// Who asks for which tenant.
 #[derive(Clone, Copy)]
 struct Asked<'t> {
+    identity: &'t Identity,
     tenant: &'t str,
     /// Its digest in a token of our own. Grants hold the digests under every honoured key, this one
     /// too, so it need not be computed again.
@@ -237,23 +238,23 @@ impl<'a> Authorizer<'a> {
         };
         match (input.headers.get("authorization"), key) {
             (HeaderValue::Missing, HeaderValue::Missing) => Err(DenyReason::NoCredential),
-            (HeaderValue::One(value), HeaderValue::Missing) => {
-                self.token_identity(bearer::token(value)?, trail)
-            }
+            (HeaderValue::One(value), HeaderValue::Missing) => self.token_identity(value, trail),
             (HeaderValue::Missing, HeaderValue::One(key)) => self.key_identity(key),
             _ => Err(DenyReason::SeveralCredentials),
         }
     }
 
-    fn token_identity(&self, token: &str, trail: &mut Trail<'a>) -> Result<Identity, DenyReason> {
-        let digest = TokenDigest::of(token);
+    fn token_identity(&self, value: &[u8], trail: &mut Trail<'a>) -> Result<Identity, DenyReason> {
         let refused = |trail: &mut Trail<'a>, refusal: Refusal| {
             trail.rule = refusal.rule;
             let unknown = refusal.unknown_key_of.as_ref();
             trail.hint = unknown.map(|policy| Hint::UnknownKey { issuer: policy.issuer.clone() });
             refusal.reason
         };
-        let remembered = self.cache.get(&digest);
+        // What is remembered has passed every rule, also those on how a token is written.
+        let shown = bearer::shown(value).filter(|shown| shown.len() <= MAX_TOKEN);
+        let digest = shown.map(|shown| self.cache.digest(shown));
+        let remembered = digest.as_ref().and_then(|digest| self.cache.get(digest));
         if let Some(facts) = remembered.filter(|facts| facts.comparable(&self.snapshot.digester)) {
             match self.snapshot.trust.standing(facts.key, self.now) {
                 KeyStanding::Trusted => {
@@ -272,9 +273,12 @@ impl<'a> Authorizer<'a> {
             grants: self.grants,
             now: self.now,
         };
+        let token = bearer::token(value)?;
         let facts = verifier.verify(token).map_err(|refusal| refused(trail, refusal))?;
         let facts = Arc::new(facts);
-        self.cache.insert(digest, Arc::clone(&facts));
+        if let Some(digest) = digest {
+            self.cache.insert(digest, Arc::clone(&facts));
+        }
         Ok(Identity::Token(facts))
     }
 
@@ -320,7 +324,7 @@ impl<'a> Authorizer<'a> {
         tenant: &str,
         trail: &mut Trail<'a>,
     ) -> Result<(), DenyReason> {
-        let mut asked = Asked { tenant, named: None };
+        let mut asked = Asked { identity, tenant, named: None };
         if let Identity::Token(facts) = identity {
             let Some(digest) = self.named_digest(facts, tenant) else {
                 return self.check_granted_since(facts, asked, trail);
@@ -329,7 +333,7 @@ impl<'a> Authorizer<'a> {
             asked.named = facts.issuer.own.then_some(digest);
         }
         if let Some(grants) = self.registered(identity)?.and_then(|c| c.static_grants.as_ref()) {
-            return self.held(grants, identity, asked).ok_or(DenyReason::TenantNotGranted);
+            return self.held(grants, asked).ok_or(DenyReason::TenantNotGranted);
         }
         match identity {
             Identity::Token(facts) => match (&facts.grants, self.snapshot.freshness) {
@@ -338,7 +342,7 @@ impl<'a> Authorizer<'a> {
                 }
                 (None, _) | (_, Freshness::Token) => Ok(()),
             },
-            Identity::ApiKey(client) => self.check_key_grants(client, asked, trail),
+            Identity::ApiKey(client) => self.check_key_grants(&client.id, asked, trail),
         }
     }
 
@@ -372,13 +376,12 @@ impl<'a> Authorizer<'a> {
         digests.find(|digest| facts.tenants.contains(digest))
     }
 
-    fn held(&self, grants: &GrantSet, identity: &Identity, asked: Asked<'_>) -> Option<()> {
+    fn held(&self, grants: &GrantSet, asked: Asked<'_>) -> Option<()> {
         if let Some(digest) = asked.named {
             return grants.digests.contains(&digest).then_some(());
         }
-        let tenant = asked.tenant;
-        let holder = Holder { issuer: &self.snapshot.own_issuer, client: identity.client() };
-        let mut digests = self.snapshot.digester.all(holder, tenant);
+        let holder = Holder { issuer: &self.snapshot.own_issuer, client: asked.identity.client() };
+        let mut digests = self.snapshot.digester.all(holder, asked.tenant);
         digests.any(|digest| grants.digests.contains(&digest)).then_some(())
     }
 
@@ -386,30 +389,29 @@ impl<'a> Authorizer<'a> {
     /// younger of the token and the last good lookup.
     fn check_fresh_token(
         &self,
-        facts: &Arc<Facts>,
+        facts: &Facts,
         cell: &GrantCell,
         max_age: Duration,
         asked: Asked<'_>,
         trail: &mut Trail<'a>,
     ) -> Result<(), DenyReason> {
         cell.touch(self.now);
-        let identity = Identity::Token(Arc::clone(facts));
         let mut vouched_at = facts.issued_at;
         match &*cell.current() {
-            None => trail.hint = grants_hint(&identity),
+            None => trail.hint = grants_hint(asked.identity),
             Some(grants) => {
                 // A lookup older than the token's own says nothing against it: the tenant may have
                 // been granted in between, to a client of another replica.
                 let newer = grants.looked_up_at >= facts.grants_at;
-                if newer && self.held(grants, &identity, asked).is_none() {
-                    trail.hint = self.miss_hint(&identity);
+                if newer && self.held(grants, asked).is_none() {
+                    trail.hint = self.miss_hint(asked.identity);
                     return Err(DenyReason::TenantNotGranted);
                 }
                 vouched_at = vouched_at.max(grants.looked_up_at);
             }
         }
         if self.now.since(vouched_at) > max_age {
-            trail.hint = grants_hint(&identity);
+            trail.hint = grants_hint(asked.identity);
             return Err(DenyReason::GrantsStale);
         }
         Ok(())
@@ -420,17 +422,16 @@ impl<'a> Authorizer<'a> {
     /// lists the grants.
     fn check_granted_since(
         &self,
-        facts: &Arc<Facts>,
+        facts: &Facts,
         asked: Asked<'_>,
         trail: &mut Trail<'a>,
     ) -> Result<(), DenyReason> {
-        let identity = Identity::Token(Arc::clone(facts));
-        trail.hint = self.miss_hint(&identity);
+        trail.hint = self.miss_hint(asked.identity);
         let (Some(cell), Freshness::MaxAge(max_age)) = (&facts.grants, self.snapshot.freshness)
         else {
             return Err(DenyReason::TenantNotGranted);
         };
-        let registered = self.registered(&identity)?;
+        let registered = self.registered(asked.identity)?;
         let listed = registered.is_some_and(|client| client.static_grants.is_some());
         let may_widen =
             self.snapshot.lookup_on_miss && facts.issuer.own && !facts.narrowed && !listed;
@@ -440,9 +441,7 @@ impl<'a> Authorizer<'a> {
                 && set.looked_up_at >= facts.grants_at
                 && self.now.since(set.looked_up_at) <= max_age
         });
-        fresh
-            .and_then(|set| self.held(set, &identity, asked))
-            .ok_or(DenyReason::TenantNotGranted)?;
+        fresh.and_then(|set| self.held(set, asked)).ok_or(DenyReason::TenantNotGranted)?;
         cell.touch(self.now);
         trail.hint = None;
         Ok(())
@@ -451,12 +450,11 @@ impl<'a> Authorizer<'a> {
     /// A key names no tenants, so only a lookup can vouch.
     fn check_key_grants(
         &self,
-        client: &Arc<Client>,
+        client: &ClientId,
         asked: Asked<'_>,
         trail: &mut Trail<'a>,
     ) -> Result<(), DenyReason> {
-        let identity = Identity::ApiKey(Arc::clone(client));
-        let cell = self.grants.cell(&client.id);
+        let cell = self.grants.cell(client);
         cell.touch(self.now);
         let Freshness::MaxAge(max_age) = self.snapshot.freshness else {
             return Err(DenyReason::GrantsStale);
@@ -464,11 +462,11 @@ impl<'a> Authorizer<'a> {
         let current = cell.current();
         let fresh = current.as_ref().filter(|set| self.now.since(set.looked_up_at) <= max_age);
         let Some(grants) = fresh else {
-            trail.hint = grants_hint(&identity);
+            trail.hint = grants_hint(asked.identity);
             return Err(DenyReason::GrantsStale);
         };
-        self.held(grants, &identity, asked).ok_or_else(|| {
-            trail.hint = self.miss_hint(&identity);
+        self.held(grants, asked).ok_or_else(|| {
+            trail.hint = self.miss_hint(asked.identity);
             DenyReason::TenantNotGranted
         })
     }

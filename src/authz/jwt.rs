@@ -16,7 +16,7 @@ use crate::domain::{
     TenantDigest, TenantDigester, TenantSet, Timestamp, is_tenant_code,
 };
 
-const MAX_TOKEN: usize = 16 * 1024;
+pub(super) const MAX_TOKEN: usize = 16 * 1024;
 const MAX_HEADER: usize = 4 * 1024;
 const MAX_KID: usize = 128;
 /// 9999-12-31T23:59:59Z: later dates are mistakes or attacks on arithmetic.

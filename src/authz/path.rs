@@ -410,7 +410,11 @@ mod tests {
             && path.len() <= 8192
             && after_root.split('/').count() <= 256
             && !has_any(&["//", "\\", ";", "#", " ", "%2f", "%5c", "%2e", "%3b"])
-            && !path.split('/').any(|segment| segment == "." || segment == "..")
+            && !path.split('/').any(|segment| {
+                let decoded = decode(segment.as_bytes()).unwrap_or_default();
+                let trimmed: Vec<u8> = decoded.into_iter().filter(|byte| *byte != b' ').collect();
+                trimmed == b"." || trimmed == b".."
+            })
             && !once.iter().any(u8::is_ascii_control)
             && str::from_utf8(&once).is_ok()
             && !(0..once.len()).any(|at| {

@@ -291,19 +291,9 @@ impl Loader<'_> {
     }
 }
 
+/// Static grants have no age.
 fn grant_set(codes: Vec<TenantCode>, client: &str, context: &LoadContext<'_>) -> GrantSet {
-    let holder = Holder { issuer: context.issuer, client };
-    GrantSet {
-        digests: codes
-            .iter()
-            .flat_map(|code| context.digester.all(holder, code.expose()))
-            .collect(),
-        codes,
-        attributes: Attributes::new(),
-        // Static grants have no age.
-        looked_up_at: Timestamp::default(),
-        etag: None,
-    }
+    GrantSet::of(codes, context.digester, Holder { issuer: context.issuer, client })
 }
 
 fn is_claim_value(value: &Value) -> bool {

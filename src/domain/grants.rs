@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use super::{ClientId, TenantCode, TenantSet, Timestamp};
+use super::{ClientId, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, Timestamp};
 
 /// Further claims of a token: the claim's name and its value as JSON text.
 pub type Attributes = BTreeMap<String, String>;
@@ -14,13 +14,30 @@ pub type Attributes = BTreeMap<String, String>;
 pub struct GrantSet {
     /// In the order of the answer.
     pub codes: Vec<TenantCode>,
-    /// The digests of `codes` under every honoured key, for comparison with tokens.
+    /// The digest of each code under the key that was current then, for new tokens.
+    pub current: Box<[TenantDigest]>,
+    /// The digests of all codes under every honoured key, for comparison with tokens.
     pub digests: TenantSet,
     pub attributes: Attributes,
     /// When the lookup was sent: the answer is at least as young as that.
     pub looked_up_at: Timestamp,
     /// The validator of the answer, for `If-None-Match`.
     pub etag: Option<String>,
+}
+
+impl GrantSet {
+    /// A set of these tenants, of no known age.
+    pub fn of(codes: Vec<TenantCode>, digester: &TenantDigester, holder: Holder<'_>) -> Self {
+        let codes_of = || codes.iter().map(TenantCode::expose);
+        Self {
+            current: codes_of().map(|code| digester.current(holder, code)).collect(),
+            digests: codes_of().flat_map(|code| digester.all(holder, code)).collect(),
+            codes,
+            attributes: Attributes::new(),
+            looked_up_at: Timestamp::default(),
+            etag: None,
+        }
+    }
 }
 
 impl fmt::Debug for GrantSet {

@@ -2,6 +2,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 /// The name of a registered app: `[A-Za-z0-9._~@:+-]{1,128}`, not all dots, so that it can
 /// stand in a URL's path as one segment and never climbs out of it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +50,7 @@ pub fn is_scope_token(text: &str) -> bool {
 
 /// Scopes in the form of the `scope` parameter and claim: separated by single spaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScopeSet(Arc<str>);
+pub struct ScopeSet(CompactString);
 
 impl ScopeSet {
     pub fn from_tokens<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Self {

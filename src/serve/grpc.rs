@@ -3,9 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -16,7 +14,6 @@ use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 use tonic::body::Body;
@@ -25,6 +22,7 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use super::check::{CheckServer, Reply};
+use super::gathering::Gathering;
 use super::listener::Listener;
 use crate::lifecycle::Readiness;
 
@@ -73,46 +71,16 @@ pub async fn serve(
     watcher.abort();
 }
 
-async fn accept(listener: &Listener) -> io::Result<Socket> {
+type Stream = Gathering<Either<TcpStream, UnixStream>>;
+
+async fn accept(listener: &Listener) -> io::Result<Stream> {
     match listener {
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Socket(Either::Left(stream)))
+            Ok(Gathering(Either::Left(stream)))
         }
-        Listener::Unix(listener) => Ok(Socket(Either::Right(listener.accept().await?.0))),
-    }
-}
-
-/// An accepted stream that offers no vectored writes. With them h2 sends every body of over 256 bytes,
-/// which a reply has, by a system call of its own; without them it gathers many replies in one.
-struct Socket(Either<TcpStream, UnixStream>);
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Listener::Unix(listener) => Ok(Gathering(Either::Right(listener.accept().await?.0))),
     }
 }
 

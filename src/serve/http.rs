@@ -14,6 +14,8 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::gathering::Gathering;
+
 /// What slow and greedy peers get of an HTTP listener.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
@@ -105,7 +107,7 @@ impl Connection {
         let mut stream = TimeoutStream::new(self.stream);
         stream.set_read_timeout(Some(idle));
         stream.set_write_timeout(Some(idle));
-        let io = TokioIo::new(Box::pin(stream));
+        let io = TokioIo::new(Gathering(Box::pin(stream)));
         let connection =
             self.builder.serve_connection(io, TowerToHyperService::new(service)).into_owned();
         let connection = graceful.watch(connection);

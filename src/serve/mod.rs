@@ -2,6 +2,7 @@
 
 mod admin;
 mod check;
+mod gathering;
 mod grpc;
 mod http;
 mod listener;

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::{Freshness, LookupLimits};
-use crate::domain::{ClientId, GrantCell, GrantSet, Holder, TenantDigester, TenantSet, Timestamp};
+use crate::domain::{ClientId, GrantCell, GrantSet, Holder, TenantCode, Timestamp};
 
 use super::Settings;
 use super::answer::{Answer, Grants};
@@ -102,9 +102,13 @@ impl Entry {
             self.wait_until(Timestamp::default());
             return Err(Unavailable::Replaced);
         }
-        let digests = settings.digests(client, &codes);
-        let set =
-            Arc::new(GrantSet { codes, digests, attributes, looked_up_at: answer.sent_at, etag });
+        let set = GrantSet {
+            attributes,
+            looked_up_at: answer.sent_at,
+            etag,
+            ..settings.grant_set(client, codes)
+        };
+        let set = Arc::new(set);
         self.cell.replace(Arc::clone(&set));
         state.directory = settings.generation;
         state.failures = 0;
@@ -128,11 +132,10 @@ impl Entry {
         let state = lock(&self.state);
         if let Some(set) = self.cell.current().as_ref() {
             self.cell.replace(Arc::new(GrantSet {
-                codes: set.codes.clone(),
-                digests: settings.digests(client, &set.codes),
                 attributes: set.attributes.clone(),
                 looked_up_at: set.looked_up_at,
                 etag: set.etag.clone(),
+                ..settings.grant_set(client, set.codes.clone())
             }));
         }
         if state.directory != settings.generation {
@@ -170,9 +173,8 @@ impl Entry {
 }
 
 impl Settings {
-    fn digests(&self, client: &ClientId, codes: &[crate::domain::TenantCode]) -> TenantSet {
-        let digester: &TenantDigester = &self.digester;
+    fn grant_set(&self, client: &ClientId, codes: Vec<TenantCode>) -> GrantSet {
         let holder = Holder { issuer: &self.issuer, client: client.as_str() };
-        codes.iter().flat_map(|code| digester.all(holder, code.expose())).collect()
+        GrantSet::of(codes, &self.digester, holder)
     }
 }

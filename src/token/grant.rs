@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 use super::credentials::{Presented, Source};
 use super::error::TokenError;
 use super::form::TokenForm;
-use super::mint::{Grant, MintContext};
+use super::mint::{Grant, Granted, MintContext};
 use super::throttle::Throttle;
 use crate::clients::{Attempt, Authentication, Authenticator};
-use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantSet};
+use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest};
 use crate::telemetry::Metrics;
 use crate::tenants::{Outcome, Tenants};
 
@@ -76,7 +76,7 @@ impl TokenService {
         let scopes = narrow_scopes(&client, form.scope.as_ref())?;
         let grants = self.grants(&client).await?;
         let narrowed = !form.tenants.is_empty();
-        let tenants = narrow_tenants(&context, &client, &grants, form.tenants)?;
+        let tenants = narrow_tenants(&context, &client, &grants, &form.tenants)?;
         let now = self.clock.now();
         let mut attributes = client.attributes.clone();
         attributes.extend(grants.attributes.clone());
@@ -158,32 +158,23 @@ fn narrow_scopes(client: &Client, wanted: Option<&ScopeSet>) -> Result<ScopeSet,
     }
 }
 
-fn narrow_tenants(
+fn narrow_tenants<'g>(
     context: &MintContext,
     client: &Client,
-    grants: &GrantSet,
-    wanted: Vec<TenantCode>,
-) -> Result<Vec<TenantCode>, TokenError> {
-    let tenants = if wanted.is_empty() {
-        grants.codes.clone()
-    } else {
+    grants: &'g GrantSet,
+    wanted: &[TenantCode],
+) -> Result<Vec<Granted<'g>>, TokenError> {
+    let mut tenants = context.granted(client, grants);
+    if !wanted.is_empty() {
         let holder = context.holder(client);
-        // Under one key for both sides, whichever keys a reload has brought meanwhile.
-        let digest = |code: &TenantCode| context.digester.current(holder, code.expose());
-        let held: TenantSet = grants.codes.iter().map(digest).collect();
-        let mut seen = HashSet::new();
-        let mut tenants = Vec::new();
-        for code in wanted {
-            let digest = digest(&code);
-            if !held.contains(&digest) {
-                return Err(TokenError::TENANT_NOT_GRANTED);
-            }
-            if seen.insert(digest) {
-                tenants.push(code);
-            }
+        let digests = wanted.iter().map(|code| context.digester.current(holder, code.expose()));
+        let mut named: HashSet<TenantDigest> = digests.collect();
+        // Compared by digest: how alike two codes are shows in no time that is taken.
+        tenants.retain(|tenant| named.remove(&tenant.digest));
+        if !named.is_empty() {
+            return Err(TokenError::TENANT_NOT_GRANTED);
         }
-        tenants
-    };
+    }
     if tenants.len() > MAX_TENANTS {
         return Err(TokenError::InvalidTarget(
             "more than 300 tenants have authorised this client: name the ones the token is for",
@@ -201,7 +192,7 @@ fn display(context: &MintContext, grant: &Grant<'_>) -> BTreeMap<String, Box<Raw
         }
     }
     if context.display_tenants {
-        let values: Vec<&str> = grant.tenants.iter().map(TenantCode::expose).collect();
+        let values: Vec<&str> = grant.tenants.iter().map(|tenant| tenant.code.expose()).collect();
         if let Ok(value) = serde_json::value::to_raw_value(&values) {
             shown.insert(context.tenant_claim.clone(), value);
         }

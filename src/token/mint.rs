@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    Attributes, Client, ClientBook, GRANTS_AT, Holder, NARROWED, ScopeSet, TenantCode,
-    TenantDigester, Timestamp,
+    Attributes, Client, ClientBook, GRANTS_AT, GrantSet, Holder, NARROWED, ScopeSet, TenantCode,
+    TenantDigest, TenantDigester, Timestamp,
 };
 use crate::keys::{Signer, SigningKeys};
 
@@ -50,14 +50,37 @@ struct Claims<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
     #[serde(flatten)]
-    further: BTreeMap<&'a str, Box<RawValue>>,
+    further: BTreeMap<&'a str, Claim<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Claim<'a> {
+    Json(Box<RawValue>),
+    Tenants(Vec<TenantValue<'a>>),
+    Seconds(u64),
+    Flag(bool),
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum TenantValue<'a> {
+    Digest(String),
+    Plain(&'a str),
+}
+
+/// A tenant that a token is to name.
+pub struct Granted<'a> {
+    pub code: &'a TenantCode,
+    /// Under the current key.
+    pub digest: TenantDigest,
 }
 
 /// A token about to be signed.
 pub struct Grant<'a> {
     pub client: &'a Client,
     pub scopes: &'a ScopeSet,
-    pub tenants: &'a [TenantCode],
+    pub tenants: &'a [Granted<'a>],
     pub attributes: &'a Attributes,
     pub grants_at: Timestamp,
     /// The request named the tenants.
@@ -83,13 +106,13 @@ impl MintContext {
         let signer = self.keys.signer(now).ok_or(MintError::NoKey)?;
         let mut further = BTreeMap::new();
         for (name, json) in grant.attributes {
-            further.insert(name.as_str(), RawValue::from_string(json.clone())?);
+            further.insert(name.as_str(), Claim::Json(RawValue::from_string(json.clone())?));
         }
-        let tenants = self.tenant_values(grant.client, grant.tenants);
-        further.insert(&self.tenant_claim, serde_json::value::to_raw_value(&tenants)?);
-        further.insert(GRANTS_AT, serde_json::value::to_raw_value(&grant.grants_at.secs())?);
+        let tenants = grant.tenants.iter().map(|tenant| self.tenant_value(tenant)).collect();
+        further.insert(&self.tenant_claim, Claim::Tenants(tenants));
+        further.insert(GRANTS_AT, Claim::Seconds(grant.grants_at.secs()));
         if grant.narrowed {
-            further.insert(NARROWED, serde_json::value::to_raw_value(&true)?);
+            further.insert(NARROWED, Claim::Flag(true));
         }
         let claims = Claims {
             iss: &self.issuer,
@@ -109,14 +132,26 @@ impl MintContext {
         Holder { issuer: &self.issuer, client: client.id.as_str() }
     }
 
-    /// The tenants as the claim, and the token response where it repeats them, show them.
-    pub fn tenant_values(&self, client: &Client, tenants: &[TenantCode]) -> Vec<String> {
+    /// Everything that a client is granted.
+    pub fn granted<'g>(&self, client: &Client, grants: &'g GrantSet) -> Vec<Granted<'g>> {
         let holder = self.holder(client);
-        let value = |code: &TenantCode| match self.claim_form {
-            ClaimForm::Digest => self.digester.current(holder, code.expose()).to_text(),
-            ClaimForm::Plain => code.expose().to_owned(),
+        let tenant = |(code, digest): (&'g TenantCode, &TenantDigest)| {
+            // A reload may bring another key between the lookup and this mint.
+            let digest = if self.digester.is_current(digest) {
+                *digest
+            } else {
+                self.digester.current(holder, code.expose())
+            };
+            Granted { code, digest }
         };
-        tenants.iter().map(value).collect()
+        grants.codes.iter().zip(&grants.current).map(tenant).collect()
+    }
+
+    fn tenant_value<'a>(&self, tenant: &Granted<'a>) -> TenantValue<'a> {
+        match self.claim_form {
+            ClaimForm::Digest => TenantValue::Digest(tenant.digest.to_text()),
+            ClaimForm::Plain => TenantValue::Plain(tenant.code.expose()),
+        }
     }
 }
 

@@ -512,13 +512,10 @@ fn client(deployment: &Deployment, name: &'static str, world: &World) -> Client 
 
 fn grant_set(world: &World, client: &str, codes: &[&str], looked_up_at: u64) -> GrantSet {
     let holder = Holder { issuer: OWN, client };
-    let digester = &world.snapshot.digester;
+    let codes = codes.iter().map(|code| TenantCode::parse(code).unwrap()).collect();
     GrantSet {
-        codes: codes.iter().map(|code| TenantCode::parse(code).unwrap()).collect(),
-        digests: codes.iter().flat_map(|code| digester.all(holder, code)).collect(),
-        attributes: Attributes::new(),
         looked_up_at: Timestamp::from_secs(looked_up_at),
-        etag: None,
+        ..GrantSet::of(codes, &world.snapshot.digester, holder)
     }
 }
 

@@ -185,13 +185,8 @@ fn static_grants_are_the_registry_of_now() {
     let holder = Holder { issuer: OWN, client: "acme" };
     let statically = |code: &str| {
         let mut acme = client("acme");
-        acme.static_grants = Some(Arc::new(GrantSet {
-            codes: vec![TenantCode::parse(code).unwrap()],
-            digests: [world.snapshot.digester.current(holder, code)].into_iter().collect(),
-            attributes: Attributes::new(),
-            looked_up_at: Timestamp::default(),
-            etag: None,
-        }));
+        let codes = vec![TenantCode::parse(code).unwrap()];
+        acme.static_grants = Some(Arc::new(GrantSet::of(codes, &world.snapshot.digester, holder)));
         book([acme])
     };
     let (same, other) = (statically("T1"), statically("T2"));

@@ -173,13 +173,10 @@ impl World {
 
     pub fn grant(&self, codes: &[&str], looked_up_at: Timestamp) {
         let holder = Holder { issuer: OWN, client: "acme" };
-        let digests = codes.iter().map(|code| self.snapshot.digester.current(holder, code));
+        let codes = codes.iter().map(|code| TenantCode::parse(code).unwrap()).collect();
         self.cells.cell(&ClientId::parse("acme").unwrap()).replace(Arc::new(GrantSet {
-            codes: codes.iter().map(|code| TenantCode::parse(code).unwrap()).collect(),
-            digests: digests.collect(),
-            attributes: Attributes::new(),
             looked_up_at,
-            etag: None,
+            ..GrantSet::of(codes, &self.snapshot.digester, holder)
         }));
     }
 
