@@ -51,7 +51,7 @@ impl fmt::Debug for GrantSet {
 #[derive(Default)]
 pub struct GrantCell {
     current: ArcSwapOption<GrantSet>,
-    last_check: AtomicU64,
+    last_used: AtomicU64,
     wanted: AtomicBool,
 }
 
@@ -64,17 +64,17 @@ impl GrantCell {
         self.current.store(Some(set));
     }
 
-    /// A check for this client happened.
+    /// A check for this client happened, or a token was minted for it.
     pub fn touch(&self, now: Timestamp) {
         // Second resolution keeps the cache line shared between cores on a busy client.
         let seconds = now.secs();
-        if self.last_check.load(Ordering::Relaxed) != seconds {
-            self.last_check.store(seconds, Ordering::Relaxed);
+        if self.last_used.load(Ordering::Relaxed) != seconds {
+            self.last_used.store(seconds, Ordering::Relaxed);
         }
     }
 
-    pub fn last_check(&self) -> Timestamp {
-        Timestamp::from_secs(self.last_check.load(Ordering::Relaxed))
+    pub fn last_used(&self) -> Timestamp {
+        Timestamp::from_secs(self.last_used.load(Ordering::Relaxed))
     }
 
     /// Asks for a lookup at once. True for the one caller who has to pass the word on; the

@@ -21,6 +21,7 @@ use crate::telemetry::Metrics;
 
 /// For one request, its body included.
 const TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_REDIRECTS: usize = 3;
 /// How long the last good set is believed.
 const GOOD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -38,7 +39,7 @@ pub enum Location {
 /// How often to fetch. All but `unknown_kid` with a jitter of 10 %.
 struct Pace {
     refresh: Duration,
-    /// Between any fetch and one for the sake of an unknown `kid`.
+    /// Between two fetches for the sake of an unknown `kid`.
     unknown_kid: Duration,
     /// While nothing was ever loaded, so that an issuer may start after us: the first wait after
     /// a failure and the longest; they double.
@@ -60,7 +61,7 @@ enum FetchError {
     Unreachable(String),
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
-    #[error("status {0}; redirects are not followed")]
+    #[error("status {0}; redirects to another host are not followed")]
     Status(StatusCode),
     #[error(transparent)]
     Jwks(#[from] JwksError),
@@ -133,7 +134,7 @@ impl RemoteKeys {
     ) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .timeout(TIMEOUT)
-            .redirect(redirect::Policy::none())
+            .redirect(redirect::Policy::custom(same_host))
             .no_proxy()
             .user_agent(concat!("tenantgate/", env!("CARGO_PKG_VERSION")))
             .build()?;
@@ -150,8 +151,8 @@ impl RemoteKeys {
         })
     }
 
-    /// Tells that a token named a `kid` that the set lacks. Never blocks. However often it is
-    /// called, it causes at most one fetch in 30 s, and none sooner than 30 s after another.
+    /// Tells that a token named a `kid` that the set lacks. Never blocks. The first time it causes a
+    /// fetch at once; however often it is called, at most one in 30 s.
     pub fn hint_unknown_kid(&self) {
         self.unknown_kid.notify_one();
     }
@@ -165,10 +166,10 @@ impl RemoteKeys {
         let mut loaded = false;
         let mut skipped_before = 0;
         let mut failures = 0;
+        let mut next_for_kid = Instant::now();
         loop {
             // Hints until now are answered by this very fetch.
             self.unknown_kid.notified().now_or_never();
-            let started = Instant::now();
             let wait = match self.fetch().await {
                 Ok((set, skipped)) => {
                     loaded = true;
@@ -189,7 +190,8 @@ impl RemoteKeys {
             tokio::select! {
                 () = sleep_until(due) => {}
                 () = self.unknown_kid.notified() => {
-                    sleep_until(due.min(started + self.pace.unknown_kid)).await;
+                    sleep_until(due.min(next_for_kid)).await;
+                    next_for_kid = Instant::now() + self.pace.unknown_kid;
                 }
             }
         }
@@ -267,6 +269,16 @@ impl RemoteKeys {
             body.extend_from_slice(&chunk);
         }
         Ok(body)
+    }
+}
+
+/// Whoever can redirect one path of a host must not name keys of another.
+fn same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let asked = attempt.previous().first().map(Url::origin);
+    if attempt.previous().len() <= MAX_REDIRECTS && asked == Some(attempt.url().origin()) {
+        attempt.follow()
+    } else {
+        attempt.stop()
     }
 }
 
@@ -513,36 +525,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_many_unknown_kids_cause_one_fetch_and_not_too_soon() {
+    async fn an_unknown_kid_causes_a_fetch_at_once_and_many_no_second_one_too_soon() {
         let (set, _) = a_set(1);
         let issuer = Issuer::start(move |_| set.clone().into_response()).await;
-        let gap = Duration::from_millis(300);
+        let gap = Duration::from_secs(2);
         let bench = Bench::jwks(&issuer, Pace { unknown_kid: gap, ..ONCE });
-        let began = Instant::now();
         let _running = bench.start();
         until("the set", || bench.published() == 1).await;
+        let hinted = Instant::now();
+        bench.keys.hint_unknown_kid();
+        until("a second set", || bench.published() == 2).await;
+        assert!(hinted.elapsed() < gap, "{:?}", hinted.elapsed());
         for _ in 0..10_000 {
             bench.keys.hint_unknown_kid();
         }
-        until("a second set", || bench.published() == 2).await;
-        assert!(began.elapsed() >= gap, "{:?}", began.elapsed());
-        tokio::time::sleep(gap + Duration::from_millis(100)).await;
-        assert_eq!(issuer.asked(), 2);
+        until("a third set", || bench.published() == 3).await;
+        assert!(hinted.elapsed() >= gap, "{:?}", hinted.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(issuer.asked(), 3);
     }
 
     #[tokio::test]
-    async fn a_redirect_is_not_followed_anywhere() {
+    async fn a_redirect_is_followed_on_its_host_only_and_not_for_ever() {
         let (set, _) = a_set(1);
-        let elsewhere = Issuer::start(move |_| set.clone().into_response()).await;
+        let answer = set.clone();
+        let elsewhere = Issuer::start(move |_| answer.clone().into_response()).await;
         let target = elsewhere.url("/jwks").to_string();
-        let issuer = Issuer::start(move |path| match path {
-            "/jwks" => Redirect::temporary(&target).into_response(),
-            _ => Redirect::temporary("/jwks").into_response(),
-        })
-        .await;
+        let issuer = Issuer::start(move |_| Redirect::temporary(&target).into_response()).await;
         let bench = Bench::jwks(&issuer, ONCE);
         assert!(matches!(fetch_error(&bench).await, FetchError::Status(_)));
         assert_eq!((elsewhere.asked(), issuer.asked()), (0, 1));
+
+        issuer.answer(move |path| match path {
+            "/jwks" => Redirect::temporary("/moved").into_response(),
+            _ => set.clone().into_response(),
+        });
+        assert_eq!(bench.keys.fetch().await.unwrap().0.len(), 1);
+        issuer.answer(|_| Redirect::temporary("/jwks").into_response());
+        assert!(matches!(fetch_error(&bench).await, FetchError::Status(_)));
+        assert_eq!(issuer.asked(), 3 + 1 + MAX_REDIRECTS);
     }
 
     #[tokio::test]

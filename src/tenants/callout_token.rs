@@ -13,6 +13,8 @@ use super::token_request::{Granted, TokenRequest};
 
 /// A provider that refuses every token must not make us fetch one for every lookup.
 const FORCED_FETCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Between a fetch and the renewal ahead of the expiry.
+const SHORTEST_USE: Duration = Duration::from_secs(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -150,8 +152,9 @@ impl Inner {
 
     fn keep(&self, granted: Granted, sent_at: Timestamp) -> Arc<Token> {
         let lifetime = granted.expires_at.since(sent_at);
-        // Jitter keeps replicas apart; a short-lived token is not renewed all the time.
-        let ahead = self.renew_ahead.mul_f64(1.0 + 0.1 * rand::random::<f64>()).min(lifetime / 2);
+        // Jitter keeps replicas apart. A token that does not live so long must be of some use too.
+        let ahead = self.renew_ahead.mul_f64(1.0 + 0.1 * rand::random::<f64>());
+        let ahead = if ahead + SHORTEST_USE > lifetime { lifetime / 2 } else { ahead };
         let mut state = lock(&self.state);
         state.generation += 1;
         let token = Arc::new(Token {

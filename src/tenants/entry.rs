@@ -168,7 +168,7 @@ impl Entry {
 
     /// The last time that a mint or a check used this.
     pub fn last_used(&self) -> Timestamp {
-        Timestamp::from_nanos(self.used_at.load(Ordering::Relaxed)).max(self.cell.last_check())
+        Timestamp::from_nanos(self.used_at.load(Ordering::Relaxed)).max(self.cell.last_used())
     }
 }
 

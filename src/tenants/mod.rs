@@ -151,6 +151,15 @@ impl Tenants {
     /// at a time for a client.
     pub async fn grants(&self, client: &ClientId) -> Outcome {
         let entry = self.entry(client);
+        let outcome = self.remembered_or_looked_up(client, &entry).await;
+        if let Outcome::Granted(_) = outcome {
+            // What is minted now may be used at any time, and be withdrawn before.
+            entry.cell.touch(self.core.clock.now());
+        }
+        outcome
+    }
+
+    async fn remembered_or_looked_up(&self, client: &ClientId, entry: &Arc<Entry>) -> Outcome {
         let settings = self.core.settings.load_full();
         if let Some(limits) = settings.directory.limits() {
             match entry.cached(&settings, limits, self.core.clock.now()) {
@@ -160,17 +169,17 @@ impl Tenants {
                 }
                 Cached::Stale(outcome) => {
                     self.hits.inc();
-                    drop(self.look_up(client, &entry));
+                    drop(self.look_up(client, entry));
                     return outcome;
                 }
                 Cached::Nothing => self.misses.inc(),
             }
         }
-        let outcome = self.look_up(client, &entry).result().await;
+        let outcome = self.look_up(client, entry).result().await;
         let outcome = match outcome {
             // Once more, of the directory that is in use now.
             Some(Outcome::Unavailable(Unavailable::Replaced)) => {
-                self.look_up(client, &entry).result().await
+                self.look_up(client, entry).result().await
             }
             outcome => outcome,
         };

@@ -16,8 +16,6 @@ use super::{Hint, Tenants};
 const TOKEN_TICK: Duration = Duration::from_millis(250);
 const FASTEST_SCAN: Duration = Duration::from_millis(100);
 const SLOWEST_SCAN: Duration = Duration::from_secs(1);
-/// A client stays active for two refreshes after its last check, and at least this long.
-const SHORTEST_ACTIVE: Duration = Duration::from_secs(5);
 /// After so many failures in a row the provider is taken to be down, and only asked a few times
 /// a scan until it answers.
 const DOWN_AFTER: u32 = 5;
@@ -58,8 +56,8 @@ impl Tenants {
     async fn keep_fresh(&self) {
         loop {
             let settings = self.core.settings.load_full();
-            if let Freshness::Lookup { refresh, .. } = settings.freshness {
-                self.refresh_due(refresh).await;
+            if let Freshness::Lookup { refresh, max_age } = settings.freshness {
+                self.refresh_due(max_age).await;
                 sleep((refresh / 10).clamp(FASTEST_SCAN, SLOWEST_SCAN)).await;
             } else {
                 sleep(SLOWEST_SCAN).await;
@@ -69,8 +67,8 @@ impl Tenants {
         }
     }
 
-    async fn refresh_due(&self, refresh: Duration) {
-        for (client, entry) in self.due(refresh) {
+    async fn refresh_due(&self, active_for: Duration) {
+        for (client, entry) in self.due(active_for) {
             // Waiting for a place takes time, and a mint may have looked this one up meanwhile.
             if entry.may_look_up(self.core.clock.now()) {
                 self.start(&client, &entry, false).await;
@@ -79,12 +77,13 @@ impl Tenants {
     }
 
     /// The active clients whose time has come, the longest overdue first. One pass over the
-    /// entries that reads two atomics of each: a client that wakes up needs no bookkeeping.
-    pub(super) fn due(&self, refresh: Duration) -> Vec<(ClientId, Arc<Entry>)> {
+    /// entries that reads two atomics of each. A client that goes quiet stays active for `max_age`:
+    /// within it its next call is vouched for, and must not meet grants from before the silence.
+    pub(super) fn due(&self, active_for: Duration) -> Vec<(ClientId, Arc<Entry>)> {
         let now = self.core.clock.now();
-        let active_since = now.minus((refresh * 2).max(SHORTEST_ACTIVE));
+        let active_since = now.minus(active_for);
         let is_due =
-            |entry: &Entry| entry.cell.last_check() >= active_since && entry.may_look_up(now);
+            |entry: &Entry| entry.cell.last_used() >= active_since && entry.may_look_up(now);
         let mut due: Vec<_> = self
             .entries
             .iter()
