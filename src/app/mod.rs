@@ -32,7 +32,7 @@ use crate::lifecycle::{DRAIN_LIMIT, Readiness};
 use crate::serve::{
     self, AdminState, Bound, CheckServer, CheckService, HttpLimits, Listener, ReloadStatus,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, dropped_lines};
 use crate::tenants::{Directory, Settings, Tenants};
 use crate::token::{Throttle, TokenService};
 
@@ -298,7 +298,9 @@ fn gauges(
     let misses = metrics.cache_misses.with_label_values(&["tokens"]);
     let (clients, key_created) = (metrics.clients.clone(), metrics.signing_key_created.clone());
     let reloader = Arc::clone(reloader);
+    let lines_dropped = metrics.log_lines_dropped.clone();
     Arc::new(move || {
+        lines_dropped.inc_by(dropped_lines().saturating_sub(lines_dropped.get()));
         entries.set(cache.len() as i64);
         bytes.set(cache.bytes() as i64);
         let (hit, missed) = cache.hits_and_misses();

@@ -51,7 +51,7 @@ enum Command {
 /// Runs one command. Whatever goes wrong is one clear line on standard error.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    init_logs(cli.log_level, cli.log_format);
+    let _log = init_logs(cli.log_level, cli.log_format);
     log_panics();
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),

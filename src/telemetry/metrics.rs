@@ -38,6 +38,7 @@ pub struct Metrics {
     pub shadow_mode: IntGaugeVec,
     pub probing: IntCounter,
     pub throttled: IntCounterVec,
+    pub log_lines_dropped: IntCounter,
 }
 
 /// One API's counters, resolved once, so that a decision touches no lock and no label.
@@ -185,6 +186,11 @@ impl Metrics {
                 "token_throttled_total",
                 "Token requests refused for too many failures, by what was exhausted.",
                 &["limit"],
+            ),
+            log_lines_dropped: counter(
+                &registry,
+                "log_lines_dropped_total",
+                "Log lines dropped because whoever reads the log did not keep up.",
             ),
             registry,
         };

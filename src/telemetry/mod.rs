@@ -3,5 +3,5 @@
 mod logs;
 mod metrics;
 
-pub use logs::{LogFormat, init as init_logs, log_panics};
+pub use logs::{LogFormat, dropped_lines, init as init_logs, log_panics};
 pub use metrics::{ApiCounters, Metrics};

@@ -27,6 +27,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 const RETRY_SHARE: f32 = 0.2;
 const RETRIES_PER_SECOND: u32 = 5;
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
+/// Of dropped codes, in one log line: a provider must not write our log.
+const MAX_POSITIONS: usize = 20;
 
 /// What a lookup does on its way, for people who wire a provider's API.
 #[derive(Debug)]
@@ -153,7 +155,8 @@ impl Remote {
         let Listed { dropped, dropped_claims, .. } = listed;
         if !dropped.is_empty() {
             self.metrics.dropped_tenant_codes.inc_by(dropped.len() as u64);
-            tracing::warn!(%client, positions = ?dropped, "dropped what is no tenant code");
+            let (codes, positions) = (dropped.len(), &dropped[..dropped.len().min(MAX_POSITIONS)]);
+            tracing::warn!(%client, codes, ?positions, "dropped what is no tenant code");
         }
         if !dropped_claims.is_empty() {
             tracing::warn!(%client, claims = ?dropped_claims, "left out claims: too large or reserved");

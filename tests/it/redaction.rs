@@ -60,7 +60,7 @@ fn no_type_that_holds_a_secret_prints_it() {
 fn a_panic_logs_its_place_and_not_its_message() {
     const CHILD: &str = "PANIC_WITH_A_CANARY";
     if std::env::var_os(CHILD).is_some() {
-        init_logs(LevelFilter::TRACE, LogFormat::Json);
+        let _log = init_logs(LevelFilter::TRACE, LogFormat::Json);
         log_panics();
         panic!("{CANARY}");
     }

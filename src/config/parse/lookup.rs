@@ -86,7 +86,8 @@ fn limits(reader: &mut Reader, remote: &raw::RemoteLookup) -> Option<LookupLimit
     let cache_ttl = reader.duration("tenants.lookup.cache_ttl", remote.cache_ttl.clone());
     // "No grants" is never remembered for longer than grants are.
     let negative_ttl = reader.duration("tenants.lookup.negative_ttl", remote.negative_ttl.clone());
-    let negative_ttl = negative_ttl.zip(cache_ttl).map(|(negative, positive)| negative.min(positive));
+    let negative_ttl =
+        negative_ttl.zip(cache_ttl).map(|(negative, positive)| negative.min(positive));
     let field = "tenants.lookup.stale_while_revalidate";
     let stale_while_revalidate = reader.duration(field, remote.stale_while_revalidate.clone());
     Some(LookupLimits {

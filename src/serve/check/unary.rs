@@ -11,45 +11,34 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame};
-use tonic::Status;
-use tonic::codegen::StdError;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 /// A byte that says whether the message is compressed, and four with its length.
 const PREFIX: usize = 5;
-/// Room for a body, which Envoy sends along only if it is told to. A larger message fails the call.
+/// Room for a body, which Envoy sends along only if it is told to.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
-/// Reads the one message of a request.
-pub async fn message<B>(body: B) -> Result<Bytes, Status>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<StdError>,
-{
+/// Reads the one message of a request. `None`: it is none, or too large, or compressed, which we never
+/// say that we accept.
+pub async fn message(body: impl Body<Data = Bytes>) -> Option<Bytes> {
     let mut body = std::pin::pin!(body);
     // A message of usual size comes as one frame and is not copied.
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
     while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
-        let frame = frame.map_err(|error| Status::from_error(error.into()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.ok()?.into_data() else { continue };
         if first.len() + rest.len() + data.len() > PREFIX + MAX_MESSAGE {
-            return Err(Status::out_of_range("the message is too large"));
+            return None;
         }
         if first.is_empty() { first = data } else { rest.extend_from_slice(&data) }
     }
     unframed(if rest.is_empty() { first } else { [&first, &rest[..]].concat().into() })
 }
 
-fn unframed(body: Bytes) -> Result<Bytes, Status> {
-    match body.split_at_checked(PREFIX) {
-        Some(([0, length @ ..], message)) if *length == (message.len() as u32).to_be_bytes() => {
-            Ok(body.slice(PREFIX..))
-        }
-        Some(([1, ..], _)) => Err(Status::unimplemented("compression is not supported")),
-        _ => Err(Status::internal("the body is not one gRPC message")),
-    }
+fn unframed(body: Bytes) -> Option<Bytes> {
+    let ([0, length @ ..], message) = body.split_at_checked(PREFIX)? else { return None };
+    (*length == (message.len() as u32).to_be_bytes()).then(|| body.slice(PREFIX..))
 }
 
 /// The response that carries one message.
@@ -100,19 +89,15 @@ impl Body for Reply {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{BodyExt as _, Full, StreamBody};
-    use tonic::Code;
-
     use super::*;
+    use http_body_util::{BodyExt as _, Full, StreamBody};
 
-    async fn read(frames: &[&[u8]]) -> Result<Bytes, Code> {
+    async fn read(frames: &[&[u8]]) -> Option<Bytes> {
         let frames: Vec<_> = frames
             .iter()
             .map(|frame| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(frame))))
             .collect();
-        message(StreamBody::new(futures::stream::iter(frames)))
-            .await
-            .map_err(|status| status.code())
+        message(StreamBody::new(futures::stream::iter(frames))).await
     }
 
     #[tokio::test]
@@ -126,11 +111,11 @@ mod tests {
     async fn refuses_everything_else() {
         for broken in [&b""[..], b"\0\0\0\0", b"\0\0\0\0\x03ab", b"\0\0\0\0\x01ab", b"\x02\0\0\0\0"]
         {
-            assert_eq!(read(&[broken]).await, Err(Code::Internal), "{broken:?}");
+            assert_eq!(read(&[broken]).await, None, "{broken:?}");
         }
-        assert_eq!(read(&[b"\x01\0\0\0\x01a"]).await, Err(Code::Unimplemented));
+        assert_eq!(read(&[b"\x01\0\0\0\x01a"]).await, None, "compressed");
         let large = vec![0; MAX_MESSAGE];
-        assert_eq!(read(&[&large, b"abcdef"]).await, Err(Code::OutOfRange));
+        assert_eq!(read(&[&large, b"abcdef"]).await, None, "too large");
     }
 
     #[tokio::test]
