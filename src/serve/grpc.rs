@@ -16,12 +16,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use super::check::{CheckServer, Reply};
+use super::finish::finish;
 use super::gathering::Gathering;
 use super::listener::Listener;
 use crate::lifecycle::Readiness;
@@ -42,7 +44,9 @@ pub async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, false).await;
     let watcher = tokio::spawn(follow(reporter, readiness));
-    let edge = Arc::new(Edge { check, health: Routes::new(health).prepare() });
+    let checks = TaskTracker::new();
+    let health = Routes::new(health).prepare();
+    let edge = Arc::new(Edge { check, checks: checks.clone(), health });
     let builder = builder();
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -67,7 +71,7 @@ pub async fn serve(
         }
     }
     drop(listener);
-    graceful.shutdown().await;
+    finish(graceful, checks).await;
     watcher.abort();
 }
 
@@ -98,6 +102,8 @@ fn builder() -> Builder<TokioExecutor> {
 /// What is served on a connection.
 struct Edge {
     check: CheckServer,
+    /// Under way. Health is not: whoever watches it never ends by itself.
+    checks: TaskTracker,
     health: Routes,
 }
 
@@ -107,6 +113,7 @@ impl Edge {
         request: Request<Incoming>,
     ) -> Result<Response<EitherBody<Reply, Body>>, Infallible> {
         if request.uri().path() == CheckServer::CHECK {
+            let _under_way = self.checks.token();
             let response = self.check.answer(request.into_body()).await;
             return Ok(response.map(EitherBody::Left));
         }

@@ -12,8 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::finish::finish;
 use super::gathering::Gathering;
 
 /// What slow and greedy peers get of an HTTP listener.
@@ -50,6 +52,7 @@ pub async fn serve(
     let builder = Arc::new(builder(limits));
     let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
+    let requests = TaskTracker::new();
     loop {
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { break };
         let accepted = tokio::select! {
@@ -58,9 +61,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let router = router.clone();
+                let (router, requests) = (router.clone(), requests.clone());
                 let connection = Connection { builder: Arc::clone(&builder), stream, peer, permit };
-                connection.spawn(router, limits.idle, &graceful);
+                connection.spawn(router, requests, limits.idle, &graceful);
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may be closed in a moment.
@@ -70,7 +73,7 @@ pub async fn serve(
         }
     }
     drop(listener);
-    graceful.shutdown().await;
+    finish(graceful, requests).await;
 }
 
 fn builder(limits: HttpLimits) -> Builder<TokioExecutor> {
@@ -98,12 +101,20 @@ struct Connection {
 }
 
 impl Connection {
-    fn spawn(self, router: Router, idle: Duration, graceful: &GracefulShutdown) {
+    fn spawn(
+        self,
+        router: Router,
+        requests: TaskTracker,
+        idle: Duration,
+        graceful: &GracefulShutdown,
+    ) {
         let peer = ConnectInfo(self.peer);
-        let service = router.map_request(move |mut request: http::Request<_>| {
-            request.extensions_mut().insert(peer);
-            request
-        });
+        let service = router
+            .map_request(move |mut request: http::Request<_>| {
+                request.extensions_mut().insert(peer);
+                request
+            })
+            .map_future(move |answer| requests.track_future(answer));
         let mut stream = TimeoutStream::new(self.stream);
         stream.set_read_timeout(Some(idle));
         stream.set_write_timeout(Some(idle));
@@ -197,6 +208,21 @@ mod tests {
         let mut answer = String::new();
         timeout(PATIENCE, third.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.ends_with("hello"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_asks_nothing_does_not_hold_up_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let limits = HttpLimits::with_connections(2);
+        let served = tokio::spawn(serve(listener, Router::new(), limits, shutdown.clone()));
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        // HTTP/2 with empty settings, and not a word more, not even to a PING.
+        silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        shutdown.cancel();
+        timeout(PATIENCE, served).await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod check;
+mod finish;
 mod gathering;
 mod grpc;
 mod http;
