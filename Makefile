@@ -5,7 +5,7 @@ VENV   := .tools/venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run demo test soak bench tools release need-cargo need-python
+.PHONY: help run demo test soak bench instructions tools release need-cargo need-python
 
 help:
 	@echo 'make run    start provider, tenantgate and Envoy on loopback; lines to paste; Ctrl-C stops all'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test   all checks and tests, as CI runs them'
 	@echo 'make soak   five minutes of trouble around clients that keep calling (SECONDS=300)'
 	@echo 'make bench  measure: against an empty handler, through Envoy, as it grows; see docs/performance.md'
+	@echo 'make instructions  count the instructions of a warm check; more than 5 % over the recorded figure fails (needs valgrind)'
 	@echo 'make tools  only bring Envoy and the Python packages into .tools/'
 
 run: need-cargo tools release
@@ -34,7 +35,11 @@ soak: need-cargo tools release
 
 # Tables on the terminal, JSON in target/bench/. Needs a quiet machine for quiet figures.
 bench: need-cargo tools
-	cargo bench --locked --bench decision --bench side_by_side
+	cargo bench --locked --bench side_by_side
+
+instructions: need-cargo need-python
+	@command -v valgrind >/dev/null || { echo 'valgrind not found: install it (Debian, Ubuntu: apt install valgrind)' >&2; exit 1; }
+	python3 benches/instructions.py
 
 release: need-cargo
 	cargo build --release --locked --bin tenantgate --example provider

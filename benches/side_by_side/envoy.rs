@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use super::checks::{Tenantgate, micros, start_empty};
 use super::load::{Expect, Load, Requests, Throughput};
 use super::process::Server;
-use super::report::{Table, median, percentile};
+use super::report::{Table, median, median_ratio, percentile};
 use crate::common::{ISSUER, PATH, TENANTS};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const CLOSED: Duration = Duration::from_millis(1200);
 const OPEN: Duration = Duration::from_millis(1200);
 const UNDER_WAY: usize = 64;
@@ -98,15 +98,15 @@ pub fn run() {
     let columns =
         ["requests/s", "of no filter", "of empty handler", "CPU us/request", "p50 us", "p99 us"];
     let mut table = Table::new("envoy", "Through Envoy", &columns);
-    let medians: Vec<_> = figures.into_iter().map(|figures| figures.map(median)).collect();
-    let (unfiltered, yardstick) = (medians[0][0], medians[1][0]);
-    for (contender, [per_second, cpu, p50, p99]) in contenders.iter().zip(&medians) {
-        let figures =
-            [*per_second, per_second / unfiltered, per_second / yardstick, *cpu, *p50, *p99];
-        table.row(contender.name, &figures.map(Some));
+    let (unfiltered, yardstick) = (&figures[0][0], &figures[1][0]);
+    for (contender, measured) in contenders.iter().zip(&figures) {
+        let of = |base| median_ratio(&measured[0], base);
+        let [per_second, cpu, p50, p99] = measured.clone().map(median);
+        let row = [per_second, of(unfiltered), of(yardstick), cpu, p50, p99];
+        table.row(contender.name, &row.map(Some));
     }
     table.note(format!(
-        "Medians of {ROUNDS} interleaved rounds. Envoy with one worker, and the service it asks, share one core, as \
+        "Medians of {ROUNDS} interleaved rounds, ratios those within a round. Envoy with one worker, and the service it asks, share one core, as \
          in a pod with one; Envoy answers by itself what passes. requests/s and CPU (Envoy and service) with \
          {UNDER_WAY} requests under way, latency at {rate:.0} evenly spaced requests/s."
     ));

@@ -1,74 +1,129 @@
 //! (d) What a check costs, and how much memory the process takes, as an installation grows. Every point
-//! is measured in a process of its own, so that its memory is its own too.
+//! is a process of its own, so that its memory is its own too.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::hint::black_box;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tenantgate::authz::Snapshot;
+use tenantgate::config::ListenAddress;
 use tenantgate::domain::{
     Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, ScopeSet,
 };
-use tenantgate::serve::CheckService;
+use tenantgate::lifecycle::Readiness;
+use tenantgate::serve::{CheckServer, CheckService, Listener, serve_check};
 use tenantgate::telemetry::Metrics;
 
-use super::checks::{Tenantgate, checks, micros};
-use super::load::{Expect, Load};
-use super::process::{output_of, own_resident_mib};
-use super::report::{Table, median};
+use super::checks::{Tenantgate, checks, learn, micros, start_empty};
+use super::load::{Expect, Load, Requests};
+use super::process::{Server, move_to_server_core, own_resident_mib};
+use super::report::{Table, median, median_ratio};
 use crate::common::{CLIENT, Installation, PATH, TENANTS, check_request};
 
-/// Batches of a point; their median counts.
+/// Rounds at the listener, with requests under way all the time.
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_millis(600);
+const UNDER_WAY: usize = 64;
+/// Batches in process; their median counts.
 const BATCHES: usize = 4_000;
 const BATCH: usize = 16;
 /// Different tokens of a point that is not about tokens.
 const FEW_TOKENS: usize = 16;
 
-const RANGES: [(&str, &[usize]); 4] = [
-    ("clients", &[10, 1_000, 100_000, 1_000_000]),
-    ("routes", &[1, 10, 100, 1_000]),
-    ("tenants", &[1, 10, 100, 300]),
-    ("tokens", &[1, 1_000, 100_000, 1_000_000]),
+const RANGES: [(&str, [usize; 4]); 4] = [
+    ("clients", [10, 1_000, 100_000, 1_000_000]),
+    ("routes", [1, 10, 100, 1_000]),
+    (TENANTS_RANGE, [1, 10, 100, 300]),
+    ("tokens", [1, 1_000, 100_000, 1_000_000]),
 ];
+/// The one that makes requests longer, for the empty handler too.
+const TENANTS_RANGE: &str = "tenants";
 
 pub fn run() {
     let columns =
         ["smallest us", "us", "us ", "largest us", "ratio", "smallest MiB", "largest MiB"];
-    let mut table =
-        Table::new("growth", "Growth: CPU of a warm check, and resident memory", &columns);
+    let title = "Growth: CPU of a warm check at the listener, and resident memory";
+    let mut table = Table::new("growth", title, &columns);
+    let title = "Growth: a warm check in process";
+    let mut in_process = Table::new("growth_in_process", title, &columns[..5]);
     for (what, sizes) in RANGES {
-        let points: Vec<Point> = sizes.iter().map(|size| Point::of_child(what, *size)).collect();
-        let (first, last) = (&points[0], &points[points.len() - 1]);
-        let mut figures: Vec<_> = points.iter().map(|point| Some(point.micros)).collect();
-        figures.push(Some(last.micros / first.micros));
-        figures.extend([Some(first.mib), Some(last.mib)]);
-        let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
-        table.row(format!("{what}: {}", sizes.join(", ")), &figures);
+        let points = sizes.map(|size| Point::start(what, size));
+        let name = format!("{what}: {}", sizes.map(|size| size.to_string()).join(", "));
+        let mib = [Some(points[0].mib), Some(points[3].mib)];
+        let servers = points.each_ref().map(|point| (&point.server, point.address));
+        table.row(&name, &[&cpu_of_checks(&points, servers)[..], &mib].concat());
+        if what == TENANTS_RANGE {
+            let (empty, address) = start_empty();
+            let cpu = cpu_of_checks(&points, [(&empty, address); 4]);
+            table.row("the same requests, empty handler", &[&cpu[..], &[None, None]].concat());
+        }
+        let alone = points.each_ref().map(|point| point.in_process);
+        let ratio = alone[3] / alone[0];
+        in_process.row(name, &[&alone.map(Some)[..], &[Some(ratio)]].concat());
     }
-    table.note("In process, without gRPC, decoding and reply included; 16 tokens in turn where the row is not about tokens.");
+    let tokens = format!("{FEW_TOKENS} tokens in turn where the row is not about tokens");
+    table.note(format!(
+        "Medians of {ROUNDS} interleaved rounds, ratios those within a round; {UNDER_WAY} requests under way; {tokens}."
+    ));
+    in_process.note(format!("Without gRPC; decoding and reply included; {tokens}."));
     table.publish();
+    in_process.publish();
+}
+
+/// CPU microseconds a check of the four points, and the ratio of the last to the first.
+fn cpu_of_checks(points: &[Point; 4], servers: [(&Server, SocketAddr); 4]) -> [Option<f64>; 5] {
+    let mut figures = [const { Vec::new() }; 4];
+    for _ in 0..ROUNDS {
+        for ((point, (server, address)), figures) in points.iter().zip(servers).zip(&mut figures) {
+            let requests = &point.requests;
+            let expect = learn(address, requests);
+            let load = Load { address, requests, expect };
+            let before = server.cpu();
+            let done = load.closed_loop(UNDER_WAY, usize::MAX, ROUND).expect("a round");
+            figures.push(micros(server.cpu() - before) / done.completed as f64);
+        }
+    }
+    let ratio = median_ratio(&figures[3], &figures[0]);
+    let [a, b, c, d] = figures.map(median);
+    [a, b, c, d, ratio].map(Some)
 }
 
 struct Point {
-    micros: f64,
+    server: Server,
+    address: SocketAddr,
+    /// Microseconds of a check in process.
+    in_process: f64,
     mib: f64,
+    requests: Requests,
 }
 
 impl Point {
-    fn of_child(what: &str, size: usize) -> Self {
-        let this = std::env::current_exe().expect("the program's own path");
-        let printed = output_of(&this, &[super::GROWTH_POINT, what, &size.to_string()]);
-        let mut figures =
-            printed.split_whitespace().map(|figure| figure.parse().expect("a figure"));
-        let mut next = || figures.next().expect("two figures");
-        Self { micros: next(), mib: next() }
+    fn start(what: &str, size: usize) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let path = file.path().to_str().expect("a plain path");
+        let arguments = [super::GROWTH_POINT, what, &size.to_string(), path];
+        let (server, line) = Server::start_self(&arguments);
+        let [in_process, mib, address] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+            panic!("the point {what} {size} says {line:?}");
+        };
+        Self {
+            server,
+            address: address.parse().expect("an address"),
+            in_process: in_process.parse().expect("a figure"),
+            mib: mib.parse().expect("a figure"),
+            requests: checks(&unpacked(&fs::read(path).expect("its requests"))),
+        }
     }
 }
 
-/// One point, in its own process: prints microseconds a check and MiB.
-pub fn point(what: &str, size: usize) {
+/// One point, in its own process: prints microseconds a check, MiB and the address on which it serves
+/// until it is killed, and leaves its requests in a file.
+pub fn point(what: &str, size: usize, file: &Path) {
     let of = |range, otherwise| if what == range { size } else { otherwise };
     let routes = (1..of("routes", 1)).fold(String::new(), |mut text, at| {
         let path = format!("/oda/apis/get/reports/kind{at}/tenant/{{tenant}}/devicedistribution");
@@ -81,9 +136,17 @@ pub fn point(what: &str, size: usize) {
     let mut snapshot = installation.snapshot(&metrics);
     snapshot.clients = Some(Arc::new(clients(of("clients", 1))));
     let service = service(&installation, snapshot, metrics);
-    let (tokens, tenants) = (of("tokens", FEW_TOKENS), of("tenants", TENANTS));
+    let (tokens, tenants) = (of("tokens", FEW_TOKENS), of(TENANTS_RANGE, TENANTS));
     let messages = warmed(&installation, &service, tokens, tenants);
     assert_eq!(service.cache.len(), tokens, "every token is cached");
+    move_to_server_core();
+    let in_process = in_process(&service, &messages);
+    fs::write(file, packed(&messages)).expect("the file that the parent made");
+    drop(messages);
+    serve(service, in_process);
+}
+
+fn in_process(service: &CheckService, messages: &[Vec<u8>]) -> f64 {
     let mut messages = messages.iter().cycle();
     let batch = |_| {
         // A request that comes from a socket is in the CPU's cache; what is remembered may not be.
@@ -94,7 +157,35 @@ pub fn point(what: &str, size: usize) {
         }
         micros(started.elapsed()) / BATCH as f64
     };
-    println!("{} {}", median((0..BATCHES).map(batch).collect()), own_resident_mib());
+    median((0..BATCHES).map(batch).collect())
+}
+
+fn serve(service: CheckService, in_process: f64) {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build().expect("a thread");
+    runtime.block_on(async {
+        let address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let (listener, bound) = Listener::bind(&address).await.expect("a free port");
+        println!("{in_process} {} {bound}", own_resident_mib());
+        let server = CheckServer(Arc::new(service));
+        serve_check(listener, server, Readiness::default(), std::future::pending()).await;
+    });
+}
+
+/// Each message behind its length.
+fn packed(messages: &[Vec<u8>]) -> Vec<u8> {
+    let framed = |message: &Vec<u8>| [&(message.len() as u32).to_le_bytes(), &message[..]].concat();
+    messages.iter().flat_map(framed).collect()
+}
+
+fn unpacked(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (message, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        messages.push(message.to_vec());
+        bytes = rest;
+    }
+    messages
 }
 
 /// A cache large enough for every token of the range.

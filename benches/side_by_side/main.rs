@@ -12,6 +12,7 @@ mod empty;
 mod envoy;
 mod growth;
 mod load;
+mod parts;
 mod process;
 mod provider;
 mod report;
@@ -19,10 +20,13 @@ mod tokens;
 
 /// The argument that makes this program the empty handler.
 pub const EMPTY_HANDLER: &str = "empty-handler";
-/// The argument that makes it measure one point of the growth table.
+/// The argument that makes it one point of the growth table.
 pub const GROWTH_POINT: &str = "growth-point";
+/// The argument that makes it time the bare signature.
+pub const BARE_SIGNATURE: &str = "bare-signature";
 
-const SECTIONS: [(&str, fn()); 6] = [
+const SECTIONS: [(&str, fn()); 7] = [
+    ("decision", parts::run),
     ("checks", checks::run),
     ("envoy", envoy::run),
     ("mints", tokens::mints),
@@ -37,7 +41,10 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [EMPTY_HANDLER] => empty::serve(),
-        [GROWTH_POINT, what, size] => growth::point(what, size.parse().expect("a number")),
+        [GROWTH_POINT, what, size, file] => {
+            growth::point(what, size.parse().expect("a number"), file.as_ref());
+        }
+        [BARE_SIGNATURE, message] => println!("{}", tokens::bare_signature(message)),
         ref wanted => {
             process::pin_generator();
             sections(wanted);
@@ -51,10 +58,13 @@ fn sections(wanted: &[&str]) {
         panic!("{unknown} is no section; there are {:?}", SECTIONS.map(|(name, _)| name));
     }
     report::machine("before");
+    let before = report::Ticks::now();
     for (name, run) in SECTIONS {
         if wanted.is_empty() || wanted.contains(&name) {
             run();
         }
     }
-    report::machine("after");
+    report::machine("\nafter");
+    let stolen = report::Ticks::now().stolen_since(&before);
+    println!("the host took {stolen:.1} % of the processors' time meanwhile");
 }

@@ -1,7 +1,7 @@
 //! Servers under test as child processes, and what the kernel accounts to them.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -31,11 +31,25 @@ impl Server {
 
     /// A server that prints its address as its first line.
     pub fn start_printing(program: &Path, arguments: &[&str]) -> (Self, SocketAddr) {
-        let mut server = Self::spawn(pinned(program, arguments).stdout(Stdio::piped()));
+        let (server, line) = Self::start_with_line(pinned(program, arguments));
+        (server, line.trim().parse().expect("an address"))
+    }
+
+    /// This program with these arguments, on all cores until it moves, and the line that it prints.
+    pub fn start_self(arguments: &[&str]) -> (Self, String) {
+        let this = std::env::current_exe().expect("the program's own path");
+        Self::start_with_line(match cores() {
+            1 => plain(&this, arguments),
+            cores => on_cores(&format!("0-{}", cores - 1), &this, arguments),
+        })
+    }
+
+    fn start_with_line(mut command: Command) -> (Self, String) {
+        let mut server = Self::spawn(command.stdout(Stdio::piped()));
         let output = server.child.stdout.take().expect("piped");
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).expect("an address");
-        (server, line.trim().parse().expect("an address"))
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        (server, line)
     }
 
     fn spawn(command: &mut Command) -> Self {
@@ -71,10 +85,14 @@ fn resident_mib(process: &str) -> f64 {
 /// Keeps this process, the generator, on its core.
 pub fn pin_generator() {
     if cores() > 1 {
-        let own = std::process::id().to_string();
-        let pinned = Command::new("taskset").args(["-p", "-c", GENERATOR_CORE, &own]).output();
-        assert!(pinned.is_ok_and(|done| done.status.success()), "taskset (util-linux) is needed");
+        pin_self(GENERATOR_CORE);
     }
+}
+
+fn pin_self(core: &str) {
+    let own = std::process::id().to_string();
+    let pinned = Command::new("taskset").args(["-p", "-c", core, &own]).output();
+    assert!(pinned.is_ok_and(|done| done.status.success()), "taskset (util-linux) is needed");
 }
 
 /// Of the machine, whatever this process is pinned to.
@@ -110,13 +128,22 @@ pub fn wait_for_file(path: &Path) -> String {
     panic!("{} was not written: the server does not come up", path.display());
 }
 
-/// What a program prints, run on all cores.
-pub fn output_of(program: &Path, arguments: &[&str]) -> String {
-    let mut command = match cores() {
-        1 => plain(program, arguments),
-        cores => on_cores(&format!("0-{}", cores - 1), program, arguments),
-    };
-    let output = command.output().expect("our own program");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+/// What this program prints with these arguments on the servers' core, while the generator's core spins
+/// as it does when a server is measured: two cores can share what both need.
+pub fn printed_beside_a_busy_core(arguments: &[&str]) -> String {
+    let this = std::env::current_exe().expect("the program's own path");
+    let mut child = pinned(&this, arguments).stdout(Stdio::piped()).spawn().expect("a process");
+    while child.try_wait().expect("our own child").is_none() {
+        std::hint::spin_loop();
+    }
+    let mut printed = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut printed).expect("text");
+    printed
+}
+
+/// From here on this thread, and those that it starts, run where servers do.
+pub fn move_to_server_core() {
+    if cores() > 1 {
+        pin_self(SERVER_CORE);
+    }
 }

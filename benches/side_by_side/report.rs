@@ -93,6 +93,28 @@ pub fn machine(when: &str) {
     println!("{when}: {} x {model}, Linux {}, load {load}", models.len(), kernel.trim());
 }
 
+/// What of the processors' time since boot went to whom, in the kernel's ticks.
+pub struct Ticks {
+    all: f64,
+    stolen: f64,
+}
+
+impl Ticks {
+    pub fn now() -> Self {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = stat.lines().next().unwrap_or_default();
+        let ticks: Vec<f64> =
+            line.split_whitespace().skip(1).take(8).filter_map(|tick| tick.parse().ok()).collect();
+        Self { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or_default() }
+    }
+
+    /// The percentage that the host gave to other machines. What it takes away counts as CPU time of
+    /// whatever ran.
+    pub fn stolen_since(&self, earlier: &Self) -> f64 {
+        100.0 * (self.stolen - earlier.stolen) / (self.all - earlier.all).max(1.0)
+    }
+}
+
 /// This program lies in `target/release/deps/`, wherever `target` is.
 fn target() -> std::path::PathBuf {
     let program = std::env::current_exe().expect("the program's own path");
@@ -107,6 +129,11 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     } else {
         f64::midpoint(figures[middle - 1], figures[middle])
     }
+}
+
+/// The median over rounds of one figure to another of the same round: what disturbs a round disturbs both.
+pub fn median_ratio(figures: &[f64], base: &[f64]) -> f64 {
+    median(figures.iter().zip(base).map(|(figure, base)| figure / base).collect())
 }
 
 /// `share` of the sorted values are at most this.

@@ -37,7 +37,7 @@ pub struct ExplainArgs {
     /// Asks for this client instead of for a request.
     #[arg(long, value_name = "ID", requires = "tenant", conflicts_with_all = ["path", "bearer"])]
     client: Option<String>,
-    #[arg(long, value_name = "CODE", requires = "client")]
+    #[arg(long, value_name = "CODE", requires = "client", conflicts_with_all = ["path", "bearer"])]
     tenant: Option<String>,
 }
 

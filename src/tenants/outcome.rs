@@ -46,7 +46,7 @@ pub enum Unavailable {
     Rpc(Code),
     #[error("a redirect (status {0}), and redirects are not followed")]
     Redirect(u16),
-    #[error("the answer is larger than `max_body`")]
+    #[error("the answer is larger than `max_body_bytes`")]
     TooLarge,
     #[error("the answer is not JSON")]
     NotJson,

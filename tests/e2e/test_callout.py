@@ -139,13 +139,14 @@ def test_a_refused_token_is_replaced_and_the_lookup_asked_once_more(world, set_u
 
 
 def test_invalid_client_is_reported_as_what_it_is(world, set_up):
-    set_up()
-    world.faults(token="invalid_client")
+    set_up(token_lifetime=1)
     samples = [
         'tenantgate_callout_token_requests_total{outcome="invalid_client"}',
         'tenantgate_lookups_total{outcome="callout_token"}',
     ]
     before = [world.metric(sample) or 0 for sample in samples]
+    world.faults(token="invalid_client")
+    time.sleep(1.2)  # whatever token there was has expired
     client = world.client("T1001")
     assert_denied(world.mint(client), 503, "temporarily_unavailable")
     assert all(world.metric(sample) > value for sample, value in zip(samples, before, strict=True))

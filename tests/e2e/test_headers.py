@@ -50,6 +50,14 @@ def test_the_shipped_envoy_drops_every_header_under_our_prefix(world, holder):
     assert {name for name in seen if name.startswith("x-tenantgate-")} == {"x-tenantgate-client-id", "x-tenantgate-scope"}
 
 
+@pytest.mark.parametrize("header", ["x-original-url", "x-rewrite-url", "x-http-method-override", "x-http-method", "x-method-override"])
+def test_the_shipped_envoy_drops_what_may_name_another_path_or_method(world, holder, header):
+    """Some frameworks believe them: the API would serve what nobody has checked."""
+    request = [("authorization", f"Bearer {holder[1]}"), (header, "/api/T2/o")]
+    assert wire.http1(world.envoy.address, PATH, request).status == 200
+    assert header not in headers_seen(world)
+
+
 def test_no_header_of_ours_holds_the_tenant(world, holder):
     assert world.get(PATH, holder[1]).status_code == 200
     ours = {name: value for name, value in headers_seen(world).items() if name.startswith("x-tenantgate-")}

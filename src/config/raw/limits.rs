@@ -12,7 +12,8 @@ pub struct Limits {
     /// Connections at once on the token listener.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub token_connections: Option<u32>,
-    /// Failed authentications a minute before one source, or one client from one source, gets 429.
+    /// Failed authentications a minute before one client from one source gets 429; a source as a whole
+    /// gets it after ten times as many.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub failures_per_minute: Option<u32>,
     /// How many proxies before the token listener append to `x-forwarded-for`. 0: the header is

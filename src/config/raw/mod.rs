@@ -66,7 +66,9 @@ impl Default for Root {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
-    /// For Envoy's checks (gRPC): `IP:PORT` or `unix:/path/to/socket`.
+    /// For Envoy's checks (gRPC): `IP:PORT` or `unix:/path/to/socket`. HTTP/2 wants a host name as
+    /// `:authority`: Envoy's `envoy_grpc` sends the cluster's name; C-core clients (Python, C++, Envoy's
+    /// `google_grpc`) send a socket's path, which is refused, unless they set `grpc.default_authority`.
     pub check: Option<String>,
     /// For the token endpoint, `IP:PORT`. Left out: this process mints nothing and needs no
     /// private key.

@@ -57,7 +57,8 @@ pub enum TokenWord {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fresh {
-    /// How often an active client is looked up again; below `max_age`.
+    /// How often an active client, one that got a token or made a request within `max_age`, is looked
+    /// up again; below `max_age`.
     pub refresh: Option<DurationText>,
     /// Requests are refused with 503 when neither the token nor the last good lookup is younger.
     pub max_age: Option<DurationText>,

@@ -1,56 +1,79 @@
-//! Microbenches of one warm decision and of its parts, without gRPC. Prints first how often a warm decision
-//! allocates.
+//! Microbenches of one warm decision and of its parts, without gRPC, and how often it allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use divan::Bencher;
-use divan::black_box;
+use divan::{Bencher, Divan, black_box};
+use mimalloc::MiMalloc;
 use tenantgate::authz::path::CheckedPath;
 use tenantgate::authz::{Authorizer, CheckInput, HeaderValue, Headers};
 use tenantgate::domain::Holder;
+use tenantgate::serve::CheckService;
 
-#[path = "common/mod.rs"]
-mod common;
+use super::report::Table;
+use super::tokens::each;
+use crate::common::{CLIENT, ISSUER, Installation, PATH, TENANTS, check_request};
 
-use common::{CLIENT, ISSUER, Installation, PATH, TENANTS, check_request};
+const CALLS: usize = 400_000;
 
+static COUNTING: AtomicBool = AtomicBool::new(false);
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts what each thread asks for.
+/// The allocator of the server under test, so that the empty handler has the same. Counts only when asked.
 struct Counting;
 
 #[expect(unsafe_code, reason = "there is no other way to see allocations")]
-// SAFETY: hands everything to the system's allocator.
+// SAFETY: hands everything to that allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        if COUNTING.load(Ordering::Relaxed) {
+            ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        }
         // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { MiMalloc.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { MiMalloc.realloc(pointer, layout, new_size) }
     }
 }
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn main() {
+fn allocations(call: impl FnOnce()) -> f64 {
+    let before = ALLOCATIONS.get();
+    COUNTING.store(true, Ordering::Relaxed);
+    call();
+    COUNTING.store(false, Ordering::Relaxed);
+    (ALLOCATIONS.get() - before) as f64
+}
+
+pub fn run() {
     let (installation, message) = typical();
     let service = installation.typical_service();
     service.check(&message);
-    let before = ALLOCATIONS.get();
-    black_box(service.check(&message));
-    println!(
-        "allocations of a warm check, decoding and reply included: {}",
-        ALLOCATIONS.get() - before
-    );
-    divan::main();
+    let mut table = Table::new("decision", "A warm decision", &["us", "allocations"]);
+    let check = || drop(black_box(service.check(black_box(&message))));
+    decide(&installation, &service, |decision| {
+        let row = [Some(each(CALLS, decision)), Some(allocations(decision))];
+        table.row("the decision alone", &row);
+    });
+    let row = [Some(each(CALLS, check)), Some(allocations(check))];
+    table.row("decoding, metrics and reply included", &row);
+    table.note("In process, without gRPC; a token with 3 tenants.");
+    table.publish();
+    println!("\n## Its parts\n");
+    Divan::default().run_benches();
 }
 
 fn typical() -> (Installation, Vec<u8>) {
@@ -87,6 +110,11 @@ fn warm_decision(bencher: Bencher<'_, '_>) {
     let (installation, message) = typical();
     let service = installation.typical_service();
     service.check(&message);
+    decide(&installation, &service, |decision| bencher.bench_local(decision));
+}
+
+/// Hands over one warm decision, to be made as often as wanted.
+fn decide(installation: &Installation, service: &CheckService, with: impl FnOnce(&dyn Fn())) {
     let headers = OneHeader(format!("Bearer {}", installation.token(0, TENANTS)));
     let input =
         CheckInput { profile: None, method: "GET", target: PATH.as_bytes(), headers: &headers };
@@ -99,7 +127,9 @@ fn warm_decision(bencher: Bencher<'_, '_>) {
         now: service.clock.now(),
     };
     assert!(authorizer.decide(&input, &mut ()).verdict.is_ok());
-    bencher.bench_local(|| authorizer.decide(black_box(&input), &mut ()).verdict.is_ok());
+    with(&|| {
+        black_box(authorizer.decide(black_box(&input), &mut ()).verdict.is_ok());
+    });
 }
 
 /// As `warm_check`, refused: the tenant is not in the token.
@@ -131,9 +161,8 @@ fn path_rule(bencher: Bencher<'_, '_>) {
 fn token_digest(bencher: Bencher<'_, '_>) {
     let (installation, _) = typical();
     let token = installation.token(0, TENANTS);
-    let digest =
-        |token: &str| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
-    bencher.bench(|| digest(black_box(&token)));
+    let cache = installation.typical_service().cache;
+    bencher.bench(|| cache.digest(black_box(token.as_bytes())));
 }
 
 #[divan::bench]
