@@ -6,13 +6,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use http::{Request, Response};
 use http_body_util::Either as EitherBody;
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
@@ -26,6 +25,7 @@ use super::check::{CheckServer, Reply};
 use super::finish::finish;
 use super::gathering::Gathering;
 use super::listener::Listener;
+use super::streams::{Streams, streams, together};
 use crate::lifecycle::Readiness;
 
 /// Envoy opens one connection a worker and puts all its requests on it.
@@ -47,7 +47,6 @@ pub async fn serve(
     let checks = TaskTracker::new();
     let health = Routes::new(health).prepare();
     let edge = Arc::new(Edge { check, checks: checks.clone(), health });
-    let builder = builder();
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -59,9 +58,13 @@ pub async fn serve(
             Ok(stream) => {
                 let edge = Arc::clone(&edge);
                 let service = service_fn(move |request| Arc::clone(&edge).answer(request));
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                // How a peer leaves is its own affair.
-                tokio::spawn(graceful.watch(connection).map(|_| ()));
+                let (executor, arriving) = streams();
+                let connection = builder(executor).serve_connection(TokioIo::new(stream), service);
+                let connection = graceful.watch(connection);
+                tokio::spawn(async move {
+                    // How a peer leaves is its own affair.
+                    let _ = together(connection, arriving).await;
+                });
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may be closed in a moment.
@@ -88,8 +91,8 @@ async fn accept(listener: &Listener) -> io::Result<Stream> {
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(executor: Streams) -> Builder<Streams> {
+    let mut builder = Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)

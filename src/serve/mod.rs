@@ -7,6 +7,7 @@ mod gathering;
 mod grpc;
 mod http;
 mod listener;
+mod streams;
 mod token;
 
 pub use admin::{AdminState, ReloadStatus, router as admin_router};
