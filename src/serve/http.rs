@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 
 use super::finish::finish;
 use super::gathering::Gathering;
+use super::streams::{Streams, streams, together};
 
 /// What slow and greedy peers get of an HTTP listener.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +50,6 @@ pub async fn serve(
     limits: HttpLimits,
     shutdown: CancellationToken,
 ) {
-    let builder = Arc::new(builder(limits));
     let connections = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let requests = TaskTracker::new();
@@ -62,8 +62,8 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let (router, requests) = (router.clone(), requests.clone());
-                let connection = Connection { builder: Arc::clone(&builder), stream, peer, permit };
-                connection.spawn(router, requests, limits.idle, &graceful);
+                let connection = Connection { stream, peer, permit, limits };
+                connection.spawn(router, requests, &graceful);
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may be closed in a moment.
@@ -76,8 +76,8 @@ pub async fn serve(
     finish(graceful, requests).await;
 }
 
-fn builder(limits: HttpLimits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(executor: Streams, limits: HttpLimits) -> Builder<Streams> {
+    let mut builder = Builder::new(executor);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -94,20 +94,14 @@ fn builder(limits: HttpLimits) -> Builder<TokioExecutor> {
 }
 
 struct Connection {
-    builder: Arc<Builder<TokioExecutor>>,
     stream: TcpStream,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
+    limits: HttpLimits,
 }
 
 impl Connection {
-    fn spawn(
-        self,
-        router: Router,
-        requests: TaskTracker,
-        idle: Duration,
-        graceful: &GracefulShutdown,
-    ) {
+    fn spawn(self, router: Router, requests: TaskTracker, graceful: &GracefulShutdown) {
         let peer = ConnectInfo(self.peer);
         let service = router
             .map_request(move |mut request: http::Request<_>| {
@@ -116,16 +110,18 @@ impl Connection {
             })
             .map_future(move |answer| requests.track_future(answer));
         let mut stream = TimeoutStream::new(self.stream);
-        stream.set_read_timeout(Some(idle));
-        stream.set_write_timeout(Some(idle));
+        stream.set_read_timeout(Some(self.limits.idle));
+        stream.set_write_timeout(Some(self.limits.idle));
         let io = TokioIo::new(Gathering(Box::pin(stream)));
-        let connection =
-            self.builder.serve_connection(io, TowerToHyperService::new(service)).into_owned();
+        let (executor, arriving) = streams();
+        let connection = builder(executor, self.limits)
+            .serve_connection(io, TowerToHyperService::new(service))
+            .into_owned();
         let connection = graceful.watch(connection);
         let permit = self.permit;
         tokio::spawn(async move {
             // How a peer leaves is its own affair.
-            let _ = connection.await;
+            let _ = together(connection, arriving).await;
             drop(permit);
         });
     }
