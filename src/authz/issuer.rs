@@ -56,12 +56,18 @@ pub struct Issuer {
     pub policy: Arc<IssuerPolicy>,
     /// `None`: never loaded.
     keys: Option<Arc<KeySet>>,
+    /// By `kid`: made once, because making one costs as much as reading a token.
+    uids: HashMap<String, KeyUid>,
 }
 
 impl Issuer {
     /// The keys, unless they never loaded or the last good set has grown too old.
     pub fn keys(&self, now: Timestamp) -> Option<&KeySet> {
         self.keys.as_deref().filter(|keys| keys.good_at(now))
+    }
+
+    pub fn uid(&self, key: &TrustedKey) -> Option<KeyUid> {
+        self.uids.get(key.kid()).copied()
     }
 }
 
@@ -87,12 +93,15 @@ impl Trust {
         let mut issuers = HashMap::new();
         let mut live = Vec::new();
         for (policy, keys) in parts {
-            for key in keys.iter().flat_map(|keys| keys.iter()) {
-                if let Some(keys) = &keys {
-                    live.push((KeyUid::new(&policy, key), Arc::clone(keys)));
+            let mut uids = HashMap::new();
+            if let Some(keys) = &keys {
+                for key in keys.iter() {
+                    let uid = KeyUid::new(&policy, key);
+                    uids.insert(key.kid().to_owned(), uid);
+                    live.push((uid, Arc::clone(keys)));
                 }
             }
-            issuers.insert(policy.issuer.clone(), Issuer { policy, keys });
+            issuers.insert(policy.issuer.clone(), Issuer { policy, keys, uids });
         }
         live.sort_unstable_by_key(|(uid, _)| *uid);
         Self { issuers, live }
@@ -116,10 +125,6 @@ impl Trust {
     pub fn keys_of(&self, policy: &IssuerPolicy) -> Option<Arc<KeySet>> {
         let issuer = self.issuers.get(&policy.issuer)?;
         (*issuer.policy == *policy).then(|| issuer.keys.clone()).flatten()
-    }
-
-    pub fn uid(&self, issuer: &Issuer, key: &TrustedKey) -> KeyUid {
-        KeyUid::new(&issuer.policy, key)
     }
 
     pub fn standing(&self, uid: KeyUid, now: Timestamp) -> KeyStanding {

@@ -126,7 +126,7 @@ impl Verifier<'_> {
         };
         Ok(Facts {
             issuer: Arc::clone(&issuer.policy),
-            key: self.trust.uid(issuer, key),
+            key: issuer.uid(key).ok_or(refuse(DenyReason::TokenKeyUnknown, "kid"))?,
             client: client.into(),
             scopes: verified.scopes()?,
             not_before: times.not_before,
