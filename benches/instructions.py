@@ -58,8 +58,10 @@ def compare(now, recorded):
 def build():
     command = "cargo bench --locked --bench instructions --no-run --message-format=json-render-diagnostics"
     lines = output(command.split(), cwd=HERE.parent).splitlines()
-    built = (message.get("executable") for message in map(json.loads, lines))
-    return [executable for executable in built if executable][-1]
+    # Cargo builds the server too, in whatever order.
+    built = [message for message in map(json.loads, lines) if message.get("executable")]
+    (program,) = (message["executable"] for message in built if message["target"]["name"] == "instructions")
+    return program
 
 
 def count(program):

@@ -1,5 +1,6 @@
 """What happens when a part is gone, and when tenantgate is told to go."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -68,6 +69,36 @@ def test_sigint_ends_with_0_at_once_when_idle(own_world):
     world.tenantgate.signal(signal.SIGINT)
     assert world.tenantgate.child.wait(25) == 0
     assert time.monotonic() - started < 10
+
+
+def test_peers_that_ask_nothing_do_not_hold_up_the_end(own_world):
+    world = own_world(clients=["app-1"])
+    addresses = [address.rsplit(":", 1) for address in world.tenantgate.ports.values()]
+    silent = [socket.create_connection((host, int(port)), timeout=5) for host, port in addresses]
+    started = time.monotonic()
+    world.tenantgate.signal(signal.SIGTERM)
+    assert world.tenantgate.child.wait(25) == 0
+    assert time.monotonic() - started < 10
+    for peer in silent:
+        peer.close()
+
+
+def test_a_reader_of_the_log_that_stalls_holds_up_nobody(own_world, tmp_path):
+    world = own_world(clients=["app-1"])
+    ports = tmp_path / "ports.json"
+    argv = [bin_dir() / "tenantgate", "serve", "--config", world.work / "tenantgate.yaml", "--ports-file", ports]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE) as unread:
+        try:
+            stack.wait_until("starting tenantgate", lambda: json.loads(ports.read_text()), world.tenantgate)
+            address = json.loads(ports.read_text())
+            with requests.Session() as session:
+                # Each refusal is a line; a pipe holds 64 KiB.
+                for _ in range(1000):
+                    refused = session.post(f"http://{address['token']}/oauth2/token", data={"grant_type": "x"}, timeout=5)
+                    assert refused.status_code == 400
+            assert requests.get(f"http://{address['admin']}/readyz", timeout=5).status_code == 200
+        finally:
+            unread.kill()
 
 
 def test_a_port_in_use_is_one_clear_line(own_world, tmp_path):
