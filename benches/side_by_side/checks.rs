@@ -15,9 +15,9 @@ use super::report::{Table, median, median_ratio, percentile};
 use crate::common::{Installation, PATH, TENANTS, check_request};
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-const ROUNDS: usize = 11;
-const CLOSED: Duration = Duration::from_millis(1000);
-const OPEN: Duration = Duration::from_millis(1500);
+const ROUNDS: usize = 9;
+const CLOSED: Duration = Duration::from_millis(800);
+const OPEN: Duration = Duration::from_millis(1200);
 const UNDER_WAY: usize = 64;
 
 /// A running tenantgate with its addresses.

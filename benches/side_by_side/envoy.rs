@@ -17,9 +17,9 @@ use super::process::Server;
 use super::report::{Table, median, median_ratio, percentile};
 use crate::common::{ISSUER, PATH, TENANTS};
 
-const ROUNDS: usize = 9;
-const CLOSED: Duration = Duration::from_millis(1200);
-const OPEN: Duration = Duration::from_millis(1200);
+const ROUNDS: usize = 7;
+const CLOSED: Duration = Duration::from_millis(800);
+const OPEN: Duration = Duration::from_millis(1000);
 const UNDER_WAY: usize = 64;
 const BODY: &str = "ok";
 const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters";

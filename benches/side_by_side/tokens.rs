@@ -19,7 +19,7 @@ use crate::common::{CLIENT, Installation, PATH, SECRET, TENANTS, check_request};
 const ROUNDS: usize = 7;
 const BATCH: usize = 8;
 const SIGNATURES: usize = 4_000;
-const MINTING: Duration = Duration::from_millis(1200);
+const MINTING: Duration = Duration::from_millis(1000);
 /// As many as the bench's provider grants.
 const MINTED_TENANTS: usize = 10;
 /// Below the token listener's bound of streams a connection.
