@@ -29,9 +29,11 @@ impl GrantSet {
     /// A set of these tenants, of no known age.
     pub fn of(codes: Vec<TenantCode>, digester: &TenantDigester, holder: Holder<'_>) -> Self {
         let codes_of = || codes.iter().map(TenantCode::expose);
+        let current: Box<[_]> = codes_of().map(|code| digester.current(holder, code)).collect();
+        let previous = codes_of().filter_map(|code| digester.previous(holder, code));
         Self {
-            current: codes_of().map(|code| digester.current(holder, code)).collect(),
-            digests: codes_of().flat_map(|code| digester.all(holder, code)).collect(),
+            digests: current.iter().copied().chain(previous).collect(),
+            current,
             codes,
             attributes: Attributes::new(),
             looked_up_at: Timestamp::default(),

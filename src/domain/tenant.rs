@@ -102,6 +102,11 @@ impl TenantDigester {
         self.keys.iter().map(move |key| make(key, holder, code))
     }
 
+    /// The digest under the key that was current before, while it is honoured.
+    pub fn previous(&self, holder: Holder<'_>, code: &str) -> Option<TenantDigest> {
+        self.keys.get(1).map(|key| make(key, holder, code))
+    }
+
     /// Whether a digest was made under the key that is current now.
     pub fn is_current(&self, digest: &TenantDigest) -> bool {
         digest.0.starts_with(&self.keys[0].id)
