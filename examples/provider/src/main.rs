@@ -2,7 +2,7 @@
 //! can read here what tenantgate asks of it: a token endpoint, a lookup that lists an app's tenants, and the API.
 //!
 //! ```text
-//! cargo run --example provider -- --listen 127.0.0.1:9300
+//! cargo run -p example-provider -- --listen 127.0.0.1:9300
 //! ```
 //!
 //! | path | what it is | module |
@@ -62,7 +62,7 @@ use crate::{faults::CloseConnection, state::Provider};
 
 /// Example API provider for tenantgate: token endpoint, tenant lookup, an API, and switches to make them fail.
 #[derive(Parser)]
-#[command(name = "provider")]
+#[command(name = "example-provider")]
 struct Args {
     /// Address of the one HTTP listener (HTTP/1.1 and HTTP/2 without TLS); port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9300", value_parser = loopback)]
