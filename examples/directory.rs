@@ -17,8 +17,8 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use clap::Parser;
-use tenantgate::tenants::directory_v1::directory_server::{Directory, DirectoryServer};
-use tenantgate::tenants::directory_v1::{
+use tenantgate::lookup::directory_v1::directory_server::{Directory, DirectoryServer};
+use tenantgate::lookup::directory_v1::{
     ListAuthorizedTenantsRequest, ListAuthorizedTenantsResponse,
 };
 use tokio::net::TcpListener;

@@ -17,9 +17,9 @@ use tenantgate::authz::{Api, FactsCache, ProbeWatch, Route};
 use tenantgate::config::JsonPath;
 use tenantgate::domain::{Algorithm, ManualClock, TenantCode, is_tenant_code};
 use tenantgate::keys::parse_jwks;
+use tenantgate::lookup::Selector;
 use tenantgate::serve::CheckService;
 use tenantgate::telemetry::Metrics;
-use tenantgate::tenants::Selector;
 use tenantgate::token::{Presented, TokenForm};
 
 use super::world::{AUDIENCE, RouteLine, Sent, World, api, bearer};

@@ -28,12 +28,13 @@ use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
 use crate::clients::Authenticator;
 use crate::config::{ListenAddress, Problem};
 use crate::domain::{Clock, GrantBook};
+use crate::grants::{Settings, Tenants};
 use crate::lifecycle::{DRAIN_LIMIT, Readiness};
+use crate::lookup::Directory;
 use crate::serve::{
     self, AdminState, Bound, CheckServer, CheckService, HttpLimits, Listener, ReloadStatus,
 };
 use crate::telemetry::{Metrics, dropped_lines};
-use crate::tenants::{Directory, Settings, Tenants};
 use crate::token::{Throttle, TokenService};
 
 /// Long enough for a health check to notice that this process goes away, before it does.

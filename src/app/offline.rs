@@ -10,8 +10,8 @@ use super::load::{Loaded, ProcessKey};
 use super::{StartError, start_tenants};
 use crate::authz::{self, Authorizer, CheckInput, FactsCache, Observer, ProbeWatch, Snapshot};
 use crate::domain::{Clock, DenyReason};
+use crate::grants::{Outcome, Tenants};
 use crate::telemetry::Metrics;
-use crate::tenants::{Outcome, Tenants};
 
 /// How long other issuers' keys may take to load.
 const KEYS_PATIENCE: Duration = Duration::from_secs(8);

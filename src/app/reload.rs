@@ -16,9 +16,9 @@ use super::settings;
 use crate::authz::Snapshot;
 use crate::config::{Listen, Problem};
 use crate::domain::{Clock, Timestamp};
+use crate::grants::Tenants;
 use crate::serve::ReloadStatus;
 use crate::telemetry::Metrics;
-use crate::tenants::Tenants;
 use crate::token::MintContext;
 
 /// Editors and Kubernetes change several files in a row; wait until they are through.

@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args};
 use crate::app::{Offline, StartError, told};
 use crate::authz::{CheckInput, HeaderValue, Headers, Observer};
 use crate::domain::{ClientId, DenyReason, Holder, Secret, Standing, SystemClock, TenantCode};
-use crate::tenants::Outcome;
+use crate::grants::Outcome;
 
 const DENY: u8 = 3;
 const UNDECIDED: u8 = 1;

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 
 use crate::config::{ClaimForm, Config, Lookup};
 use crate::domain::{ClientId, DIGEST_KEY_LEN, SystemClock, TenantCode, TenantDigester};
+use crate::lookup::{Directory, Grants, Step, TokenError, Unavailable};
 use crate::telemetry::Metrics;
-use crate::tenants::{Directory, Grants, Step, TokenError, Unavailable};
 
 const DENIED: u8 = 3;
 
@@ -204,7 +204,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::tenants::testing::{Acts, Provider, Seen, answer, tenants};
+    use crate::lookup::testing::{Acts, Provider, Seen, answer, tenants};
 
     async fn test(
         show_codes: bool,

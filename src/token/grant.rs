@@ -11,8 +11,8 @@ use super::mint::{Grant, Granted, MintContext};
 use super::throttle::Throttle;
 use crate::clients::{Attempt, Authentication, Authenticator};
 use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest};
+use crate::grants::{Outcome, Tenants};
 use crate::telemetry::Metrics;
-use crate::tenants::{Outcome, Tenants};
 
 /// Above this a client has to name the tenants it wants: a token is sent with every request.
 const MAX_TENANTS: usize = 300;

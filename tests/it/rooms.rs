@@ -151,12 +151,12 @@ fn what_breaks_a_rule_is_found() {
     let in_test = "use crate::domain::Clock;\n#[cfg(test)]\nmod tests {\n use tokio::spawn;\n}";
     assert_eq!(found("authz/a.rs", in_test), [""; 0]);
     for bad in [
-        "use crate::tenants::Tenants;",
+        "use crate::grants::Tenants;",
         "use crate::{domain, tenants};",
         "fn f() -> crate::serve::Bound {}",
         "use tokio::sync::Mutex;",
         "fn f() { tokio::spawn(g()) }",
-        "#[cfg(test)]\nmod tests {\n use crate::tenants::Tenants;\n}",
+        "#[cfg(test)]\nmod tests {\n use crate::grants::Tenants;\n}",
     ] {
         assert_eq!(found("authz/a.rs", bad).len(), 1, "{bad}");
     }

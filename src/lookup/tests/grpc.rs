@@ -9,14 +9,15 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use crate::config::{ClientTls, Freshness, GrpcLookup, Lookup, LookupAuth};
-use crate::domain::{Clock as _, GrantBook as _};
+use crate::config::{ClientTls, GrpcLookup, Lookup, LookupAuth};
+use crate::domain::Clock as _;
+use crate::lookup::Grants;
 
 use super::super::directory_v1::directory_server::{Directory, DirectoryServer};
 use super::super::directory_v1::{ListAuthorizedTenantsRequest, ListAuthorizedTenantsResponse};
 use super::super::flight::lock;
 use super::super::testing::*;
-use super::{SECOND, codes};
+use super::SECOND;
 
 /// `if_none_match` and `authorization` of each call.
 type Calls = Arc<Mutex<Vec<(String, Option<String>)>>>;
@@ -61,13 +62,12 @@ async fn serve(delay: Duration, script: fn(usize) -> Reply) -> Served {
     Served { url, calls }
 }
 
-async fn bench(url: &str, auth: LookupAuth) -> Bench {
+async fn bench(url: &str, auth: LookupAuth) -> LookupBench {
     let unused = Provider::start(|_, _| Vec::new()).await;
     let mut limits = http_lookup(&unused).limits;
     limits.timeout = Duration::from_millis(900);
     let lookup = GrpcLookup { limits, url: url.parse().unwrap(), auth, tls: ClientTls::default() };
-    let freshness = Freshness::Lookup { refresh: REFRESH, max_age: REFRESH };
-    Bench::with(&Lookup::Grpc(Box::new(lookup)), freshness)
+    LookupBench::with(&Lookup::Grpc(Box::new(lookup)))
 }
 
 fn listed(codes: &[&str]) -> ListAuthorizedTenantsResponse {
@@ -103,7 +103,7 @@ async fn every_status_has_its_outcome() {
     for (name, expected, calls, script) in rows {
         let served = serve(Duration::ZERO, script).await;
         let bench = bench(&served.url, LookupAuth::None).await;
-        let outcome = bench.tenants.grants(&client("acme")).await;
+        let outcome = bench.ask("acme").await;
         assert_eq!(outcome.as_str(), expected, "{name}: {outcome:?}");
         assert_eq!(lock(&served.calls).len(), calls, "{name}");
         assert!(!format!("{outcome:?}").contains("CANARY"), "{outcome:?}");
@@ -114,13 +114,13 @@ async fn every_status_has_its_outcome() {
 async fn too_slow_and_nobody_there() {
     let served = serve(30 * SECOND, |_| Ok(listed(&["T1"]))).await;
     let slow = bench(&served.url, LookupAuth::None).await;
-    assert_eq!(slow.tenants.grants(&client("acme")).await.as_str(), "timeout");
+    assert_eq!(slow.ask("acme").await.as_str(), "timeout");
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let nobody = bench(&url, LookupAuth::None).await;
-    let outcome = nobody.tenants.grants(&client("acme")).await;
+    let outcome = nobody.ask("acme").await;
     assert_eq!(outcome.as_str(), "connect", "{outcome:?}");
 }
 
@@ -134,27 +134,23 @@ async fn it_has_the_same_credentials() {
     let issuer = Provider::with_tokens(|_, _| Vec::new()).await;
     let auth = LookupAuth::OAuth2(Box::new(oauth2(&issuer)));
     let bench = bench(&served.url, auth).await;
-    assert_eq!(codes(&bench.tenants.grants(&client("acme")).await), ["T1"]);
+    assert_eq!(bench.ask("acme").await.codes(), ["T1"]);
     let sent: Vec<_> = lock(&served.calls).iter().filter_map(|call| call.1.clone()).collect();
     assert_eq!(sent, ["Bearer token-0", "Bearer token-1"]);
 }
 
 #[tokio::test]
-async fn an_unchanged_answer_keeps_the_set() {
-    let served = serve(Duration::ZERO, |nth| match nth {
-        0 => Ok(ListAuthorizedTenantsResponse { etag: "v1".to_owned(), ..listed(&["T1"]) }),
-        _ => Ok(ListAuthorizedTenantsResponse { not_modified: true, ..listed(&[]) }),
+async fn an_unchanged_answer_is_as_young_as_its_question() {
+    let served = serve(Duration::ZERO, |_| {
+        Ok(ListAuthorizedTenantsResponse { not_modified: true, ..listed(&[]) })
     })
     .await;
     let bench = bench(&served.url, LookupAuth::None).await;
-    let acme = client("acme");
-    bench.tenants.grants(&acme).await;
     bench.clock.advance(60 * SECOND);
-    assert_eq!(codes(&bench.tenants.grants(&acme).await), ["T1"]);
-    let looked_up_at = bench.tenants.cell(&acme).current().as_ref().unwrap().looked_up_at;
-    assert_eq!(looked_up_at, bench.clock.now());
-    let asked: Vec<_> = lock(&served.calls).iter().map(|call| call.0.clone()).collect();
-    assert_eq!(asked, ["", "v1"]);
+    let answer = bench.directory.look_up(&client("acme"), Some("v1"), &|_| ()).await.unwrap();
+    assert!(matches!(answer.grants, Grants::Unchanged { .. }));
+    assert_eq!(answer.sent_at, bench.clock.now());
+    assert_eq!(lock(&served.calls)[0].0, "v1");
 }
 
 #[tokio::test]
@@ -169,8 +165,6 @@ async fn attributes_become_claims_but_never_reserved_ones() {
     })
     .await;
     let bench = bench(&served.url, LookupAuth::None).await;
-    bench.tenants.grants(&client("acme")).await;
-    let cell = bench.tenants.cell(&client("acme"));
     let expected = [("plan".to_owned(), r#""go\"ld""#.to_owned())];
-    assert_eq!(cell.current().as_ref().unwrap().attributes, expected.into());
+    assert_eq!(bench.ask("acme").await.listed().claims, expected.into());
 }

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use crate::config::{Freshness, LookupLimits};
 use crate::domain::{ClientId, GrantCell, GrantSet, Holder, TenantCode, Timestamp};
+use crate::lookup::{Answer, Flight, Grants, Unavailable, lock};
 
-use super::Settings;
-use super::answer::{Answer, Grants};
-use super::flight::{Flight, lock};
-use super::outcome::{Outcome, Unavailable};
+use super::{Outcome, Settings};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// Bounds how late the end of an outage is noticed.

@@ -1,22 +1,13 @@
-//! Which tenants have authorised a client: lookups at the provider with the lookup's own OAuth
-//! token, what is remembered of their answers, and the background work that keeps it fresh.
+//! Which tenants have authorised a client: what is remembered of the lookups' answers, and the
+//! background work that keeps it fresh while tokens live.
 
-mod answer;
-mod callout_token;
-mod directory;
 mod entry;
-mod flight;
-mod grpc;
-mod http;
-mod outbound;
 mod outcome;
 mod refresh;
-mod select;
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;
 #[cfg(test)]
 mod tests;
-mod token_request;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,22 +20,13 @@ use tokio::time::Instant;
 
 use crate::config::{Freshness, Lookup, Problem};
 use crate::domain::{ClientId, Clock, GrantBook, GrantCell, TenantDigester, Timestamp};
+use crate::lookup::{Directory, Seat, Unavailable};
 use crate::telemetry::Metrics;
 
-/// The provider's side of the lookup over gRPC, generated from `proto/`.
-pub mod directory_v1 {
-    tonic::include_proto!("tenantgate.directory.v1");
-}
-
-pub use answer::{Answer, Grants};
-pub use directory::{Directory, Observer, Step};
-pub use outcome::{Outcome, TokenError, Unavailable};
-pub use select::{Listed, Selector};
+pub use outcome::Outcome;
 
 use entry::{Cached, Entry};
-use flight::Seat;
 
-const USER_AGENT: &str = concat!("tenantgate/", env!("CARGO_PKG_VERSION"));
 /// Hints that wait for the background task. What does not fit is hinted again by the next check.
 const HINTS: usize = 1024;
 

@@ -9,14 +9,14 @@ use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
 use crate::config::{
-    ClientTls, Freshness, HttpLookup, JsonPath, Lookup, LookupAuth, LookupLimits, LookupMethod,
-    OAuth2Auth, OAuth2Method, SecretText, UrlTemplate,
+    ClientTls, HttpLookup, JsonPath, Lookup, LookupAuth, LookupLimits, LookupMethod, OAuth2Auth,
+    OAuth2Method, SecretText, UrlTemplate,
 };
-use crate::domain::{ClientId, ManualClock, Secret, TenantDigester, Timestamp};
+use crate::domain::{ClientId, ManualClock, Secret, Timestamp};
 use crate::telemetry::Metrics;
 
 use super::flight::lock;
-use super::{Directory, Settings, Tenants};
+use super::{Answer, Directory, Grants, Listed, Unavailable};
 
 pub const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub const TOKEN_PATH: &str = "/oauth/token";
@@ -223,32 +223,27 @@ pub fn oauth2_lookup(provider: &Provider) -> HttpLookup {
     HttpLookup { auth: LookupAuth::OAuth2(Box::new(oauth2(provider))), ..http_lookup(provider) }
 }
 
-/// The service with everything a test wants to turn or read.
-pub struct Bench {
-    pub tenants: Arc<Tenants>,
+/// A directory with everything a test wants to turn or read.
+pub struct LookupBench {
+    pub directory: Arc<Directory>,
     pub clock: Arc<ManualClock>,
     pub metrics: Arc<Metrics>,
 }
 
-pub const REFRESH: Duration = Duration::from_secs(60);
-
-impl Bench {
+impl LookupBench {
     pub fn new(lookup: HttpLookup) -> Self {
-        let freshness = Freshness::Lookup { refresh: REFRESH, max_age: Duration::from_secs(300) };
-        Self::with(&Lookup::Http(Box::new(lookup)), freshness)
+        Self::with(&Lookup::Http(Box::new(lookup)))
     }
 
-    pub fn with(lookup: &Lookup, freshness: Freshness) -> Self {
+    pub fn with(lookup: &Lookup) -> Self {
         let clock = Arc::new(ManualClock::at(START));
         let metrics = Arc::new(Metrics::new());
         let directory = Directory::new(lookup, clock.clone(), metrics.clone()).unwrap();
-        let settings = settings(directory, freshness, 1);
-        let tenants = Tenants::new(settings, clock.clone(), metrics.clone());
-        Self { tenants, clock, metrics }
+        Self { directory, clock, metrics }
     }
 
-    pub fn lookups(&self, outcome: &str) -> u64 {
-        self.metrics.lookups.with_label_values(&[outcome]).get()
+    pub async fn ask(&self, id: &str) -> Asked {
+        Asked(self.directory.look_up(&client(id), None, &|_| ()).await)
     }
 
     pub fn token_requests(&self, outcome: &str) -> u64 {
@@ -256,9 +251,39 @@ impl Bench {
     }
 }
 
-pub fn settings(directory: Arc<Directory>, freshness: Freshness, key: u8) -> Settings {
-    let digester = Arc::new(TenantDigester::new(&[key; 32], None));
-    Settings::new(directory, freshness, digester, "https://i".into())
+/// What came of one lookup.
+pub struct Asked(pub Result<Answer, Unavailable>);
+
+impl Asked {
+    pub fn listed(&self) -> &Listed {
+        match &self.0 {
+            Ok(Answer { grants: Grants::Listed { listed, .. }, .. }) => listed,
+            Ok(_) => panic!("unchanged"),
+            Err(reason) => panic!("unavailable: {reason:?}"),
+        }
+    }
+
+    pub fn codes(&self) -> Vec<&str> {
+        self.listed().codes.iter().map(|code| code.expose()).collect()
+    }
+
+    /// The outcome in a word, as the metric names it.
+    pub fn as_str(&self) -> &'static str {
+        match &self.0 {
+            Err(reason) => reason.as_str(),
+            Ok(_) if self.listed().codes.is_empty() => "denied",
+            Ok(_) => "granted",
+        }
+    }
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Ok(_) => f.write_str(self.as_str()),
+            Err(reason) => reason.fmt(f),
+        }
+    }
 }
 
 /// Waits for what background work is about to bring about.

@@ -18,8 +18,8 @@ use super::callout_token::CalloutToken;
 use super::grpc::GrpcSource;
 use super::http::HttpSource;
 use super::outbound::http_client;
-use super::outcome::Unavailable;
 use super::select::Listed;
+use super::unavailable::Unavailable;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use url::Url;
 use crate::config::{ClientTls, Problem};
 use crate::domain::Timestamp;
 
-use super::outcome::Unavailable;
+use super::unavailable::Unavailable;
 
 /// An HTTP client that goes where the config says and nowhere else: no redirect is followed and
 /// no proxy is taken from the environment.

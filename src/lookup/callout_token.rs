@@ -8,8 +8,8 @@ use crate::domain::{Clock, Timestamp};
 use crate::telemetry::Metrics;
 
 use super::flight::{Flight, Seat, lock};
-use super::outcome::TokenError;
 use super::token_request::{Granted, TokenRequest};
+use super::unavailable::TokenError;
 
 /// A provider that refuses every token must not make us fetch one for every lookup.
 const FORCED_FETCH_INTERVAL: Duration = Duration::from_secs(1);

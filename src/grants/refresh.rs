@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Freshness;
 use crate::domain::{ClientId, GrantSet, Timestamp};
+use crate::lookup::lock;
 
 use super::entry::Entry;
-use super::flight::lock;
 use super::{Hint, Tenants};
 
 const TOKEN_TICK: Duration = Duration::from_millis(250);

@@ -13,8 +13,8 @@ use crate::domain::{ClientId, Clock};
 
 use super::answer::{Answer, Grants, usable_etag};
 use super::outbound::{read_body, retry_after, transport_failure};
-use super::outcome::Unavailable;
 use super::select::Selector;
+use super::unavailable::Unavailable;
 
 /// The unreserved characters of RFC 3986 stand for themselves, everything else is encoded: the
 /// id stays one segment, or one value of a query.

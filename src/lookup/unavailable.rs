@@ -1,34 +1,6 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Code;
-
-use crate::domain::GrantSet;
-
-/// What a lookup says of one client. Unavailable is neither granted nor denied.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Not empty.
-    Granted(Arc<GrantSet>),
-    /// Empty: the provider says that nobody has authorised this client.
-    Denied(Arc<GrantSet>),
-    Unavailable(Unavailable),
-}
-
-impl Outcome {
-    pub(super) fn of(set: Arc<GrantSet>) -> Self {
-        if set.codes.is_empty() { Self::Denied(set) } else { Self::Granted(set) }
-    }
-
-    /// The metric label.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Granted(_) => "granted",
-            Self::Denied(_) => "denied",
-            Self::Unavailable(reason) => reason.as_str(),
-        }
-    }
-}
 
 /// Why nobody knows what a client may read. The texts are for logs: they hold no code, no secret
 /// and nothing of the answer's body.

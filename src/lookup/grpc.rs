@@ -14,8 +14,8 @@ use super::answer::{Answer, Grants, usable_etag};
 use super::directory_v1::directory_client::DirectoryClient;
 use super::directory_v1::{ListAuthorizedTenantsRequest, ListAuthorizedTenantsResponse};
 use super::outbound::root_cause;
-use super::outcome::Unavailable;
 use super::select::Listed;
+use super::unavailable::Unavailable;
 
 const MAX_ANSWER: usize = 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);

@@ -32,10 +32,10 @@ async fn picky(accepted: &'static str, refusal: u16) -> Provider {
 async fn a_refused_token_is_replaced_once_and_the_lookup_goes_on() {
     for refusal in [401, 403] {
         let provider = picky("token-1", refusal).await;
-        let bench = Bench::new(oauth2_lookup(&provider));
-        assert_eq!(bench.tenants.grants(&client("acme")).await.as_str(), "granted", "{refusal}");
+        let bench = LookupBench::new(oauth2_lookup(&provider));
+        assert_eq!(bench.ask("acme").await.as_str(), "granted", "{refusal}");
         assert_eq!((provider.count(TOKEN_PATH), provider.lookups_of("acme")), (2, 2));
-        bench.tenants.grants(&client("b")).await;
+        bench.ask("b").await;
         assert_eq!((provider.count(TOKEN_PATH), provider.lookups_of("b")), (2, 1));
     }
 }
@@ -43,24 +43,23 @@ async fn a_refused_token_is_replaced_once_and_the_lookup_goes_on() {
 #[tokio::test]
 async fn a_lasting_refusal_is_unavailable_and_costs_one_token_a_second() {
     let provider = picky("no token at all", 403).await;
-    let bench = Bench::new(oauth2_lookup(&provider));
-    let acme = client("acme");
-    assert_eq!(bench.tenants.grants(&acme).await.as_str(), "unauthorized");
+    let bench = LookupBench::new(oauth2_lookup(&provider));
+    assert_eq!(bench.ask("acme").await.as_str(), "unauthorized");
     assert_eq!((provider.count(TOKEN_PATH), provider.lookups_of("acme")), (2, 2));
     bench.clock.advance(Duration::from_millis(999));
-    assert_eq!(bench.tenants.grants(&acme).await.as_str(), "unauthorized");
+    assert_eq!(bench.ask("acme").await.as_str(), "unauthorized");
     assert_eq!((provider.count(TOKEN_PATH), provider.lookups_of("acme")), (2, 3));
     bench.clock.advance(Duration::from_millis(1));
-    assert_eq!(bench.tenants.grants(&acme).await.as_str(), "unauthorized");
+    assert_eq!(bench.ask("acme").await.as_str(), "unauthorized");
     assert_eq!((provider.count(TOKEN_PATH), provider.lookups_of("acme")), (3, 5));
 }
 
 #[tokio::test]
 async fn many_refusals_at_once_replace_the_token_once() {
     let provider = picky("token-1", 401).await;
-    let bench = Bench::new(oauth2_lookup(&provider));
-    let clients: Vec<_> = (0..50).map(|n| client(&format!("c{n}"))).collect();
-    let all = clients.iter().map(|client| bench.tenants.grants(client));
+    let bench = LookupBench::new(oauth2_lookup(&provider));
+    let clients: Vec<_> = (0..50).map(|n| format!("c{n}")).collect();
+    let all = clients.iter().map(|client| bench.ask(client));
     for outcome in futures::future::join_all(all).await {
         assert_eq!(outcome.as_str(), "granted");
     }
@@ -75,9 +74,8 @@ async fn a_late_refusal_of_the_old_token_uses_the_one_fetched_since() {
         _ => tenants(&["T1"]),
     })
     .await;
-    let bench = Bench::new(oauth2_lookup(&provider));
-    let (early, late) = (client("early"), client("late"));
-    let (early, late) = tokio::join!(bench.tenants.grants(&early), bench.tenants.grants(&late));
+    let bench = LookupBench::new(oauth2_lookup(&provider));
+    let (early, late) = tokio::join!(bench.ask("early"), bench.ask("late"));
     assert_eq!((early.as_str(), late.as_str()), ("granted", "granted"));
     assert_eq!(provider.count(TOKEN_PATH), 2);
 }
@@ -89,11 +87,11 @@ async fn it_is_renewed_in_the_background_before_it_expires() {
         _ => tenants(&["T1"]),
     })
     .await;
-    let bench = Bench::new(oauth2_lookup(&provider));
-    let directory = Arc::clone(&bench.tenants.core.settings.load().directory);
+    let bench = LookupBench::new(oauth2_lookup(&provider));
+    let directory = Arc::clone(&bench.directory);
     directory.renew_token();
     assert_eq!(provider.count(TOKEN_PATH), 0, "nobody has needed one yet");
-    bench.tenants.grants(&client("a")).await;
+    bench.ask("a").await;
     // Due 10 to 11 s ahead of the expiry.
     bench.clock.advance(88 * SECOND);
     directory.renew_token();
@@ -105,7 +103,7 @@ async fn it_is_renewed_in_the_background_before_it_expires() {
     until("the renewal", || bench.token_requests("issued") == 2).await;
     assert_eq!(provider.count(TOKEN_PATH), 2);
     bench.clock.advance(20 * SECOND);
-    bench.tenants.grants(&client("b")).await;
+    bench.ask("b").await;
     assert_eq!(bearer(&provider.seen(&path_of("b"))[0]), "token-1");
     let expiry = (START.secs() + 90 + 100) as f64;
     assert_eq!(bench.metrics.callout_token_expiry.get(), expiry);
@@ -119,9 +117,9 @@ async fn it_is_used_as_long_as_it_lives_while_renewals_fail() {
         _ => tenants(&["T1"]),
     })
     .await;
-    let bench = Bench::new(oauth2_lookup(&provider));
-    let directory = Arc::clone(&bench.tenants.core.settings.load().directory);
-    bench.tenants.grants(&client("a")).await;
+    let bench = LookupBench::new(oauth2_lookup(&provider));
+    let directory = Arc::clone(&bench.directory);
+    bench.ask("a").await;
     bench.clock.advance(91 * SECOND);
     for failures in 1..=2 {
         directory.renew_token();
@@ -131,9 +129,9 @@ async fn it_is_used_as_long_as_it_lives_while_renewals_fail() {
     tokio::time::sleep(SECOND / 10).await;
     assert_eq!(bench.token_requests("status"), 2, "backs off");
     bench.clock.advance(8 * SECOND);
-    assert_eq!(bench.tenants.grants(&client("b")).await.as_str(), "granted");
+    assert_eq!(bench.ask("b").await.as_str(), "granted");
     bench.clock.advance(2 * SECOND);
-    assert_eq!(bench.tenants.grants(&client("c")).await.as_str(), "callout_token");
+    assert_eq!(bench.ask("c").await.as_str(), "callout_token");
     assert_eq!(provider.lookups_of("c"), 0);
 }
 
@@ -145,8 +143,8 @@ async fn a_single_failure_of_the_token_endpoint_does_not_fail_a_lookup() {
         _ => tenants(&["T1"]),
     })
     .await;
-    let bench = Bench::new(oauth2_lookup(&provider));
-    assert_eq!(bench.tenants.grants(&client("a")).await.as_str(), "granted");
+    let bench = LookupBench::new(oauth2_lookup(&provider));
+    assert_eq!(bench.ask("a").await.as_str(), "granted");
 }
 
 #[tokio::test]
@@ -161,16 +159,16 @@ async fn invalid_client_is_reported_as_what_it_is_and_not_hammered() {
         _ => tenants(&["T1"]),
     })
     .await;
-    let bench = Bench::new(oauth2_lookup(&provider));
+    let bench = LookupBench::new(oauth2_lookup(&provider));
     for n in 0..20 {
-        let outcome = bench.tenants.grants(&client(&format!("c{n}"))).await;
+        let outcome = bench.ask(&format!("c{n}")).await;
         assert!(format!("{outcome:?}").contains("InvalidClient"), "{outcome:?}");
     }
     assert_eq!(provider.count(TOKEN_PATH), 1);
     assert_eq!(bench.token_requests("invalid_client"), 1);
     down.store(false, Ordering::SeqCst);
     bench.clock.advance(5 * SECOND);
-    assert_eq!(bench.tenants.grants(&client("a")).await.as_str(), "granted");
+    assert_eq!(bench.ask("a").await.as_str(), "granted");
 }
 
 #[tokio::test]
@@ -182,9 +180,9 @@ async fn fetching_it_counts_in_the_lookup_s_budget() {
     .await;
     let mut lookup = oauth2_lookup(&provider);
     lookup.limits.timeout = SECOND / 2;
-    let bench = Bench::new(lookup);
+    let bench = LookupBench::new(lookup);
     let started = tokio::time::Instant::now();
-    assert_eq!(bench.tenants.grants(&client("a")).await.as_str(), "timeout");
+    assert_eq!(bench.ask("a").await.as_str(), "timeout");
     assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
 }
 
@@ -225,8 +223,8 @@ async fn answers_of_token_endpoints() {
             _ => tenants(&["T1"]),
         })
         .await;
-        let bench = Bench::new(oauth2_lookup(&provider));
-        let outcome = bench.tenants.grants(&client("a")).await;
+        let bench = LookupBench::new(oauth2_lookup(&provider));
+        let outcome = bench.ask("a").await;
         if lifetime == 0 {
             assert_eq!(outcome.as_str(), "callout_token", "{body}");
             assert_eq!(bench.token_requests("bad_answer"), 1, "{body}");
@@ -234,10 +232,10 @@ async fn answers_of_token_endpoints() {
         }
         assert_eq!(outcome.as_str(), "granted", "{body}");
         bench.clock.advance(Duration::from_secs(lifetime) - SECOND / 10);
-        bench.tenants.grants(&client("b")).await;
+        bench.ask("b").await;
         assert_eq!(provider.count(TOKEN_PATH), 1, "{body}");
         bench.clock.advance(SECOND);
-        bench.tenants.grants(&client("c")).await;
+        bench.ask("c").await;
         assert_eq!(provider.count(TOKEN_PATH), 2, "{body}");
     }
 }
@@ -248,8 +246,8 @@ async fn requested_with(change: impl FnOnce(&mut OAuth2Auth)) -> (Seen, BTreeMap
     change(&mut auth);
     let mut lookup = oauth2_lookup(&provider);
     lookup.auth = LookupAuth::OAuth2(Box::new(auth));
-    let bench = Bench::new(lookup);
-    bench.tenants.grants(&client("acme")).await;
+    let bench = LookupBench::new(lookup);
+    bench.ask("acme").await;
     let seen = provider.seen(TOKEN_PATH)[0].clone();
     let form = form_urlencoded::parse(seen.body.as_bytes()).into_owned().collect();
     (seen, form)
@@ -346,8 +344,8 @@ async fn fixed_credentials_are_sent_as_they_are() {
         let provider = Provider::start(|_, _| tenants(&["T1"])).await;
         let mut lookup = http_lookup(&provider);
         lookup.auth = auth;
-        let bench = Bench::new(lookup);
-        bench.tenants.grants(&client("acme")).await;
+        let bench = LookupBench::new(lookup);
+        bench.ask("acme").await;
         assert_eq!(provider.seen(&path_of("acme"))[0].headers["authorization"], expected);
         assert_eq!(bench.clock.now(), START);
     }

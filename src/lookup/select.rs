@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::domain::{Attributes, TenantCode};
 
-use super::outcome::Unavailable;
+use super::unavailable::Unavailable;
 
 /// A claim is copied into every token, so a large one is left out.
 const MAX_CLAIM_BYTES: usize = 1024;

@@ -11,7 +11,7 @@ use crate::config::{OAuth2Auth, OAuth2Method, Problem};
 use crate::domain::{Algorithm, Secret, Timestamp};
 
 use super::outbound::{read_body, transport_failure};
-use super::outcome::{TokenError, Unavailable};
+use super::unavailable::{TokenError, Unavailable};
 
 const MAX_ANSWER: usize = 64 * 1024;
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);

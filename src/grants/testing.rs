@@ -1,0 +1,46 @@
+//! The grants of clients over a lookup that a test scripts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Freshness, HttpLookup, Lookup};
+use crate::domain::{ManualClock, TenantDigester};
+use crate::lookup::Directory;
+pub use crate::lookup::testing::*;
+use crate::telemetry::Metrics;
+
+use super::{Settings, Tenants};
+
+/// The service with everything a test wants to turn or read.
+pub struct Bench {
+    pub tenants: Arc<Tenants>,
+    pub clock: Arc<ManualClock>,
+    pub metrics: Arc<Metrics>,
+}
+
+pub const REFRESH: Duration = Duration::from_secs(60);
+
+impl Bench {
+    pub fn new(lookup: HttpLookup) -> Self {
+        let freshness = Freshness::Lookup { refresh: REFRESH, max_age: Duration::from_secs(300) };
+        Self::with(&Lookup::Http(Box::new(lookup)), freshness)
+    }
+
+    pub fn with(lookup: &Lookup, freshness: Freshness) -> Self {
+        let clock = Arc::new(ManualClock::at(START));
+        let metrics = Arc::new(Metrics::new());
+        let directory = Directory::new(lookup, clock.clone(), metrics.clone()).unwrap();
+        let settings = settings(directory, freshness, 1);
+        let tenants = Tenants::new(settings, clock.clone(), metrics.clone());
+        Self { tenants, clock, metrics }
+    }
+
+    pub fn lookups(&self, outcome: &str) -> u64 {
+        self.metrics.lookups.with_label_values(&[outcome]).get()
+    }
+}
+
+pub fn settings(directory: Arc<Directory>, freshness: Freshness, key: u8) -> Settings {
+    let digester = Arc::new(TenantDigester::new(&[key; 32], None));
+    Settings::new(directory, freshness, digester, "https://i".into())
+}

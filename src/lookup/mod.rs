@@ -1,0 +1,30 @@
+//! Asking the provider which tenants have authorised a client: over HTTP or gRPC, with the lookup's
+//! own OAuth token, within limits of time, tries and concurrency. Nothing is remembered here.
+
+mod answer;
+mod callout_token;
+mod directory;
+mod flight;
+mod grpc;
+mod http;
+mod outbound;
+mod select;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod token_request;
+mod unavailable;
+
+/// The provider's side of the lookup over gRPC, generated from `proto/`.
+pub mod directory_v1 {
+    tonic::include_proto!("tenantgate.directory.v1");
+}
+
+pub use answer::{Answer, Grants};
+pub use directory::{Directory, Observer, Step};
+pub use flight::{Flight, Seat, lock};
+pub use select::{Listed, Selector};
+pub use unavailable::{TokenError, Unavailable};
+
+const USER_AGENT: &str = concat!("tenantgate/", env!("CARGO_PKG_VERSION"));
