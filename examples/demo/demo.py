@@ -21,17 +21,22 @@ from stack import Failure
 CLIENT = "acme-analytics"  # the provider starts with this app, authorised for T1001 and T1002
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROVIDER = "127.0.0.1:9300"
+CACHE_TTL = 1.2  # a little over tenants.lookup.cache_ttl
+REFRESHED = 4  # within tenants.freshness.refresh, a lookup has been made and noticed
 REPORT = "/oda/apis/get/reports/assets/tenant/{}/devicedistribution"
 
 
 @contextlib.contextmanager
 def running(work, bin_dir, any_ports):
-    """Provider, tenantgate and Envoy, ready; stopped at the end, whatever the end was."""
+    """Provider, tenantgate and Envoy, ready; stopped at the end, whatever the end was. `work` is emptied first."""
     config_text = stack.CONFIG.read_text()
     config = yaml.safe_load(config_text)
     envoy_config = yaml.safe_load(stack.ENVOY_CONFIG.read_text())
     if not any_ports:
+        # Before anything is touched: in `work` are the files of whoever has these ports now.
         require_free_ports(config, envoy_config)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
 
     with stack.Children() as children:
         try:
@@ -76,7 +81,9 @@ def run(provider, tenantgate, envoy, secret):
 
 
 def lines_to_paste(provider, envoy, secret):
-    mint = f"curl -s {envoy.url}/oauth2/token -u '{CLIENT}:{secret}' -d grant_type=client_credentials"
+    # The reply is shown as well, so that an error is seen.
+    ask = f"curl -s {envoy.url}/oauth2/token -u '{CLIENT}:{secret}' -d grant_type=client_credentials | tee /dev/stderr"
+    mint = f"""TOKEN=$({ask} | sed -nE 's/.*"access_token": ?"([^"]+)".*/\\1/p')"""
     call = lambda tenant: f'curl -i -w "\\n" {envoy.url}{REPORT.format(tenant)} -H "Authorization: Bearer $TOKEN"'
     grant = f"{provider.url}/control/grants/{CLIENT}/T2002"
     return f"""
@@ -84,7 +91,7 @@ Ready: Envoy listens on {envoy.url}. Logs: {envoy.log.parent}/*.log. Ctrl-C stop
 Paste into another terminal:
 
 # The app {CLIENT} gets a token.
-TOKEN=$({mint} | sed -E 's/.*"access_token": ?"([^"]+)".*/\\1/')
+{mint}
 
 # The report of a tenant that has authorised the app: 200.
 {call("T1001")}
@@ -92,8 +99,18 @@ TOKEN=$({mint} | sed -E 's/.*"access_token": ?"([^"]+)".*/\\1/')
 # The report of any other tenant: 403.
 {call("T2002")}
 
-# The admin of T2002 authorises the app (DELETE withdraws); a token minted from then on carries T2002 too.
+# The admin of T2002 authorises the app.
 curl -X PUT {grant}
+
+# A token minted after that carries T2002 too: 200.
+sleep {CACHE_TTL}
+{mint}
+{call("T2002")}
+
+# The admin withdraws it: this very token stops. 403, once tenantgate has asked again.
+curl -X DELETE {grant}
+sleep {REFRESHED}
+{call("T2002")}
 """
 
 
@@ -134,6 +151,11 @@ class Story:
         form = {"grant_type": "client_credentials", **form}
         return self.exchange("POST", "/oauth2/token", expect, form=form, basic=(CLIENT, secret))
 
+    def status_of(self, tenant, token):
+        """Without showing it."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return requests.get(self.url + REPORT.format(tenant), headers=headers, timeout=10).status_code
+
     def report(self, tenant, token, *expect):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return self.exchange("GET", REPORT.format(tenant), expect, headers=headers)
@@ -152,9 +174,8 @@ def shorten(value):
     return value if len(value) <= 24 else f"{value[:16]}... ({len(value)} characters)"
 
 
-def play(provider, _tenantgate, envoy, secret):
+def play(provider, tenantgate, envoy, secret):
     story = Story(envoy.url)
-    cache_ttl = 1.2  # a little over tenants.lookup.cache_ttl
 
     story.tell(f"The app {CLIENT} gets a token: T1001 and T1002 have authorised it")
     token = story.mint(secret, 200)["access_token"]
@@ -171,7 +192,7 @@ def play(provider, _tenantgate, envoy, secret):
 
     print(f"\n-- The admin of T2002 authorises {CLIENT} in the provider's UI")
     provider.grant(CLIENT, "T2002")
-    time.sleep(cache_ttl)
+    time.sleep(CACHE_TTL)
     story.tell("Now a token carries T2002 ...")
     wider = story.mint(secret, 200)["access_token"]
     story.tell("... and its report can be read")
@@ -179,13 +200,19 @@ def play(provider, _tenantgate, envoy, secret):
 
     print("\n-- The admin of T2002 withdraws it again")
     provider.withdraw(CLIENT, "T2002")
-    time.sleep(cache_ttl)
+    withdrawn = time.monotonic()
+    stack.wait_until("the next lookup", lambda: story.status_of("T2002", wider) == 403, tenantgate)
+    seconds = time.monotonic() - withdrawn
+    story.tell(f"The token that is out, with minutes left to live, stopped for T2002 after {seconds:.1f} s ...")
+    story.report("T2002", wider, 403, "access_denied")
+    story.tell("... and goes on for the others")
+    story.report("T1001", wider, 200)
     story.tell("No new token for T2002")
     story.mint(secret, 400, "invalid_target", tenant="T2002")
 
     print("\n-- The provider's lookup goes down")
     provider.control("PUT", "faults", {"lookup": "closed", "token": "closed"})
-    time.sleep(cache_ttl)
+    time.sleep(CACHE_TTL)
     story.tell("No new tokens: that is 503, try later, and never a token without a lookup")
     story.mint(secret, 503, "temporarily_unavailable")
     story.tell("Tokens that are out go on working")
@@ -200,7 +227,7 @@ def interrupt(*_):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["run", "play"])
-    parser.add_argument("--bin-dir", type=lambda path: Path(path).resolve(), default=stack.ROOT / "target/release")
+    parser.add_argument("--bin-dir", type=lambda path: Path(path).resolve(), default=stack.ROOT / "target/debug")
     parser.add_argument("--any-ports", type=Path, metavar="DIR", help="ports chosen by the system, files in DIR")
     options = parser.parse_args()
 
@@ -209,8 +236,6 @@ def main():
     for number in STOP_SIGNALS:
         signal.signal(number, interrupt)
     work = options.any_ports or stack.ROOT / ".tools/run"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
     try:
         with running(work, options.bin_dir, bool(options.any_ports)) as parts:
             {"run": run, "play": play}[options.what](*parts)

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,6 +56,9 @@ struct AddArgs {
     /// Take over the secret on standard input instead of making one
     #[arg(long)]
     secret_stdin: bool,
+    /// Write the new secret to this file, which must not be there yet, instead of showing it
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_stdin")]
+    secret_out: Option<PathBuf>,
     /// Who is behind the app
     #[arg(long, value_name = "ID")]
     developer: Option<String>,
@@ -77,6 +82,9 @@ struct RotateArgs {
     /// Let the credential that is active now expire after this time, such as 7d
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     expire_old: Option<Duration>,
+    /// Write the new secret to this file, which must not be there yet, instead of showing it
+    #[arg(long, value_name = "FILE")]
+    secret_out: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -127,7 +135,8 @@ fn run_on(
 }
 
 fn add(args: AddArgs, stdin: &mut dyn Read, out: &mut dyn Write) -> anyhow::Result<()> {
-    let AddArgs { client, scope, tenant, token_ttl, secret_stdin, developer, output } = args;
+    let AddArgs { client, scope, tenant, token_ttl, developer, secret_stdin, secret_out, output } =
+        args;
     for (option, id) in [("--id", Some(&client.id)), ("--developer", developer.as_ref())] {
         let fits = id.is_none_or(|id| ClientId::parse(id).is_some());
         ensure!(fits, "{option}: not a name; use {}", ClientId::RULE);
@@ -174,13 +183,16 @@ fn add(args: AddArgs, stdin: &mut dyn Read, out: &mut dyn Write) -> anyhow::Resu
         apis: None,
         attributes: BTreeMap::new(),
     };
-    clients::edit(&client.file, IfMissing::Create, |registry| clients::add(registry, new))?;
+    with_secret_in(secret_out.as_deref(), &secret, || {
+        clients::edit(&client.file, IfMissing::Create, |registry| clients::add(registry, new))
+    })?;
     if secret_stdin && output == Output::Text {
         // Whoever piped the secret in knows it and did not want it on the screen.
         writeln!(out, "Client {} added to {}.", client.id, client.file.display())?;
         return Ok(());
     }
-    show(&client, &secret, output, "added to", out)
+    let new = NewSecret { client: &client, secret: &secret, file: secret_out.as_deref() };
+    show(new, output, "added to", out)
 }
 
 fn read_secret(stdin: &mut dyn Read) -> anyhow::Result<Secret> {
@@ -200,33 +212,82 @@ fn read_secret(stdin: &mut dyn Read) -> anyhow::Result<Secret> {
 }
 
 fn rotate(args: RotateArgs, now: Timestamp, out: &mut dyn Write) -> anyhow::Result<()> {
-    let RotateArgs { client, expire_old, output } = args;
+    let RotateArgs { client, expire_old, secret_out, output } = args;
     let secret = clients::generate();
     let digest = clients::digest_generated(&secret);
     let old_ends = expire_old.map(|time| now.plus(time));
-    clients::edit(&client.file, IfMissing::Fail, |registry| {
-        clients::rotate(registry, &client.id, digest, old_ends, now)
+    with_secret_in(secret_out.as_deref(), &secret, || {
+        clients::edit(&client.file, IfMissing::Fail, |registry| {
+            clients::rotate(registry, &client.id, digest, old_ends, now)
+        })
     })?;
-    show(&client, &secret, output, "has a second credential in", out)
+    let new = NewSecret { client: &client, secret: &secret, file: secret_out.as_deref() };
+    show(new, output, "has a second credential in", out)
 }
 
-fn show(
-    client: &ClientArg,
+/// The secret is in its file before the registry knows it, so that none is ever lost; where the
+/// registry stays as it is, so does the folder.
+fn with_secret_in(
+    file: Option<&Path>,
     secret: &Secret,
-    output: Output,
-    done: &str,
-    out: &mut dyn Write,
+    change: impl FnOnce() -> Result<(), EditError>,
 ) -> anyhow::Result<()> {
-    match output {
-        Output::Json => {
+    let Some(path) = file else {
+        return Ok(change()?);
+    };
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(
+        |error| match error.kind() {
+            io::ErrorKind::AlreadyExists => anyhow::anyhow!(
+                "--secret-out: {} exists and is not overwritten; name a new file",
+                path.display()
+            ),
+            _ => anyhow::anyhow!(
+                "--secret-out: {} cannot be written ({error}); check the folder and its permissions",
+                path.display()
+            ),
+        },
+    )?;
+    let done = writeln!(new, "{}", secret.expose())
+        .and_then(|()| new.sync_all())
+        .with_context(|| {
+            format!("--secret-out: {} cannot be written; is there space left?", path.display())
+        })
+        .and_then(|()| Ok(change()?));
+    if done.is_err() {
+        // Nobody has this secret. That it cannot be removed would say less than what went wrong.
+        let _ = fs::remove_file(path);
+    }
+    done
+}
+
+/// What `add` and `rotate` have to say, once.
+struct NewSecret<'a> {
+    client: &'a ClientArg,
+    secret: &'a Secret,
+    /// Where the secret is instead of on the screen.
+    file: Option<&'a Path>,
+}
+
+fn show(new: NewSecret, output: Output, done: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    let NewSecret { client, secret, file } = new;
+    match (output, file) {
+        (Output::Json, None) => {
             let shown = json!({ "client_id": client.id, "client_secret": secret.expose() });
             writeln!(out, "{shown}")?;
         }
-        Output::Text => {
+        (Output::Json, Some(file)) => {
+            writeln!(out, "{}", json!({ "client_id": client.id, "secret_file": file }))?;
+        }
+        (Output::Text, _) => {
             writeln!(out, "Client {} {done} {}.", client.id, client.file.display())?;
             writeln!(out, "client_id:     {}", client.id)?;
-            writeln!(out, "client_secret: {}", secret.expose())?;
-            writeln!(out, "Keep the secret now: it is not shown again.")?;
+            match file {
+                Some(file) => writeln!(out, "client_secret: in {}", file.display())?,
+                None => {
+                    writeln!(out, "client_secret: {}", secret.expose())?;
+                    writeln!(out, "Keep the secret now: it is not shown again.")?;
+                }
+            }
         }
     }
     Ok(())
@@ -401,6 +462,39 @@ mod tests {
             assert!(registry.text().contains(&digest(&secret)));
             assert!(!registry.text().contains(&secret));
         }
+    }
+
+    #[test]
+    fn a_secret_goes_to_a_new_private_file_and_only_if_the_registry_has_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let registry = Registry::new();
+        let out = |name: &str| registry.0.path().join(name);
+        let option = |name: &str| format!("--id app --secret-out {}", out(name).display());
+        for (command, file, output) in
+            [("add", "first", ""), ("rotate", "second", " --output json")]
+        {
+            let shown = registry.run(&format!("{command} {}{output}", option(file)), "").unwrap();
+            let text = fs::read_to_string(out(file)).unwrap();
+            let secret = text.strip_suffix('\n').unwrap();
+            assert!(registry.text().contains(&digest(secret)) && !shown.contains(secret));
+            assert!(shown.contains(out(file).to_str().unwrap()), "{shown}");
+            assert_eq!(fs::metadata(out(file)).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+
+        let (before, first) = (registry.text(), fs::read(out("first")).unwrap());
+        for (command, file, told) in [
+            ("add", "first", "exists and is not overwritten; name a new file"),
+            ("rotate", "first", "exists and is not overwritten; name a new file"),
+            ("rotate", "no/folder", "cannot be written"),
+            ("add", "third", "client app is registered already"),
+            ("rotate", "third", "active credentials already"),
+        ] {
+            let error = registry.run(&format!("{command} {}", option(file)), "").unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+        assert_eq!((registry.text(), fs::read(out("first")).unwrap()), (before, first));
+        assert!(!out("third").exists());
     }
 
     #[test]

@@ -51,6 +51,7 @@ class World:
         self.api = children.start(stack.Provider, work, bin_dir(), name="api") if separate_api else self.provider
         self.config = stack.on_any_ports(yaml.safe_load(stack.CONFIG.read_text()), self.provider)
         self.config["tenants"]["lookup"]["cache_ttl"] = "60s"
+        del self.config["tenants"]["freshness"]
         self.config["apis"][0]["routes"] = ROUTES
         change_config(self.config)
         stack.prepare(work, bin_dir(), yaml.safe_dump(self.config), {})

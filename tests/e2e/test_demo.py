@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import demo
 import pytest
 import stack
 from conftest import ROOT, bin_dir
@@ -28,7 +29,7 @@ def test_the_story_goes_as_told(tmp_path):
     argv = [*DEMO, "play", "--bin-dir", bin_dir(), "--any-ports", tmp_path / "demo"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All 11 steps went as told." in done.stdout
+    assert "All 13 steps went as told." in done.stdout
 
 
 @pytest.fixture
@@ -36,15 +37,15 @@ def running(tmp_path):
     argv = [*DEMO, "run", "--bin-dir", bin_dir(), "--any-ports", tmp_path / "run"]
     # As a shell starts a background job: with SIGINT ignored.
     ignore_sigint = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
-    demo = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=ignore_sigint)
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=ignore_sigint)
     shown = ""
-    while "curl -X PUT" not in shown:
-        line = demo.stdout.readline()
-        assert line, demo.stderr.read()
+    while shown.count("# ") < 6 or line != "\n":
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
         shown += line
-    yield demo, shown
-    demo.kill()
-    demo.wait()
+    yield process, shown
+    process.kill()
+    process.wait()
 
 
 def paste(lines):
@@ -56,26 +57,45 @@ def paste(lines):
 def test_the_lines_to_paste_do_what_they_say(running):
     assert shutil.which("curl"), "curl is missing: apt install curl"
     lines = running[1].split("another terminal:")[1]
-    assert paste(lines) == ["200", "403"]
+    # A token, two calls, a grant, another token, a call, a withdrawal, a call.
+    assert paste(lines) == ["200", "403", "200", "403"]
+
+
+def test_a_mint_that_fails_is_seen(running):
+    lines = re.sub(r"(-u '[^:]+:)[^']+'", r"\1wrong'", running[1].split("another terminal:")[1].split("# The report")[0])
+    done = subprocess.run(["bash", "-c", lines + "\necho token: $TOKEN."], capture_output=True, text=True, timeout=30)
+    assert "invalid_client" in done.stderr
+    assert done.stdout == "token: .\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_leaves_nothing_running(running, number):
-    demo, _ = running
-    children = children_of(demo.pid)
+    process, _ = running
+    children = children_of(process.pid)
     assert len(children) == 3
-    demo.send_signal(number)
-    assert demo.wait(35) == 0
+    process.send_signal(number)
+    assert process.wait(35) == 0
     assert not any(alive(pid) for pid in children)
 
 
 def test_a_dead_part_ends_it_with_its_name_and_leaves_nothing_running(running):
-    demo, _ = running
-    children = children_of(demo.pid)
+    process, _ = running
+    children = children_of(process.pid)
     os.kill(int(children[1]), signal.SIGKILL)
-    assert demo.wait(35) == 1
-    assert "tenantgate ended with exit code -9" in demo.stderr.read()
+    assert process.wait(35) == 1
+    assert "tenantgate ended with exit code -9" in process.stderr.read()
     assert not any(alive(pid) for pid in children)
+
+
+def test_what_runs_already_keeps_its_files(tmp_path, monkeypatch):
+    """`make demo` beside `make run`: the second one finds the ports taken."""
+    kept = tmp_path / "tenantgate.yaml"
+    kept.write_text("in use")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(demo, "PROVIDER", "127.0.0.1:{}".format(taken.getsockname()[1]))
+        with pytest.raises(stack.Failure, match="is in use"), demo.running(tmp_path, bin_dir(), any_ports=False):
+            pass
+    assert kept.read_text() == "in use"
 
 
 def test_a_port_in_use_is_named_with_its_owner():

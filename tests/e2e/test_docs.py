@@ -162,6 +162,17 @@ def test_five_minutes_from_the_readme(children, tmp_path):
     assert re.findall(r"^decision +(.*)$", shown, re.MULTILINE) == ["allow", "allow"]
 
 
+def test_faults_are_set_and_cleared_as_documented(children, tmp_path):
+    provider = children.start(stack.Provider, tmp_path, bin_dir())
+    shown = run(blocks("docs/lookup.md", "faults")["play"].replace("http://127.0.0.1:9300", provider.url), tmp_path)
+    assert [json.loads(line)["lookup"] for line in shown.splitlines()] == [
+        {"kind": "slow", "times": None},
+        {"kind": "500", "times": 1},
+        None,
+    ]
+    assert provider.control("GET", "state")["faults"] == {"lookup": None, "token": None}
+
+
 def claims_of(token):
     payload = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

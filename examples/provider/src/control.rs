@@ -1,4 +1,5 @@
-//! Switches for demos and tests. They ask nobody for a password, which is why the provider listens on loopback only.
+//! Switches for demos and tests. They ask nobody for a password, which is why the provider listens
+//! on loopback only.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,10 +7,12 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, State},
-    http::StatusCode,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
     routing::{any, get, post, put},
 };
 use jsonwebtoken::{DecodingKey, jwk::Jwk};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -24,7 +27,7 @@ pub fn routes() -> Router<Arc<Provider>> {
     Router::new()
         .route("/control/grants/{client_id}/{tenant}", put(put_grant).delete(delete_grant))
         .route("/control/clients/{client_id}", put(put_client).delete(delete_client))
-        .route("/control/faults", put(put_faults))
+        .route("/control/faults", put(put_faults).delete(delete_faults))
         .route("/control/token-lifetime/{seconds}", put(put_token_lifetime))
         .route("/control/revoke-tokens", post(revoke_tokens))
         .route("/control/assertion-key", put(put_assertion_key).delete(delete_assertion_key))
@@ -34,29 +37,33 @@ pub fn routes() -> Router<Arc<Provider>> {
         .route(ATTACKER_PATH, any(attacker))
 }
 
-/// What a tenant's admin does in the provider's own pages: authorise an app. An unknown app becomes known.
+/// What a tenant's admin does in the provider's own pages: authorise an app. An unknown app becomes
+/// known. Answers with what holds from now on.
 async fn put_grant(
     State(provider): Shared,
     Path((client_id, tenant)): Path<(String, String)>,
-) -> StatusCode {
+) -> Response {
     let mut state = provider.state();
-    let client = state.clients.entry(client_id).or_insert_with(|| Client::new([]));
+    let client = state.clients.entry(client_id.clone()).or_insert_with(|| Client::new([]));
     client.tenants.insert(tenant);
-    StatusCode::NO_CONTENT
+    shown(&json!({ "client_id": client_id, "tenants": client.tenants }))
 }
 
 /// And withdraw it. No error where there was no grant.
 async fn delete_grant(
     State(provider): Shared,
     Path((client_id, tenant)): Path<(String, String)>,
-) -> StatusCode {
-    if let Some(client) = provider.state().clients.get_mut(&client_id) {
-        client.tenants.remove(&tenant);
-    }
-    StatusCode::NO_CONTENT
+) -> Response {
+    let mut state = provider.state();
+    let Some(client) = state.clients.get_mut(&client_id) else {
+        return shown(&json!({ "client_id": client_id, "tenants": [] }));
+    };
+    client.tenants.remove(&tenant);
+    shown(&json!({ "client_id": client_id, "tenants": client.tenants }))
 }
 
-/// `{"tenants": ["T1", ...], "plan": "gold"}`, of which the plan may be left out; takes the place of what was there.
+/// `{"tenants": ["T1", ...], "plan": "gold"}`, of which the plan may be left out; takes the place
+/// of what was there.
 async fn put_client(
     State(provider): Shared,
     Path(client_id): Path<String>,
@@ -74,10 +81,17 @@ async fn delete_client(State(provider): Shared, Path(client_id): Path<String>) -
 }
 
 /// `{"lookup": FAULT, "token": FAULT}`, see `faults`; one left out is cleared.
-async fn put_faults(State(provider): Shared, body: Bytes) -> Result<StatusCode, Refusal> {
+async fn put_faults(State(provider): Shared, body: Bytes) -> Result<Response, Refusal> {
     let faults = Faults::parse(&body).map_err(bad_request)?;
-    provider.state().faults = faults;
-    Ok(StatusCode::NO_CONTENT)
+    let mut state = provider.state();
+    state.faults = faults;
+    Ok(shown(&state.faults))
+}
+
+async fn delete_faults(State(provider): Shared) -> Response {
+    let mut state = provider.state();
+    state.faults = Faults::default();
+    shown(&state.faults)
 }
 
 /// Holds for tokens issued from now on.
@@ -92,7 +106,8 @@ async fn revoke_tokens(State(provider): Shared) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// A public JWK: from now on the token endpoint takes `private_key_jwt` assertions signed with its private half.
+/// A public JWK: from now on the token endpoint takes `private_key_jwt` assertions signed with its
+/// private half.
 async fn put_assertion_key(State(provider): Shared, body: Bytes) -> Result<StatusCode, Refusal> {
     let jwk: Jwk = serde_json::from_slice(&body).map_err(bad_request)?;
     let key = DecodingKey::from_jwk(&jwk).map_err(bad_request)?;
@@ -138,6 +153,12 @@ async fn attacker(State(provider): Shared) -> Json<Value> {
         "tenants": [{ "code": "T9999", "name": "Attacker" }],
         "access_token": "attacker-token", "token_type": "Bearer", "expires_in": 300,
     }))
+}
+
+/// A line of JSON, for people with curl.
+fn shown(value: &impl Serialize) -> Response {
+    let line = format!("{}\n", json!(value));
+    ([(header::CONTENT_TYPE, "application/json")], line).into_response()
 }
 
 fn bad_request(error: impl ToString) -> Refusal {

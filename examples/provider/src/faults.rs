@@ -1,4 +1,5 @@
-//! The ways in which the lookup and the token endpoint can be made to fail, see `PUT /control/faults`.
+//! The ways in which the lookup and the token endpoint can be made to fail, see `PUT
+//! /control/faults`.
 
 use std::{convert::Infallible, io, time::Duration};
 
@@ -115,7 +116,8 @@ impl Fault {
         }
     }
 
-    /// The reply that this fault puts in place of the usual one; `None` where the usual one follows after all.
+    /// The reply that this fault puts in place of the usual one; `None` where the usual one follows
+    /// after all.
     pub async fn reply(&self, endpoint: Endpoint) -> Option<Response> {
         let response = match self {
             Self::Slow(delay) => {

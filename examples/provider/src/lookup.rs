@@ -1,4 +1,5 @@
-//! The lookup: tenantgate asks which tenants have authorised an app, and shows the token from `token` for it.
+//! The lookup: tenantgate asks which tenants have authorised an app, and shows the token from
+//! `token` for it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -54,7 +55,8 @@ pub async fn answer(provider: &Provider, client_id: &str, request: Request) -> R
     (headers, body).into_response()
 }
 
-/// An app that no tenant has authorised gets an empty array: "none" is an answer, and not the same as no answer.
+/// An app that no tenant has authorised gets an empty array: "none" is an answer, and not the same
+/// as no answer.
 fn describe(client: &Client) -> String {
     let tenants: Vec<_> = client
         .tenants

@@ -1,25 +1,29 @@
-//! Stands in for the systems of an API provider that puts tenantgate in front of its API. Whoever wires a real API
-//! can read here what tenantgate asks of it: a token endpoint, a lookup that lists an app's tenants, and the API.
+//! Stands in for the systems of an API provider that puts tenantgate in front of its API. Whoever
+//! wires a real API can read here what tenantgate asks of it: a token endpoint, a lookup that lists
+//! an app's tenants, and the API.
 //!
 //! ```text
-//! cargo run -p example-provider -- --listen 127.0.0.1:9300
+//! make build
+//! target/debug/example-provider --listen 127.0.0.1:9300
 //! ```
 //!
 //! | path | what it is | module |
 //! |---|---|---|
 //! | `POST /oauth/token` | where tenantgate gets the token for its own lookups | `token` |
-//! | `GET\|POST /{client_id}/authorizedTenants` | the lookup: which tenants have authorised this app | `lookup` |
+//! | `GET\|POST /{client_id}/authorizedTenants` | which tenants has this app | `lookup` |
 //! | every other path | the API itself: one report, and an echo of the request | `upstream` |
 //! | `/control/...` | switches for demos and tests, no part of a provider's API | `control` |
 //!
 //! Try it:
 //!
 //! ```text
-//! TOKEN=$(curl -s -u tenantgate:callout-secret -d grant_type=client_credentials 127.0.0.1:9300/oauth/token | jq -r .access_token)
+//! TOKEN=$(curl -s -u tenantgate:callout-secret -d grant_type=client_credentials \
+//!   127.0.0.1:9300/oauth/token | jq -r .access_token)
 //! curl -H "Authorization: Bearer $TOKEN" 127.0.0.1:9300/acme-analytics/authorizedTenants
 //! curl 127.0.0.1:9300/oda/apis/get/reports/assets/tenant/T1001/devicedistribution
 //! curl -X PUT 127.0.0.1:9300/control/grants/acme-analytics/T1003
 //! curl -X PUT -d '{"lookup": {"kind": "503", "times": 2}}' 127.0.0.1:9300/control/faults
+//! curl -X DELETE 127.0.0.1:9300/control/faults
 //! ```
 
 mod control;
@@ -60,7 +64,8 @@ use tower::ServiceExt;
 
 use crate::{faults::CloseConnection, state::Provider};
 
-/// Example API provider for tenantgate: token endpoint, tenant lookup, an API, and switches to make them fail.
+/// Example API provider for tenantgate: token endpoint, tenant lookup, an API, and switches to make
+/// them fail.
 #[derive(Parser)]
 #[command(name = "example-provider")]
 struct Args {
@@ -126,7 +131,8 @@ fn router(provider: Arc<Provider>) -> Router {
         .with_state(provider)
 }
 
-/// The lookup and the API share the root, and the API has to see paths undecoded, so both are told apart here.
+/// The lookup and the API share the root, and the API has to see paths undecoded, so both are told
+/// apart here.
 async fn lookup_or_upstream(State(provider): State<Arc<Provider>>, request: Request) -> Response {
     let path = request.uri().path();
     let first_segment = path.split('/').nth(1);

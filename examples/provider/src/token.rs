@@ -1,4 +1,5 @@
-//! The token endpoint: tenantgate proves who it is (OAuth 2.0 client credentials) and gets a token for the lookup.
+//! The token endpoint: tenantgate proves who it is (OAuth 2.0 client credentials) and gets a token
+//! for the lookup.
 
 use std::{
     collections::HashMap,
@@ -105,7 +106,8 @@ fn authenticated(provider: &Provider, headers: &HeaderMap, form: &Form) -> bool 
     }
 }
 
-/// Both halves are form-encoded within the Base64, so that a secret may hold any character (RFC 6749, 2.3.1).
+/// Both halves are form-encoded within the Base64, so that a secret may hold any character (RFC
+/// 6749, 2.3.1).
 fn basic_credentials(value: &str) -> Option<(String, String)> {
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("Basic") {
@@ -127,7 +129,8 @@ struct AssertionId {
     jti: String,
 }
 
-/// RFC 7523, 3: signed with the key that control has put, for this endpoint, by and about tenantgate, unexpired, once.
+/// RFC 7523, 3: signed with the key that control has put, for this endpoint, by and about
+/// tenantgate, unexpired, once.
 fn assertion_holds(provider: &Provider, headers: &HeaderMap, assertion: &str) -> Option<()> {
     let mut state = provider.state();
     let key = state.assertion_key.as_ref()?;
@@ -145,7 +148,8 @@ fn random_text() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), 43)
 }
 
-/// Three parts and an `exp`, so that a caller can read the expiry; the lookup knows tokens by heart, so none is signed.
+/// Three parts and an `exp`, so that a caller can read the expiry; the lookup knows tokens by
+/// heart, so none is signed.
 fn jwt_lookalike(expiry: SystemTime) -> String {
     let since_epoch = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let header = json!({ "alg": "ES256", "typ": "at+jwt" });

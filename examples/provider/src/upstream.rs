@@ -1,5 +1,5 @@
-//! The provider's API, which Envoy forwards allowed requests to. It serves any tenant to anyone: to let only the right
-//! requests through is the work of Envoy and tenantgate.
+//! The provider's API, which Envoy forwards allowed requests to. It serves any tenant to anyone: to
+//! let only the right requests through is the work of Envoy and tenantgate.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -81,7 +81,8 @@ fn by_name(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     by_name
 }
 
-/// The tenant code if `path` is the report's; fixed segments count in any case, as many real servers have it.
+/// The tenant code if `path` is the report's; fixed segments count in any case, as many real
+/// servers have it.
 fn reported_tenant(path: &str) -> Option<&str> {
     let end = path.len().checked_sub(REPORT_END.len())?;
     let tenant = path.get(REPORT_START.len()..end)?;
