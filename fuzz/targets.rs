@@ -16,9 +16,10 @@ use tenantgate::authz::trust::KeySet;
 use tenantgate::authz::{Api, FactsCache, ProbeWatch, Route};
 use tenantgate::config::JsonPath;
 use tenantgate::domain::{Algorithm, ManualClock, TenantCode, is_tenant_code};
+use tenantgate::gate::Gate;
 use tenantgate::keys::parse_jwks;
 use tenantgate::lookup::Selector;
-use tenantgate::serve::CheckService;
+use tenantgate::serve::check;
 use tenantgate::telemetry::Metrics;
 use tenantgate::token::{Presented, TokenForm};
 
@@ -59,7 +60,7 @@ fn fuzzed_api() -> Api {
 thread_local! {
     static ROUTER: Router<Route> = fuzzed_api().router;
     static WORLD: World = world();
-    static SERVICE: (CheckService, String) = check_service();
+    static SERVICE: (Gate, String) = check_service();
 }
 
 /// A path that names a tenant still names it to an upstream that normalises all it can.
@@ -198,10 +199,10 @@ pub fn lookup_answer(body: &[u8]) {
 /// A panic is answered too, and then found by these words.
 const PANICKED: &str = "the request cannot be decided right now";
 
-fn check_service() -> (CheckService, String) {
+fn check_service() -> (Gate, String) {
     let world = world();
     let token = world.token();
-    let service = CheckService {
+    let service = Gate {
         snapshot: Arc::new(ArcSwap::from_pointee(world.snapshot)),
         cache: Arc::new(FactsCache::new(1 << 20)),
         probes: ProbeWatch::default(),
@@ -217,7 +218,7 @@ fn check_service() -> (CheckService, String) {
 /// The message as Envoy sends it. The corpus holds some with the token that is always the same.
 pub fn check_request(message: &[u8]) {
     SERVICE.with(|(service, token)| {
-        let reply = service.check(message);
+        let reply = check(service, message);
         let reply = CheckResponse::decode(&reply[..]).expect("a CheckResponse");
         match reply.http_response.expect("an explicit answer") {
             HttpResponse::OkResponse(_) => assert_may_pass(message, token),

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod domain;
+pub mod gate;
 pub mod grants;
 pub mod keys;
 pub mod lifecycle;

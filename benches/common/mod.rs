@@ -24,8 +24,8 @@ use tenantgate::authz::{FactsCache, ProbeWatch, Snapshot};
 use tenantgate::domain::{
     ClientId, Clock, GrantBook, GrantCell, GrantSet, Holder, SystemClock, TenantCode,
 };
+use tenantgate::gate::Gate;
 use tenantgate::keys::{SigningAlgorithm, store};
-use tenantgate::serve::CheckService;
 use tenantgate::telemetry::Metrics;
 
 pub const ISSUER: &str = "https://api.example.com";
@@ -103,8 +103,8 @@ impl Installation {
         self.loaded.snapshot(metrics)
     }
 
-    /// The check service without a listener; it knows the client's grants.
-    pub fn service(&self, snapshot: Snapshot, metrics: Metrics, cache_bytes: u64) -> CheckService {
+    /// A gate without a listener; it knows the client's grants.
+    pub fn gate(&self, snapshot: Snapshot, metrics: Metrics, cache_bytes: u64) -> Gate {
         let cells = Cells::default();
         let digester = &snapshot.digester;
         let holder = Holder { issuer: ISSUER, client: CLIENT };
@@ -113,7 +113,7 @@ impl Installation {
             looked_up_at: SystemClock.now(),
             ..GrantSet::of(codes(300).collect(), digester, holder)
         }));
-        CheckService {
+        Gate {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             cache: Arc::new(FactsCache::new(cache_bytes)),
             probes: ProbeWatch::default(),
@@ -125,9 +125,9 @@ impl Installation {
         }
     }
 
-    pub fn typical_service(&self) -> CheckService {
+    pub fn typical_gate(&self) -> Gate {
         let metrics = Metrics::new();
-        self.service(self.snapshot(&metrics), metrics, 64 << 20)
+        self.gate(self.snapshot(&metrics), metrics, 64 << 20)
     }
 }
 

@@ -15,8 +15,9 @@ use tenantgate::config::ListenAddress;
 use tenantgate::domain::{
     Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, ScopeSet,
 };
+use tenantgate::gate::Gate;
 use tenantgate::lifecycle::Readiness;
-use tenantgate::serve::{CheckServer, CheckService, Listener, serve_check};
+use tenantgate::serve::{CheckServer, Listener, check, serve_check};
 use tenantgate::telemetry::Metrics;
 
 use super::checks::{Tenantgate, checks, learn, micros, start_empty};
@@ -135,39 +136,39 @@ pub fn point(what: &str, size: usize, file: &Path) {
     let metrics = Metrics::new();
     let mut snapshot = installation.snapshot(&metrics);
     snapshot.clients = Some(Arc::new(clients(of("clients", 1))));
-    let service = service(&installation, snapshot, metrics);
+    let gate = gate(&installation, snapshot, metrics);
     let (tokens, tenants) = (of("tokens", FEW_TOKENS), of(TENANTS_RANGE, TENANTS));
-    let messages = warmed(&installation, &service, tokens, tenants);
-    assert_eq!(service.cache.len(), tokens, "every token is cached");
+    let messages = warmed(&installation, &gate, tokens, tenants);
+    assert_eq!(gate.cache.len(), tokens, "every token is cached");
     move_to_server_core();
-    let in_process = in_process(&service, &messages);
+    let in_process = in_process(&gate, &messages);
     fs::write(file, packed(&messages)).expect("the file that the parent made");
     drop(messages);
-    serve(service, in_process);
+    serve(gate, in_process);
 }
 
-fn in_process(service: &CheckService, messages: &[Vec<u8>]) -> f64 {
+fn in_process(gate: &Gate, messages: &[Vec<u8>]) -> f64 {
     let mut messages = messages.iter().cycle();
     let batch = |_| {
         // A request that comes from a socket is in the CPU's cache; what is remembered may not be.
         let arrived: Vec<Vec<u8>> = messages.by_ref().take(BATCH).cloned().collect();
         let started = Instant::now();
         for message in &arrived {
-            black_box(service.check(message));
+            black_box(check(gate, message));
         }
         micros(started.elapsed()) / BATCH as f64
     };
     median((0..BATCHES).map(batch).collect())
 }
 
-fn serve(service: CheckService, in_process: f64) {
+fn serve(gate: Gate, in_process: f64) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).enable_all().build().expect("a thread");
     runtime.block_on(async {
         let address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
         let (listener, bound) = Listener::bind(&address).await.expect("a free port");
         println!("{in_process} {} {bound}", own_resident_mib());
-        let server = CheckServer(Arc::new(service));
+        let server = CheckServer(Arc::new(gate));
         serve_check(listener, server, Readiness::default(), std::future::pending()).await;
     });
 }
@@ -189,18 +190,13 @@ fn unpacked(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// A cache large enough for every token of the range.
-fn service(installation: &Installation, snapshot: Snapshot, metrics: Metrics) -> CheckService {
-    installation.service(snapshot, metrics, 2 << 30)
+fn gate(installation: &Installation, snapshot: Snapshot, metrics: Metrics) -> Gate {
+    installation.gate(snapshot, metrics, 2 << 30)
 }
 
 /// One check of each of so many tokens; signing and verifying a million of them takes all cores. Keeps
 /// the requests of some, spread over all, so that memory shows the cache and not the bench.
-fn warmed(
-    installation: &Installation,
-    service: &CheckService,
-    tokens: usize,
-    tenants: usize,
-) -> Vec<Vec<u8>> {
+fn warmed(installation: &Installation, gate: &Gate, tokens: usize, tenants: usize) -> Vec<Vec<u8>> {
     const KEPT: usize = 20_000;
     let step = tokens.div_ceil(KEPT);
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -210,7 +206,7 @@ fn warmed(
                 let mut kept = Vec::new();
                 for at in (start..tokens).step_by(threads) {
                     let message = check_request(PATH, &installation.token(at, tenants));
-                    service.check(&message);
+                    check(gate, &message);
                     if at % step == 0 {
                         kept.push(message);
                     }

@@ -9,7 +9,8 @@ use mimalloc::MiMalloc;
 use tenantgate::authz::path::CheckedPath;
 use tenantgate::authz::{Authorizer, CheckInput, HeaderValue, Headers};
 use tenantgate::domain::Holder;
-use tenantgate::serve::CheckService;
+use tenantgate::gate::Gate;
+use tenantgate::serve::check;
 
 use super::report::Table;
 use super::tokens::each;
@@ -60,15 +61,15 @@ fn allocations(call: impl FnOnce()) -> f64 {
 
 pub fn run() {
     let (installation, message) = typical();
-    let service = installation.typical_service();
-    service.check(&message);
+    let gate = installation.typical_gate();
+    check(&gate, &message);
     let mut table = Table::new("decision", "A warm decision", &["us", "allocations"]);
-    let check = || drop(black_box(service.check(black_box(&message))));
-    decide(&installation, &service, |decision| {
+    let once = || drop(black_box(check(&gate, black_box(&message))));
+    decide(&installation, &gate, |decision| {
         let row = [Some(each(CALLS, decision)), Some(allocations(decision))];
         table.row("the decision alone", &row);
     });
-    let row = [Some(each(CALLS, check)), Some(allocations(check))];
+    let row = [Some(each(CALLS, once)), Some(allocations(once))];
     table.row("decoding, metrics and reply included", &row);
     table.note("In process, without gRPC; a token with 3 tenants.");
     table.publish();
@@ -77,7 +78,7 @@ pub fn run() {
 }
 
 fn typical() -> (Installation, Vec<u8>) {
-    // Nobody is looked up: the service is given its grants.
+    // Nobody is looked up: the gate is given its grants.
     let installation = Installation::new("127.0.0.1:9", "");
     let message = check_request(PATH, &installation.token(0, TENANTS));
     (installation, message)
@@ -87,9 +88,9 @@ fn typical() -> (Installation, Vec<u8>) {
 #[divan::bench]
 fn warm_check(bencher: Bencher<'_, '_>) {
     let (installation, message) = typical();
-    let service = installation.typical_service();
-    service.check(&message);
-    bencher.bench(|| service.check(black_box(&message)));
+    let gate = installation.typical_gate();
+    check(&gate, &message);
+    bencher.bench(|| check(&gate, black_box(&message)));
 }
 
 struct OneHeader(String);
@@ -108,27 +109,27 @@ impl Headers for OneHeader {
 #[divan::bench]
 fn warm_decision(bencher: Bencher<'_, '_>) {
     let (installation, message) = typical();
-    let service = installation.typical_service();
-    service.check(&message);
-    decide(&installation, &service, |decision| bencher.bench_local(decision));
+    let gate = installation.typical_gate();
+    check(&gate, &message);
+    decide(&installation, &gate, |decision| bencher.bench_local(decision));
 }
 
 /// Hands over one warm decision, to be made as often as wanted.
-fn decide(installation: &Installation, service: &CheckService, with: impl FnOnce(&dyn Fn())) {
+fn decide(installation: &Installation, gate: &Gate, with: impl FnOnce(&dyn Fn())) {
     let headers = OneHeader(format!("Bearer {}", installation.token(0, TENANTS)));
     let input =
         CheckInput { profile: None, method: "GET", target: PATH.as_bytes(), headers: &headers };
-    let snapshot = service.snapshot.load();
+    let snapshot = gate.snapshot.load();
     let authorizer = Authorizer {
         snapshot: &snapshot,
-        cache: &service.cache,
-        grants: &*service.grants,
-        probes: &service.probes,
-        now: service.clock.now(),
+        cache: &gate.cache,
+        grants: &*gate.grants,
+        probes: Some(&gate.probes),
+        now: gate.clock.now(),
     };
-    assert!(authorizer.decide(&input, &mut ()).verdict.is_ok());
+    assert_eq!(authorizer.decide(&input, &mut ()).denied(), None);
     with(&|| {
-        black_box(authorizer.decide(black_box(&input), &mut ()).verdict.is_ok());
+        black_box(authorizer.decide(black_box(&input), &mut ()).denied());
     });
 }
 
@@ -136,11 +137,11 @@ fn decide(installation: &Installation, service: &CheckService, with: impl FnOnce
 #[divan::bench]
 fn warm_denial(bencher: Bencher<'_, '_>) {
     let (installation, _) = typical();
-    let service = installation.typical_service();
+    let gate = installation.typical_gate();
     let path = PATH.replace("T0", "T9");
     let message = check_request(&path, &installation.token(0, TENANTS));
-    service.check(&message);
-    bencher.bench(|| service.check(black_box(&message)));
+    check(&gate, &message);
+    bencher.bench(|| check(&gate, black_box(&message)));
 }
 
 /// A token never seen before, with its signature.
@@ -148,8 +149,8 @@ fn warm_denial(bencher: Bencher<'_, '_>) {
 fn cold_check(bencher: Bencher<'_, '_>) {
     let (installation, message) = typical();
     bencher
-        .with_inputs(|| installation.typical_service())
-        .bench_values(|service| service.check(black_box(&message)));
+        .with_inputs(|| installation.typical_gate())
+        .bench_values(|gate| check(&gate, black_box(&message)));
 }
 
 #[divan::bench]
@@ -161,7 +162,7 @@ fn path_rule(bencher: Bencher<'_, '_>) {
 fn token_digest(bencher: Bencher<'_, '_>) {
     let (installation, _) = typical();
     let token = installation.token(0, TENANTS);
-    let cache = installation.typical_service().cache;
+    let cache = installation.typical_gate().cache;
     bencher.bench(|| cache.digest(black_box(token.as_bytes())));
 }
 

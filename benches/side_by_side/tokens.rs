@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
     ParsedPublicKey,
 };
+use tenantgate::serve::check;
 
 use super::checks::{Tenantgate, micros};
 use super::load::{Expect, Load, Requests};
@@ -128,7 +129,7 @@ pub fn cold() {
     let signature = bare.sign();
     let (mut cold, mut verification) = (Vec::new(), Vec::new());
     // One for all rounds: what is new is the token, not the memory that it comes to lie in.
-    let service = installation.typical_service();
+    let gate = installation.typical_gate();
     for round in 0..ROUNDS {
         let message =
             |at| check_request(PATH, &installation.token(round * COLD_TOKENS + at, TENANTS));
@@ -136,10 +137,10 @@ pub fn cold() {
         let mut messages = messages.iter();
         cold.push(each(COLD_TOKENS, || {
             let message = messages.next().expect("one for each call");
-            black_box(service.check(message));
+            black_box(check(&gate, message));
         }));
         let seen = (round + 1) * COLD_TOKENS;
-        assert_eq!(service.cache.len(), seen, "every token was new and good");
+        assert_eq!(gate.cache.len(), seen, "every token was new and good");
         verification.push(each(COLD_TOKENS, || bare.verify(black_box(&signature))));
     }
     let mut table = Table::new("cold", "A token never seen before", &["CPU us"]);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::load::Loaded;
 use crate::authz::route::{RouteRule, Router};
 use crate::authz::trust::KeySet;
-use crate::authz::{Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust};
+use crate::authz::{
+    Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust, Variable,
+};
 use crate::config::{self, Config, IssuerFreshness, OnMiss, TrustedIssuer};
 use crate::domain::Algorithm;
 use crate::keys::SigningKeys;
@@ -181,7 +183,7 @@ fn api(api: &config::Api, metrics: &Metrics) -> Api {
         forward_authorization: api.forward_authorization,
         shadow: api.shadow,
         api_key_header: api.api_key_header.clone(),
-        variables,
+        variables: variables.into_iter().map(Variable::new).collect(),
         meter: Box::new(metrics.api(&api.name)),
     }
 }

@@ -28,12 +28,11 @@ use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
 use crate::clients::Authenticator;
 use crate::config::{ListenAddress, Problem};
 use crate::domain::{Clock, GrantBook};
+use crate::gate::Gate;
 use crate::grants::{Settings, Tenants};
 use crate::lifecycle::{DRAIN_LIMIT, Readiness};
 use crate::lookup::Directory;
-use crate::serve::{
-    self, AdminState, Bound, CheckServer, CheckService, HttpLimits, Listener, ReloadStatus,
-};
+use crate::serve::{self, AdminState, Bound, CheckServer, HttpLimits, Listener, ReloadStatus};
 use crate::telemetry::{Metrics, dropped_lines};
 use crate::token::{Throttle, TokenService};
 
@@ -117,7 +116,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     });
 
     let cache = Arc::new(FactsCache::new(loaded.config.limits.token_cache_bytes));
-    let check = CheckServer(Arc::new(CheckService {
+    let check = CheckServer(Arc::new(Gate {
         snapshot: Arc::clone(&snapshot),
         cache: Arc::clone(&cache),
         probes: ProbeWatch::default(),

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::issuers::RemoteIssuers;
 use super::load::{Loaded, ProcessKey};
 use super::{StartError, start_tenants};
-use crate::authz::{self, Authorizer, CheckInput, FactsCache, Observer, ProbeWatch, Snapshot};
+use crate::authz::{self, Authorizer, CheckInput, FactsCache, Observer, Snapshot};
 use crate::domain::{Clock, DenyReason};
 use crate::grants::{Outcome, Tenants};
 use crate::telemetry::Metrics;
@@ -23,7 +23,6 @@ pub struct Offline {
     pub clock: Arc<dyn Clock>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     cache: FactsCache,
-    probes: ProbeWatch,
     _issuers: RemoteIssuers,
 }
 
@@ -37,8 +36,7 @@ impl Offline {
         let issuers = RemoteIssuers::new(Arc::clone(&snapshot), Arc::clone(&clock), metrics);
         issuers.follow(&loaded.config.issuers).context("no HTTP client for issuers' keys")?;
         let cache = FactsCache::new(loaded.config.limits.token_cache_bytes);
-        let probes = ProbeWatch::default();
-        Ok(Self { loaded, tenants, clock, snapshot, cache, probes, _issuers: issuers })
+        Ok(Self { loaded, tenants, clock, snapshot, cache, _issuers: issuers })
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -53,8 +51,8 @@ impl Offline {
         observer: &mut impl Observer,
     ) -> authz::Outcome<'a> {
         let (grants, now) = (&*self.tenants, self.clock.now());
-        let (cache, probes) = (&self.cache, &self.probes);
-        Authorizer { snapshot, cache, grants, probes, now }.decide(input, observer)
+        Authorizer { snapshot, cache: &self.cache, grants, probes: None, now }
+            .decide(input, observer)
     }
 
     /// Makes known what a decision on this input needs: the keys of the token's issuer and the grants of its
@@ -64,7 +62,7 @@ impl Offline {
             loop {
                 let snapshot = self.snapshot();
                 let outcome = self.decide(&snapshot, input, &mut ());
-                if outcome.verdict.err() != Some(DenyReason::KeysUnavailable) {
+                if outcome.denied() != Some(DenyReason::KeysUnavailable) {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -74,7 +72,7 @@ impl Offline {
         let _ = tokio::time::timeout(KEYS_PATIENCE, wait).await;
         let snapshot = self.snapshot();
         let outcome = self.decide(&snapshot, input, &mut ());
-        let client = outcome.trail.looked_up_client(&snapshot)?;
+        let client = outcome.looked_up_client(&snapshot)?;
         Some(told(&self.tenants.grants(&client).await))
     }
 }

@@ -1,6 +1,7 @@
 //! Deciding. The only room that can make a [`Permit`], and only a permit becomes an OK.
 
 mod bearer;
+mod credential;
 mod decide;
 mod facts;
 mod issuer;
@@ -10,13 +11,16 @@ pub mod path;
 mod probing;
 pub mod route;
 mod snapshot;
+mod tenant;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod trust;
 
 pub use bearer::{HeaderValue, Headers};
-pub use decide::{Authorizer, CheckInput, Hint, Identity, Observer, Outcome, Permit, Trail};
+pub use decide::{
+    Authorizer, CheckInput, Denied, Hint, Identity, Observer, Outcome, Permit, ShadowPass, Verdict,
+};
 pub use facts::{Facts, FactsCache};
 pub use issuer::{IssuerPolicy, TenantForm, Trust};
 pub use probing::{ProbeWatch, Probing};
-pub use snapshot::{Api, Apis, Freshness, Route, Snapshot};
+pub use snapshot::{Api, Apis, Freshness, Route, Snapshot, Variable};

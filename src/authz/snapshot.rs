@@ -45,8 +45,21 @@ pub struct Api {
     pub api_key_header: Option<String>,
     /// Every name that a route of this API may hand to the upstream, so that what a client sends
     /// under such a name never gets there.
-    pub variables: Vec<String>,
+    pub variables: Vec<Variable>,
     pub meter: Box<dyn Meter>,
+}
+
+/// A variable of a route, and the header under which the upstream gets it.
+pub struct Variable {
+    pub name: String,
+    pub header: String,
+}
+
+impl Variable {
+    pub fn new(name: String) -> Self {
+        let header = format!("x-tenantgate-var-{}", name.replace('_', "-"));
+        Self { name, header }
+    }
 }
 
 pub struct Route {

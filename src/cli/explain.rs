@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 
 use crate::app::{Offline, StartError, told};
-use crate::authz::{CheckInput, HeaderValue, Headers, Observer};
+use crate::authz::{CheckInput, Denied, HeaderValue, Headers, Observer, Verdict};
 use crate::domain::{ClientId, DenyReason, Holder, Secret, Standing, SystemClock, TenantCode};
 use crate::grants::Outcome;
 
@@ -103,10 +103,14 @@ async fn explain_request(offline: &Offline, args: &ExplainArgs) -> anyhow::Resul
     }
     let snapshot = offline.snapshot();
     let outcome = offline.decide(&snapshot, &input, &mut Printer);
-    let (word, code) = match (outcome.shadowed, &outcome.verdict) {
-        (Some(reason), _) => (format!("allow (shadow mode; otherwise {})", reason.as_str()), 0),
-        (None, Ok(_)) => ("allow".to_owned(), 0),
-        (None, Err(reason)) => (format!("deny: {}", reason.as_str()), exit_code(*reason)),
+    let (word, code) = match &outcome.verdict {
+        Verdict::Allowed(_) => ("allow".to_owned(), 0),
+        Verdict::Shadowed(pass) => {
+            (format!("allow (shadow mode; otherwise {})", pass.denied.reason.as_str()), 0)
+        }
+        Verdict::Denied(Denied { reason, .. }) => {
+            (format!("deny: {}", reason.as_str()), exit_code(*reason))
+        }
     };
     show("decision", &word);
     Ok(ExitCode::from(code))

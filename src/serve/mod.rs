@@ -11,7 +11,7 @@ mod streams;
 mod token;
 
 pub use admin::{AdminState, ReloadStatus, router as admin_router};
-pub use check::{CheckServer, CheckService};
+pub use check::{CheckServer, check};
 pub use grpc::serve as serve_check;
 pub use http::{HttpLimits, serve as serve_http};
 pub use listener::{Bound, Listener};

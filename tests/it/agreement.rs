@@ -649,7 +649,7 @@ fn both(
     };
     let outcome = world.authorizer().decide(&input, &mut ());
     // An API in shadow mode lets everything pass, and says what it would have done.
-    let reason = outcome.verdict.err().or(outcome.shadowed);
+    let reason = outcome.refusal().map(|denied| denied.reason);
     (reason.map_or(Answer::Allow, answer), expected)
 }
 

@@ -156,7 +156,7 @@ impl World {
             snapshot: &self.snapshot,
             cache: &self.cache,
             grants: &*self.cells,
-            probes: &self.probes,
+            probes: Some(&self.probes),
             now: self.now,
         }
     }
@@ -164,7 +164,7 @@ impl World {
     /// `None`: allowed.
     pub fn ask(&self, method: &str, target: &[u8], headers: &Sent) -> Option<DenyReason> {
         let input = CheckInput { profile: None, method, target, headers };
-        self.authorizer().decide(&input, &mut ()).verdict.err()
+        self.authorizer().decide(&input, &mut ()).denied()
     }
 }
 

@@ -29,7 +29,7 @@ fn tenant_scope_and_method_decide() {
     let input =
         CheckInput { profile: None, method: "POST", target: b"/api/T1/report", headers: &token };
     let posted = world.authorizer().decide(&input, &mut ());
-    assert_eq!(posted.verdict.err(), Some(DenyReason::NoRoute));
+    assert_eq!(posted.denied(), Some(DenyReason::NoRoute));
 }
 
 #[test]
@@ -38,7 +38,8 @@ fn a_public_route_passes_anybody_without_an_identity() {
     for headers in [OwnHeaders(vec![]), bearer("nonsense"), bearer(&world.token())] {
         let input =
             CheckInput { profile: None, method: "GET", target: b"/docs/start", headers: &headers };
-        let permit = world.authorizer().decide(&input, &mut ()).verdict.ok().unwrap();
+        let outcome = world.authorizer().decide(&input, &mut ());
+        let Verdict::Allowed(permit) = outcome.verdict else { panic!("refused") };
         assert!(permit.identity.is_none());
         assert_eq!(permit.variables, [("page", "start")]);
     }
@@ -252,7 +253,7 @@ fn several_apis_are_told_apart_by_name_only() {
     ] {
         let input =
             CheckInput { profile, method: "GET", target: b"/api/T1/report", headers: &token };
-        assert_eq!(world.authorizer().decide(&input, &mut ()).verdict.err(), expected);
+        assert_eq!(world.authorizer().decide(&input, &mut ()).denied(), expected);
     }
 }
 
@@ -310,8 +311,9 @@ fn shadow_mode_lets_pass_and_says_what_would_have_been() {
         let input =
             CheckInput { profile: None, method: "GET", target: target.as_bytes(), headers: &token };
         let outcome = world.authorizer().decide(&input, &mut ());
-        assert!(outcome.verdict.is_ok(), "{target}");
-        assert_eq!(outcome.shadowed, expected, "{target}");
+        assert_eq!(outcome.denied(), None, "{target}");
+        let refusal = outcome.refusal().map(|denied| denied.reason);
+        assert_eq!(refusal, expected, "{target}");
     }
 }
 

@@ -184,7 +184,7 @@ impl World {
     pub fn ask(&self, target: &str, headers: &OwnHeaders) -> (Option<DenyReason>, Option<Hint>) {
         let input = CheckInput { profile: None, method: "GET", target: target.as_bytes(), headers };
         let outcome = self.authorizer().decide(&input, &mut ());
-        (outcome.verdict.err(), outcome.trail.hint)
+        (outcome.denied(), outcome.hint().cloned())
     }
 
     pub fn authorizer(&self) -> Authorizer<'_> {
@@ -192,7 +192,7 @@ impl World {
             snapshot: &self.snapshot,
             cache: &self.cache,
             grants: &self.cells,
-            probes: &self.probes,
+            probes: Some(&self.probes),
             now: self.now,
         }
     }
@@ -276,7 +276,7 @@ pub fn api(name: &str) -> Api {
         forward_authorization: false,
         shadow: false,
         api_key_header: None,
-        variables: vec!["page".into()],
+        variables: vec![Variable::new("page".into())],
         meter: Box::new(Silent),
     }
 }

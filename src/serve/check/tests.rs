@@ -15,14 +15,14 @@ use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
 use prost::Message as _;
 
-use super::CheckService;
 use crate::authz::tests::{NOW, World, api};
 use crate::authz::{Api, Apis};
 use crate::domain::{DenyReason, ManualClock, Meter};
+use crate::gate::Gate;
 use crate::telemetry::Metrics;
 
 fn answer_to(world: World, message: &[u8]) -> CheckResponse {
-    let service = CheckService {
+    let gate = Gate {
         snapshot: Arc::new(ArcSwap::from_pointee(world.snapshot)),
         cache: Arc::new(world.cache),
         probes: world.probes,
@@ -32,7 +32,7 @@ fn answer_to(world: World, message: &[u8]) -> CheckResponse {
         hints: Box::new(|_| {}),
         decision_ids: AtomicU64::new(0),
     };
-    CheckResponse::decode(&service.check(message)[..]).unwrap()
+    CheckResponse::decode(&super::check(&gate, message)[..]).unwrap()
 }
 
 fn answer(world: World, path: &str, token: Option<&str>) -> CheckResponse {

@@ -1,0 +1,181 @@
+//! Whether who asks may read the tenant: the token's own word, the registry's, and the freshest
+//! lookup's.
+
+use std::time::Duration;
+
+use super::decide::{Authorizer, Denied, Hint, Identity};
+use super::facts::Facts;
+use super::probing::Probe;
+use super::snapshot::Freshness;
+use crate::domain::{ClientId, DenyReason, GrantCell, GrantSet, Holder, TenantDigest};
+
+/// What a granted tenant leaves to be done in the background, or the refusal.
+type Checked = Result<Option<Hint>, Denied>;
+
+/// Who asks for which tenant.
+#[derive(Clone, Copy)]
+struct Asked<'t> {
+    identity: &'t Identity,
+    tenant: &'t str,
+    /// Its digest in a token of our own. Grants hold the digests under every honoured key, this one
+    /// too, so it need not be computed again.
+    named: Option<TenantDigest>,
+}
+
+impl Authorizer<'_> {
+    pub(super) fn check_tenant(&self, identity: &Identity, tenant: &str) -> Checked {
+        let checked = self.check_granted(identity, tenant);
+        checked.map_err(|denied| self.watch_probing(denied, identity, tenant))
+    }
+
+    /// A tenant that exists and one that does not take the same way through here.
+    fn check_granted(&self, identity: &Identity, tenant: &str) -> Checked {
+        let mut asked = Asked { identity, tenant, named: None };
+        if let Identity::Token(facts) = identity {
+            let Some(digest) = self.named_digest(facts, tenant) else {
+                return self.check_granted_since(facts, asked);
+            };
+            // Grants are kept under our own issuer's name.
+            asked.named = facts.issuer.own.then_some(digest);
+        }
+        if let Some(grants) = self.registered(identity)?.and_then(|c| c.static_grants.as_ref()) {
+            return match self.holds(grants, asked) {
+                true => Ok(None),
+                false => Err(DenyReason::TenantNotGranted.into()),
+            };
+        }
+        match identity {
+            Identity::Token(facts) => match (&facts.grants, self.snapshot.freshness) {
+                (Some(cell), Freshness::MaxAge(max_age)) => {
+                    self.check_fresh_token(facts, cell, max_age, asked)
+                }
+                (None, _) | (_, Freshness::Token) => Ok(None),
+            },
+            Identity::ApiKey(client) => self.check_key_grants(&client.id, asked),
+        }
+    }
+
+    fn watch_probing(&self, denied: Denied, identity: &Identity, tenant: &str) -> Denied {
+        let (DenyReason::TenantNotGranted, Some(probes)) = (denied.reason, self.probes) else {
+            return denied;
+        };
+        let rule = &self.snapshot.probing;
+        let client = identity.client();
+        let issuer = identity.foreign_issuer().unwrap_or(&self.snapshot.own_issuer);
+        let holder = Holder { issuer, client };
+        let digest = self.snapshot.digester.current(holder, tenant);
+        let probe = probes.note(rule, holder, digest, self.now);
+        let reason = match probe {
+            Probe::Noticed | Probe::Many if rule.throttle => DenyReason::ProbingThrottled,
+            Probe::Few | Probe::Noticed | Probe::Many => denied.reason,
+        };
+        Denied { reason, probing: probe == Probe::Noticed, ..denied }
+    }
+
+    /// The digest under which the token names the tenant, if it does.
+    fn named_digest(&self, facts: &Facts, tenant: &str) -> Option<TenantDigest> {
+        let holder = Holder { issuer: &facts.issuer.issuer, client: &facts.client };
+        let mut digests = self.snapshot.digester.all(holder, tenant);
+        digests.find(|digest| facts.tenants.contains(digest))
+    }
+
+    fn holds(&self, grants: &GrantSet, asked: Asked<'_>) -> bool {
+        if let Some(digest) = asked.named {
+            return grants.digests.contains(&digest);
+        }
+        let holder = Holder { issuer: &self.snapshot.own_issuer, client: asked.identity.client() };
+        let mut digests = self.snapshot.digester.all(holder, asked.tenant);
+        digests.any(|digest| grants.digests.contains(&digest))
+    }
+
+    /// Fresh grants only ever subtract from what the token names. What vouches for the request is the
+    /// younger of the token and the last good lookup.
+    fn check_fresh_token(
+        &self,
+        facts: &Facts,
+        cell: &GrantCell,
+        max_age: Duration,
+        asked: Asked<'_>,
+    ) -> Checked {
+        cell.touch(self.now);
+        let mut vouched_at = facts.issued_at;
+        let mut hint = None;
+        match &*cell.current() {
+            None => hint = grants_hint(asked.identity),
+            Some(grants) => {
+                // A lookup older than the token's own says nothing against it: the tenant may have
+                // been granted in between, to a client of another replica.
+                let newer = grants.looked_up_at >= facts.grants_at;
+                if newer && !self.holds(grants, asked) {
+                    return Err(self.not_granted(asked.identity));
+                }
+                vouched_at = vouched_at.max(grants.looked_up_at);
+            }
+        }
+        if self.now.since(vouched_at) > max_age {
+            return Err(stale(asked.identity));
+        }
+        Ok(hint)
+    }
+
+    /// A tenant that the token lacks. With `on_miss: lookup` it passes if a fresh lookup, younger than the
+    /// one behind the token, has it; but never in a token that its client narrowed, nor where the registry
+    /// lists the grants.
+    fn check_granted_since(&self, facts: &Facts, asked: Asked<'_>) -> Checked {
+        let (Some(cell), Freshness::MaxAge(max_age)) = (&facts.grants, self.snapshot.freshness)
+        else {
+            return Err(self.not_granted(asked.identity));
+        };
+        let registered = self.registered(asked.identity)?;
+        let listed = registered.is_some_and(|client| client.static_grants.is_some());
+        let may_widen =
+            self.snapshot.lookup_on_miss && facts.issuer.own && !facts.narrowed && !listed;
+        let current = cell.current();
+        let fresh = current.as_ref().filter(|set| {
+            may_widen
+                && set.looked_up_at >= facts.grants_at
+                && self.now.since(set.looked_up_at) <= max_age
+        });
+        if !fresh.is_some_and(|set| self.holds(set, asked)) {
+            return Err(self.not_granted(asked.identity));
+        }
+        cell.touch(self.now);
+        Ok(None)
+    }
+
+    /// A key names no tenants, so only a lookup can vouch.
+    fn check_key_grants(&self, client: &ClientId, asked: Asked<'_>) -> Checked {
+        let cell = self.grants.cell(client);
+        cell.touch(self.now);
+        let Freshness::MaxAge(max_age) = self.snapshot.freshness else {
+            return Err(DenyReason::GrantsStale.into());
+        };
+        let current = cell.current();
+        let fresh = current.as_ref().filter(|set| self.now.since(set.looked_up_at) <= max_age);
+        let grants = fresh.ok_or_else(|| stale(asked.identity))?;
+        match self.holds(grants, asked) {
+            true => Ok(None),
+            false => Err(self.not_granted(asked.identity)),
+        }
+    }
+
+    /// With `on_miss: lookup` the client may have been granted the tenant since.
+    fn not_granted(&self, identity: &Identity) -> Denied {
+        let known_to_lookup = match identity {
+            Identity::Token(facts) => facts.grants.is_some(),
+            Identity::ApiKey(_) => true,
+        };
+        let hint = (self.snapshot.lookup_on_miss && known_to_lookup)
+            .then(|| ClientId::parse(identity.client()).map(Hint::Miss))
+            .flatten();
+        Denied { hint, ..DenyReason::TenantNotGranted.into() }
+    }
+}
+
+fn stale(identity: &Identity) -> Denied {
+    Denied { hint: grants_hint(identity), ..DenyReason::GrantsStale.into() }
+}
+
+fn grants_hint(identity: &Identity) -> Option<Hint> {
+    ClientId::parse(identity.client()).map(Hint::Grants)
+}

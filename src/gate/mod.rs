@@ -1,0 +1,120 @@
+//! One answer to a request, whoever asked and however it is sent: what passes and with which headers and
+//! metadata, or what is denied and with which status, headers and body. Recorded once, here.
+//!
+//! A [`Gate`] needs no server. The gRPC edge, the command line and whoever else serves decisions
+//! render the same [`Answer`].
+
+mod allow;
+mod answer;
+mod deny;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+
+pub use answer::{Allow, Answer, Deny, Value};
+
+use self::record::Record;
+use crate::authz::{
+    Authorizer, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch, Snapshot, Verdict,
+};
+use crate::domain::{Clock, DenyReason, GrantBook, Timestamp};
+use crate::telemetry::Metrics;
+
+/// A request as an edge hands it over.
+pub struct Request<'a> {
+    pub input: CheckInput<'a>,
+    /// What the gateway calls it; stands in the log where there is no `x-request-id`.
+    pub id: &'a [u8],
+}
+
+/// Answers requests. Made once; everything that a reload changes is in the snapshot.
+pub struct Gate {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub cache: Arc<FactsCache>,
+    pub probes: ProbeWatch,
+    pub grants: Arc<dyn GrantBook>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    /// Must not block: the decision does not wait for what it asks for.
+    pub hints: Box<dyn Fn(Hint) + Send + Sync>,
+    pub decision_ids: AtomicU64,
+}
+
+impl Gate {
+    /// Decides, records and renders. `None`: what arrived is no request. Always an explicit answer: a
+    /// gateway can be told to let a request pass whose check fails.
+    pub fn answer<R>(&self, request: Option<&Request<'_>>, render: impl Fn(&Answer<'_>) -> R) -> R {
+        let work = || {
+            let started = self.clock.now();
+            let snapshot = self.snapshot.load();
+            let rendered = match request {
+                Some(request) => self.decide_and_record(&snapshot, request, started, &render),
+                None => {
+                    snapshot.no_api.denied(DenyReason::NoHttpRequest);
+                    render(&deny::answer(DenyReason::NoHttpRequest, &snapshot.realm, None))
+                }
+            };
+            self.metrics.observe_decision(self.clock.now().since(started));
+            rendered
+        };
+        // Nothing that is shared is left half-changed: a decision only reads.
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| self.failed(&render))
+    }
+
+    /// The answer where something of ours has panicked.
+    pub fn failed<R>(&self, render: impl Fn(&Answer<'_>) -> R) -> R {
+        let snapshot = self.snapshot.load();
+        snapshot.no_api.denied(DenyReason::InternalError);
+        render(&deny::answer(DenyReason::InternalError, &snapshot.realm, None))
+    }
+
+    /// Decides with what is known now, for somebody who asks why: nothing is recorded.
+    pub fn explain<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        input: &CheckInput<'a>,
+        observer: &mut impl Observer,
+    ) -> Outcome<'a> {
+        self.authorizer(snapshot, None, self.clock.now()).decide(input, observer)
+    }
+
+    fn decide_and_record<R>(
+        &self,
+        snapshot: &Snapshot,
+        request: &Request<'_>,
+        now: Timestamp,
+        render: &impl Fn(&Answer<'_>) -> R,
+    ) -> R {
+        let authorizer = self.authorizer(snapshot, Some(&self.probes), now);
+        let outcome = authorizer.decide(&request.input, &mut ());
+        if let Some(hint) = outcome.hint() {
+            (self.hints)(hint.clone());
+        }
+        Record { gate: self, snapshot, request, outcome: &outcome }.write();
+        render(&answer(snapshot, &outcome))
+    }
+
+    fn authorizer<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        probes: Option<&'a ProbeWatch>,
+        now: Timestamp,
+    ) -> Authorizer<'a> {
+        Authorizer { snapshot, cache: &self.cache, grants: &*self.grants, probes, now }
+    }
+}
+
+/// What the caller and the upstream get to see of a decision.
+pub fn answer<'a>(snapshot: &'a Snapshot, outcome: &'a Outcome<'a>) -> Answer<'a> {
+    match &outcome.verdict {
+        Verdict::Allowed(permit) => allow::answer(permit),
+        Verdict::Shadowed(pass) => allow::shadow_answer(pass),
+        Verdict::Denied(denied) => deny::answer(denied.reason, &snapshot.realm, outcome.route),
+    }
+}
