@@ -38,7 +38,7 @@ test: need-cargo tools
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
 	cargo build --locked --bins --examples
-	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e
+	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e --numprocesses 4 --dist loadfile
 
 soak: need-cargo tools release
 	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
