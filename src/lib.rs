@@ -15,5 +15,6 @@ pub mod keys;
 pub mod lifecycle;
 pub mod lookup;
 pub mod serve;
+pub mod state;
 pub mod telemetry;
 pub mod token;
