@@ -2,20 +2,22 @@
 //! record of who changed what, and counts of use. One process keeps it in SQLite, replicas in PostgreSQL. Checks
 //! never ask here: a feed of changes keeps [`Withdrawals`](crate::domain::Withdrawals) in memory up to date.
 
+mod feed;
 mod postgres;
 mod record;
 mod schema;
 mod seal;
+mod snapshot;
 mod sqlite;
 mod store;
-#[cfg(test)]
-mod tests;
+mod view;
 mod wire;
 
 use std::sync::Arc;
 
 use crate::domain::Clock;
 
+pub use feed::{Health, Settings, State};
 pub use postgres::PostgresSettings;
 pub use record::{
     Audit, AuditEntry, AuditQuery, Change, Expect, Key, Kind, Record, UsageQuery, UsageRow, Written,
@@ -23,6 +25,7 @@ pub use record::{
 pub use schema::{LATEST, Schema};
 pub use seal::{Sealer, StateKey};
 pub use store::{Cursor, Event, Loaded, Polled, Retention, Store, StoreError};
+pub use view::ClientSink;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! The state on both of its engines: SQLite in a temporary folder, and a real PostgreSQL where
 //! its wheel is in `.tools/venv` (`make tools`).
 
+mod feed;
 mod store;
 
 use std::io::{BufRead as _, BufReader};
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use tenantgate::domain::{Secret, SystemClock};
 use tenantgate::state::{Engine, PostgresSettings, Store};
 
-/// A server that ends when its standard input does, which is when this process ends.
+/// A server that ends when its standard input does, which is when this process ends. Nobody can wait for it then.
 struct Server {
     url: String,
     _input: ChildStdin,
@@ -22,6 +23,7 @@ struct Server {
 }
 
 /// One server for all tests of this binary. `None`: the wheel is not here.
+#[expect(clippy::zombie_processes, reason = "it ends with this process, which cannot wait for it")]
 fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     let start = || {

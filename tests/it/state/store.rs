@@ -97,7 +97,7 @@ async fn a_write_is_stored_fed_and_audited_together() {
         assert!(polled.now >= record.at);
         let loaded = store.load().await.unwrap();
         assert_eq!(loaded.cursor, polled.events[1].cursor);
-        assert_eq!(loaded.records, [record.clone()]);
+        assert_eq!(loaded.records, std::slice::from_ref(&record));
 
         let query = AuditQuery { to: i64::MAX, limit: 10, ..AuditQuery::default() };
         let audited = store.audit(query.clone()).await.unwrap();
