@@ -19,11 +19,11 @@ use envoy_types::pb::google::protobuf::Timestamp as WireTimestamp;
 use prost::Message as _;
 use serde_json::json;
 use tempfile::TempDir;
-use tenantgate::app::{Loaded, ProcessKey};
 use tenantgate::authz::{FactsCache, ProbeWatch, Snapshot};
 use tenantgate::domain::{
     ClientId, Clock, GrantBook, GrantCell, GrantSet, Holder, SystemClock, TenantCode,
 };
+use tenantgate::engine::Inputs;
 use tenantgate::gate::Gate;
 use tenantgate::keys::{SigningAlgorithm, store};
 use tenantgate::telemetry::Metrics;
@@ -38,7 +38,7 @@ pub const TENANTS: usize = 3;
 /// The files of one installation, in a folder that goes away with this.
 pub struct Installation {
     dir: TempDir,
-    pub loaded: Loaded,
+    pub inputs: Inputs,
 }
 
 impl Installation {
@@ -64,10 +64,10 @@ impl Installation {
             fs::write(&path, text).expect("a writable folder");
             owner_only(&path);
         }
-        let process_key = ProcessKey::generate().expect("random numbers");
-        let loaded = Loaded::read(&dir.path().join("tenantgate.yaml"), &process_key)
+        let config = dir.path().join("tenantgate.yaml");
+        let inputs = Inputs::open(&config, Arc::new(SystemClock))
             .unwrap_or_else(|problems| panic!("the bench's own config: {problems:?}"));
-        Self { dir, loaded }
+        Self { dir, inputs }
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -79,14 +79,14 @@ impl Installation {
         let now = SystemClock.now();
         let holder = Holder { issuer: ISSUER, client: CLIENT };
         let digests = codes(tenants)
-            .map(|code| self.loaded.digester.current(holder, code.expose()).to_text())
+            .map(|code| self.inputs.digester().current(holder, code.expose()).to_text())
             .collect::<Vec<_>>();
         let payload = json!({
             "iss": ISSUER, "aud": ISSUER, "sub": CLIENT, "client_id": CLIENT,
             "iat": now.secs(), "exp": now.secs() + 1800, "jti": format!("{id:022}"),
             "scope": "reports.read", "tenant_list": digests, "grants_at": now.secs(),
         });
-        let keys = self.loaded.keys.as_ref().expect("the config has an issuer");
+        let keys = self.inputs.signing_keys().expect("the config has an issuer");
         let signer = keys.signer(now).expect("a key was made");
         let header = json!({ "alg": "ES256", "kid": signer.kid(), "typ": "at+jwt" });
         let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
@@ -100,7 +100,7 @@ impl Installation {
     }
 
     pub fn snapshot(&self, metrics: &Metrics) -> Snapshot {
-        self.loaded.snapshot(metrics)
+        self.inputs.snapshot(metrics, None)
     }
 
     /// A gate without a listener; it knows the client's grants.

@@ -51,7 +51,7 @@ pub fn run() {
     let token = installation.token(1, TENANTS);
     let bearer = format!("Bearer {token}");
     let requests = Requests::get(PATH, &[("authorization", &bearer)]);
-    let jwks = installation.loaded.keys.as_ref().expect("an issuer").jwks_json();
+    let jwks = installation.inputs.signing_keys().expect("an issuer").jwks_json();
     let dir = tempfile::tempdir().expect("a temporary folder");
 
     let filters = [

@@ -170,5 +170,5 @@ fn token_digest(bencher: Bencher<'_, '_>) {
 fn tenant_digest(bencher: Bencher<'_, '_>) {
     let (installation, _) = typical();
     let holder = Holder { issuer: ISSUER, client: CLIENT };
-    bencher.bench(|| installation.loaded.digester.current(holder, black_box("T0")));
+    bencher.bench(|| installation.inputs.digester().current(holder, black_box("T0")));
 }

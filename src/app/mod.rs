@@ -1,39 +1,25 @@
 //! The composition root: files in, running listeners out. Nobody else wires.
 
-mod compose;
-mod issuers;
-mod load;
-mod offline;
-mod reload;
-
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use self::load::{Loaded, ProcessKey};
-pub use self::offline::{Offline, told};
+pub use crate::engine::StartError;
 
-use self::issuers::RemoteIssuers;
-use self::reload::{Reloader, RunningWith};
-use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
 use crate::clients::Authenticator;
-use crate::config::{ListenAddress, Problem};
-use crate::domain::{Clock, GrantBook};
-use crate::gate::Gate;
-use crate::grants::{Settings, Tenants};
+use crate::config::{Limits, ListenAddress, Problem};
+use crate::domain::Clock;
+use crate::engine::Engine;
 use crate::lifecycle::{DRAIN_LIMIT, Readiness};
-use crate::lookup::Directory;
-use crate::serve::{self, AdminState, Bound, CheckServer, HttpLimits, Listener, ReloadStatus};
-use crate::telemetry::{Metrics, dropped_lines};
+use crate::serve::{self, AdminState, Bound, CheckServer, HttpLimits, Listener};
+use crate::sources::Look;
+use crate::telemetry::dropped_lines;
 use crate::token::{Throttle, TokenService};
 
 /// Long enough for a health check to notice that this process goes away, before it does.
@@ -60,7 +46,7 @@ pub struct Addresses {
 pub struct Running {
     pub addresses: Addresses,
     readiness: Readiness,
-    reloader: Arc<Reloader>,
+    engine: Arc<Engine>,
     background: CancellationToken,
     /// Stops the token and admin listeners and the checks, in the order of their closing.
     stop: Stop,
@@ -73,64 +59,19 @@ struct Stop {
     admin: CancellationToken,
 }
 
-/// Why nothing runs.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the config has {} problem(s)", .0.len())]
-    Config(Vec<Problem>),
-    #[error("{0:#}")]
-    Other(#[from] anyhow::Error),
-}
-
 /// Brings everything up and returns once all listeners are bound and ready.
 pub async fn start(config_path: &Path, environment: Environment) -> Result<Running, StartError> {
     let Environment { clock, check_runtime } = environment;
-    let process_key = ProcessKey::generate()?;
-    let loaded = Loaded::read(config_path, &process_key).map_err(StartError::Config)?;
-    let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::default();
     let starting = readiness.guard();
-
-    let tenants = start_tenants(&loaded, &clock, &metrics)?;
-    let snapshot = Arc::new(ArcSwap::from_pointee(loaded.snapshot(&metrics)));
-    let mint = loaded.mint_context().map(|context| Arc::new(ArcSwap::from_pointee(context)));
-    let issuers = Arc::new(RemoteIssuers::new(
-        Arc::clone(&snapshot),
-        Arc::clone(&clock),
-        Arc::clone(&metrics),
-    ));
-    issuers.follow(&loaded.config.issuers).context("no HTTP client for other issuers' keys")?;
-
-    let reloader = Arc::new(Reloader {
-        config_path: PathBuf::from(config_path),
-        process_key,
-        clock: Arc::clone(&clock),
-        metrics: Arc::clone(&metrics),
-        tenants: Arc::clone(&tenants),
-        snapshot: Arc::clone(&snapshot),
-        mint: mint.clone(),
-        issuers: Arc::clone(&issuers),
-        status: ReloadStatus::default(),
-        running: Mutex::new(RunningWith::new(&loaded)),
-        look: Notify::new(),
-    });
-
-    let cache = Arc::new(FactsCache::new(loaded.config.limits.token_cache_bytes));
-    let check = CheckServer(Arc::new(Gate {
-        snapshot: Arc::clone(&snapshot),
-        cache: Arc::clone(&cache),
-        probes: ProbeWatch::default(),
-        grants: Arc::clone(&tenants) as Arc<dyn GrantBook>,
-        clock: Arc::clone(&clock),
-        metrics: Arc::clone(&metrics),
-        hints: take_hints(Arc::clone(&tenants), issuers, Arc::clone(&reloader)),
-        decision_ids: AtomicU64::new(clock.now().nanos()),
-    }));
+    let engine = Engine::open(config_path, clock)?;
+    let config = engine.config();
+    let check = CheckServer(Arc::clone(&engine.gate));
 
     let mut tasks = JoinSet::new();
     let stop = Stop::default();
     let background = CancellationToken::new();
-    let listen = &loaded.config.listen;
+    let listen = &config.listen;
 
     let check_address = {
         let (readiness, address) = (readiness.clone(), listen.check.clone());
@@ -143,49 +84,55 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
         bound
     };
 
-    let token_address = match (&listen.token, mint) {
-        (Some(address), Some(context)) => {
-            let service = Arc::new(TokenService {
-                context,
-                authenticator: Authenticator::new(loaded.config.limits.slow_hashes),
-                throttle: Throttle::new(loaded.config.limits.failures_per_minute, &clock, &metrics),
-                tenants: Arc::clone(&tenants),
-                clock: Arc::clone(&clock),
-                metrics: Arc::clone(&metrics),
-            });
-            let limits = &loaded.config.limits;
-            let router = serve::token_router(service, limits.trusted_proxies);
-            let limits = HttpLimits::with_connections(limits.token_connections);
+    let token_address = match (&listen.token, token_service(&engine, &config.limits)) {
+        (Some(address), Some(service)) => {
+            let router = serve::token_router(service, config.limits.trusted_proxies);
+            let limits = HttpLimits::with_connections(config.limits.token_connections);
             let shutdown = stop.callers.clone();
             Some(spawn_http(&mut tasks, "token", address, (router, limits), shutdown).await?)
         }
         _ => None,
     };
 
+    let described = Arc::clone(&engine);
     let admin = AdminState {
         readiness: readiness.clone(),
-        metrics: Arc::clone(&metrics),
-        reload: reloader.status.clone(),
-        before_scrape: gauges(&metrics, cache, snapshot, &reloader),
+        metrics: Arc::clone(&engine.metrics),
+        describe: Arc::new(move || described.describe()),
+        before_scrape: gauges(&engine),
     };
     let admin = (serve::admin_router(admin), HttpLimits::with_connections(ADMIN_CONNECTIONS));
     let shutdown = stop.admin.clone();
     let admin_address = spawn_http(&mut tasks, "admin", &listen.admin, admin, shutdown).await?;
 
-    tokio::spawn(Arc::clone(&tenants).run(background.clone()));
-    reload::watch(Arc::clone(&reloader), background.clone());
+    engine.run(&background);
     drop(starting);
     let addresses = Addresses { check: check_address, token: token_address, admin: admin_address };
-    Ok(Running { addresses, readiness, reloader, background, stop, tasks })
+    Ok(Running { addresses, readiness, engine, background, stop, tasks })
+}
+
+fn token_service(engine: &Engine, limits: &Limits) -> Option<Arc<TokenService>> {
+    let context = Arc::clone(engine.mint.as_ref()?);
+    let (clock, metrics) = (Arc::clone(&engine.clock), Arc::clone(&engine.metrics));
+    Some(Arc::new(TokenService {
+        context,
+        authenticator: Authenticator::new(limits.slow_hashes),
+        throttle: Throttle::new(limits.failures_per_minute, &clock, &metrics),
+        tenants: Arc::clone(&engine.tenants),
+        clock,
+        metrics,
+    }))
 }
 
 impl Running {
-    /// Reads the files again. What is wrong with them leaves everything as it was.
+    /// Reads the files again. What one says is applied whatever is wrong with another; the error is
+    /// everything that is wrong.
     pub async fn reload(&self) -> Result<(), Vec<Problem>> {
-        let reloader = Arc::clone(&self.reloader);
+        let engine = Arc::clone(&self.engine);
         // Reading a large registry takes a while, and argon2id strings are parsed.
-        match tokio::task::spawn_blocking(move || reloader.reload()).await {
-            Ok(outcome) => outcome,
+        match tokio::task::spawn_blocking(move || engine.reload(Look::Everything)).await {
+            Ok(problems) if problems.is_empty() => Ok(()),
+            Ok(problems) => Err(problems),
             Err(panicked) => {
                 let message = format!("reading the files failed: {panicked}; report this");
                 Err(vec![Problem { field: "config".to_owned(), message }])
@@ -222,24 +169,6 @@ impl Running {
     }
 }
 
-fn start_tenants(
-    loaded: &Loaded,
-    clock: &Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<Tenants>, StartError> {
-    let lookup = &loaded.config.tenants.lookup;
-    let directory = Directory::new(lookup, Arc::clone(clock), Arc::clone(metrics))
-        .map_err(|problem| StartError::Config(vec![problem]))?;
-    let settings = settings(loaded, directory);
-    Ok(Tenants::new(settings, Arc::clone(clock), Arc::clone(metrics)))
-}
-
-fn settings(loaded: &Loaded, directory: Arc<Directory>) -> Settings {
-    let issuer = loaded.config.issuer.as_ref().map_or("", |issuer| &issuer.url);
-    let digester = Arc::clone(&loaded.digester);
-    Settings::new(directory, loaded.config.tenants.freshness, digester, issuer.into())
-}
-
 fn cannot_listen(name: &str, address: &ListenAddress) -> String {
     let address = match address {
         ListenAddress::Tcp(address) => address.to_string(),
@@ -269,46 +198,26 @@ async fn spawn_http(
     Ok(bound)
 }
 
-/// Passes a decision's wishes on. Nothing here blocks or waits.
-fn take_hints(
-    tenants: Arc<Tenants>,
-    issuers: Arc<RemoteIssuers>,
-    reloader: Arc<Reloader>,
-) -> Box<dyn Fn(Hint) + Send + Sync> {
-    Box::new(move |hint| match hint {
-        Hint::Grants(client) => tenants.hint(&client),
-        Hint::Miss(client) => tenants.hint_miss(&client),
-        Hint::UnknownKey { issuer } => {
-            issuers.hint_unknown_key(&issuer);
-            reloader.hint_unknown_key();
-        }
-    })
-}
-
 /// The gauges that nobody keeps up to date between scrapes.
-fn gauges(
-    metrics: &Arc<Metrics>,
-    cache: Arc<FactsCache>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    reloader: &Arc<Reloader>,
-) -> Arc<dyn Fn() + Send + Sync> {
+fn gauges(engine: &Arc<Engine>) -> Arc<dyn Fn() + Send + Sync> {
+    let (engine, metrics) = (Arc::clone(engine), Arc::clone(&engine.metrics));
     let entries = metrics.cache_entries.with_label_values(&["tokens"]);
     let bytes = metrics.cache_bytes.with_label_values(&["tokens"]);
     let hits = metrics.cache_hits.with_label_values(&["tokens"]);
     let misses = metrics.cache_misses.with_label_values(&["tokens"]);
-    let (clients, key_created) = (metrics.clients.clone(), metrics.signing_key_created.clone());
-    let reloader = Arc::clone(reloader);
-    let lines_dropped = metrics.log_lines_dropped.clone();
     Arc::new(move || {
+        let lines_dropped = &metrics.log_lines_dropped;
         lines_dropped.inc_by(dropped_lines().saturating_sub(lines_dropped.get()));
+        let cache = &engine.gate.cache;
         entries.set(cache.len() as i64);
         bytes.set(cache.bytes() as i64);
         let (hit, missed) = cache.hits_and_misses();
         hits.inc_by(hit.saturating_sub(hits.get()));
         misses.inc_by(missed.saturating_sub(misses.get()));
-        clients.set(snapshot.load().clients.as_ref().map_or(0, |book| book.len()) as i64);
-        if let Some(created) = reloader.signing_key_created() {
-            key_created.set(created.secs() as f64);
+        metrics.clients.set(engine.clients().map_or(0, |book| book.len()) as i64);
+        if let Some(created) = engine.signing_key_created() {
+            metrics.signing_key_created.set(created.secs() as f64);
         }
+        engine.measure_sources();
     })
 }

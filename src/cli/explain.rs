@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 
-use crate::app::{Offline, StartError, told};
 use crate::authz::{CheckInput, Denied, HeaderValue, Headers, Observer, Verdict};
 use crate::domain::{ClientId, DenyReason, Holder, Secret, Standing, SystemClock, TenantCode};
+use crate::engine::{Engine, StartError, told};
 use crate::grants::Outcome;
 
 const DENY: u8 = 3;
@@ -44,8 +44,8 @@ pub struct ExplainArgs {
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let offline = match Offline::open(&args.config, Arc::new(SystemClock)) {
-            Ok(offline) => offline,
+        let engine = match Engine::open(&args.config, Arc::new(SystemClock)) {
+            Ok(engine) => engine,
             Err(StartError::Config(problems)) => {
                 for problem in problems {
                     eprintln!("tenantgate: {problem}");
@@ -55,8 +55,8 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             Err(StartError::Other(error)) => return Err(error),
         };
         match (&args.client, &args.tenant) {
-            (Some(client), Some(tenant)) => explain_grant(&offline, client, tenant).await,
-            _ => explain_request(&offline, args).await,
+            (Some(client), Some(tenant)) => explain_grant(&engine, client, tenant).await,
+            _ => explain_request(&engine, args).await,
         }
     })
 }
@@ -85,7 +85,7 @@ impl Headers for OneHeader {
     }
 }
 
-async fn explain_request(offline: &Offline, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+async fn explain_request(engine: &Engine, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let token = match (&args.token, &args.token_file) {
         (Some(token), _) => Some(token.clone()),
         (None, Some(file)) => Some(read_token(file)?),
@@ -98,11 +98,11 @@ async fn explain_request(offline: &Offline, args: &ExplainArgs) -> anyhow::Resul
         target: args.path.as_deref().unwrap_or_default().as_bytes(),
         headers: &headers,
     };
-    if let Some(lookup) = offline.prepare(&input).await {
+    if let Some(lookup) = engine.prepare(&input).await {
         show("lookup", &lookup);
     }
-    let snapshot = offline.snapshot();
-    let outcome = offline.decide(&snapshot, &input, &mut Printer);
+    let snapshot = engine.gate.snapshot.load_full();
+    let outcome = engine.gate.explain(&snapshot, &input, &mut Printer);
     let (word, code) = match &outcome.verdict {
         Verdict::Allowed(_) => ("allow".to_owned(), 0),
         Verdict::Shadowed(pass) => {
@@ -130,7 +130,7 @@ fn exit_code(reason: DenyReason) -> u8 {
     }
 }
 
-async fn explain_grant(offline: &Offline, client: &str, tenant: &str) -> anyhow::Result<ExitCode> {
+async fn explain_grant(engine: &Engine, client: &str, tenant: &str) -> anyhow::Result<ExitCode> {
     let Some(id) = ClientId::parse(client) else {
         bail!("--client: not a client id; it has {}", ClientId::RULE)
     };
@@ -141,7 +141,8 @@ async fn explain_grant(offline: &Offline, client: &str, tenant: &str) -> anyhow:
         show("decision", word);
         Ok(ExitCode::from(code))
     };
-    let registered = match &offline.loaded.clients {
+    let book = engine.clients();
+    let registered = match &book {
         None => None,
         Some(book) => match book.get(client) {
             None => {
@@ -162,7 +163,7 @@ async fn explain_grant(offline: &Offline, client: &str, tenant: &str) -> anyhow:
             grants
         }
         None => {
-            let outcome = offline.tenants.grants(&id).await;
+            let outcome = engine.tenants.grants(&id).await;
             show("lookup", &told(&outcome));
             match outcome {
                 Outcome::Granted(grants) | Outcome::Denied(grants) => grants,
@@ -170,7 +171,7 @@ async fn explain_grant(offline: &Offline, client: &str, tenant: &str) -> anyhow:
             }
         }
     };
-    let snapshot = offline.snapshot();
+    let snapshot = engine.gate.snapshot.load_full();
     let holder = Holder { issuer: &snapshot.own_issuer, client };
     let held = grants.digests.contains(&snapshot.digester.current(holder, code.expose()));
     let reference = snapshot.digester.reference(code.expose());

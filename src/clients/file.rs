@@ -1,6 +1,6 @@
 //! The shape of `clients.yaml`. What the values mean is decided in `load.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -115,9 +115,17 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Op
 /// A file that does not have the shape above.
 pub struct Misshapen {
     pub problems: Vec<Problem>,
-    /// The clients with their positions, as far as they could be read, so that what is wrong with
-    /// their values can be told too.
-    pub sound: Vec<(usize, RawClient)>,
+    /// `None`: there is no list of clients in it.
+    pub clients: Option<Vec<ReadClient>>,
+}
+
+/// A client of a file that does not have the right shape.
+pub struct ReadClient {
+    pub position: usize,
+    /// Without what could not be read.
+    pub client: RawClient,
+    /// Nothing had to be left out.
+    pub whole: bool,
 }
 
 /// A registry may be large, so that it is read straight into the types above. The general way of
@@ -126,7 +134,7 @@ pub fn read(path: &Path) -> Result<RawRegistry, Misshapen> {
     let file = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| Misshapen {
         problems: vec![yaml::unreadable(&file, &error)],
-        sound: Vec::new(),
+        clients: None,
     })?;
     parse(&file, &text)
 }
@@ -145,23 +153,32 @@ fn parse(file: &str, text: &str) -> Result<RawRegistry, Misshapen> {
     match yaml::check(file, text) {
         Checked { value: Some(registry), problems, .. } if problems.is_empty() => Ok(registry),
         Checked { document, problems, .. } => {
-            Err(Misshapen { problems, sound: sound_parts(document) })
+            Err(Misshapen { problems, clients: read_clients(document) })
         }
     }
 }
 
 /// Takes every key that holds something wrong off its client.
-fn sound_parts(mut document: Value) -> Vec<(usize, RawClient)> {
-    for finding in schema::findings(&schema::of::<RawRegistry>(), &document) {
-        if let [Step::Key(_), Step::Index(position), Step::Key(key), ..] = finding.path.as_slice()
-            && let Some(Value::Object(client)) = document["clients"].get_mut(position)
+fn read_clients(mut document: Value) -> Option<Vec<ReadClient>> {
+    let findings = schema::findings(&schema::of::<RawRegistry>(), &document);
+    let clients = document.get_mut("clients")?.as_array_mut()?;
+    let mut broken = HashSet::new();
+    for finding in findings {
+        let [Step::Key(_), Step::Index(position), further @ ..] = finding.path.as_slice() else {
+            continue;
+        };
+        broken.insert(*position);
+        if let [Step::Key(key), ..] = further
+            && let Some(Value::Object(client)) = clients.get_mut(*position)
         {
             client.remove(key);
         }
     }
-    let clients = document["clients"].as_array_mut().map(std::mem::take).unwrap_or_default();
-    let numbered = clients.into_iter().enumerate();
-    numbered.filter_map(|(position, client)| Some((position, lenient(client)?))).collect()
+    let read = |(position, client): (usize, &mut Value)| {
+        let client = lenient(client.take())?;
+        Some(ReadClient { position, client, whole: !broken.contains(&position) })
+    };
+    Some(clients.iter_mut().enumerate().filter_map(read).collect())
 }
 
 fn lenient(mut client: Value) -> Option<RawClient> {
@@ -212,8 +229,22 @@ mod tests {
         let text = "clients: [5, {id: a, statu: x, scopes: [s]}, {tenants: 5, token_ttl: 1m}]";
         let misshapen = parse("f", text).err().unwrap();
         assert_eq!(misshapen.problems.len(), 4);
-        let [(1, a), (2, nameless)] = misshapen.sound.as_slice() else { panic!("other clients") };
-        assert_eq!(a.scopes, ["s"]);
-        assert_eq!((nameless.id.as_str(), nameless.token_ttl.as_deref()), ("", Some("1m")));
+        let clients = misshapen.clients.unwrap();
+        let [a, nameless] = clients.as_slice() else { panic!("other clients") };
+        assert_eq!(
+            (a.position, a.whole, a.client.scopes.as_slice()),
+            (1, false, &["s".into()][..])
+        );
+        assert_eq!((nameless.position, nameless.client.id.as_str()), (2, ""));
+        assert_eq!(nameless.client.token_ttl.as_deref(), Some("1m"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_mapping_is_a_problem_like_every_other() {
+        for text in ["- id: a", "[]", "hello", "5", "null", "~", "true", "1.5", "\"x\"", "---"] {
+            let misshapen = parse("f", text).err().unwrap();
+            assert_eq!(misshapen.problems.len(), 1, "{text}");
+            assert!(misshapen.clients.is_none(), "{text}");
+        }
     }
 }

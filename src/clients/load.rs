@@ -35,14 +35,30 @@ pub struct LoadContext<'a> {
     pub static_lookup: bool,
 }
 
-pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<ClientBook, Vec<Problem>> {
+/// The clients to work with, and what is wrong with the file all the same.
+#[derive(Debug)]
+pub struct Registry {
+    pub book: ClientBook,
+    pub problems: Vec<Problem>,
+}
+
+/// A client whose entry has anything wrong with it is withdrawn until it is right: what cannot be read might
+/// be what takes something away. An API that is not known only narrows. An error where the file has no
+/// list of clients.
+pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<Registry, Vec<Problem>> {
     match read(path) {
-        Ok(raw) => parse(raw.clients.into_iter().enumerate(), context),
-        Err(Misshapen { mut problems, sound }) => {
-            let further = parse(sound.into_iter(), context).err().unwrap_or_default();
+        Ok(raw) => {
+            let clients = raw.clients.into_iter().enumerate();
+            Ok(parse(clients.map(|(position, client)| (position, client, true)), context))
+        }
+        Err(Misshapen { problems, clients: None }) => Err(problems),
+        Err(Misshapen { mut problems, clients: Some(clients) }) => {
+            let clients = clients.into_iter();
+            let parsed = parse(clients.map(|c| (c.position, c.client, c.whole)), context);
             let told: HashSet<String> = problems.iter().map(|told| told.field.clone()).collect();
-            problems.extend(further.into_iter().filter(|problem| !told.contains(&problem.field)));
-            Err(problems)
+            let further = parsed.problems.into_iter();
+            problems.extend(further.filter(|problem| !told.contains(&problem.field)));
+            Ok(Registry { book: parsed.book, problems })
         }
     }
 }
@@ -58,19 +74,23 @@ pub fn parse_token_ttl(text: &str) -> Result<Duration, String> {
 }
 
 fn parse(
-    raw: impl ExactSizeIterator<Item = (usize, RawClient)>,
+    raw: impl ExactSizeIterator<Item = (usize, RawClient, bool)>,
     context: &LoadContext<'_>,
-) -> Result<ClientBook, Vec<Problem>> {
+) -> Registry {
     let mut loader = Loader {
         context,
         problems: Vec::new(),
         ids: HashMap::with_capacity(raw.len()),
+        named_twice: HashSet::new(),
         digests: HashMap::with_capacity(raw.len()),
         costs: BTreeSet::new(),
         no_grants: Arc::new(grant_set(Vec::new(), "", context)),
     };
-    let clients: Vec<Client> =
-        raw.filter_map(|(position, client)| loader.client(position, client)).collect();
+    let client = |(position, client, whole): (_, _, _)| loader.client(position, client, whole);
+    let mut clients: Vec<Client> = raw.filter_map(client).collect();
+    for client in clients.iter_mut().filter(|client| loader.named_twice.contains(&client.id)) {
+        client.approved = false;
+    }
     if loader.costs.len() > MAX_COSTS {
         let message = format!(
             "imported credentials have {} different argon2id parameters, and a failed \
@@ -79,17 +99,14 @@ fn parse(
         );
         loader.problems.push(Problem { field: "clients".to_owned(), message });
     }
-    if loader.problems.is_empty() {
-        Ok(clients.into_iter().collect())
-    } else {
-        Err(loader.problems)
-    }
+    Registry { book: clients.into_iter().collect(), problems: loader.problems }
 }
 
 struct Loader<'a> {
     context: &'a LoadContext<'a>,
     problems: Vec<Problem>,
     ids: HashMap<ClientId, usize>,
+    named_twice: HashSet<ClientId>,
     /// Where each digest of a generated secret stands.
     digests: HashMap<[u8; 32], (usize, usize)>,
     costs: BTreeSet<String>,
@@ -97,10 +114,10 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// `None` where the id is bad, so that nothing can be said of the client; any other
-    /// problem leaves a client that never gets out of [`parse`].
-    fn client(&mut self, position: usize, raw: RawClient) -> Option<Client> {
+    /// `None` where the id is bad, so that nothing can be said of the client.
+    fn client(&mut self, position: usize, raw: RawClient, whole: bool) -> Option<Client> {
         let at = At(position);
+        let before = self.problems.len();
         let id = self.id(at, &raw.id);
         if let Some(developer) = &raw.developer
             && ClientId::parse(&developer.id).is_none()
@@ -115,20 +132,19 @@ impl Loader<'_> {
         let token_ttl = raw.token_ttl.and_then(|text| {
             parse_token_ttl(&text).map_err(|message| self.problem(at, "token_ttl", message)).ok()
         });
-        if let Some(apis) = &raw.apis {
-            self.apis(at, apis);
-        }
         let attributes = self.attributes(at, &raw.attributes);
+        let good = whole && self.problems.len() == before;
+        let apis = raw.apis.map(|apis| self.known_apis(at, apis));
         let id = id?;
         Some(Client {
             static_grants: self.static_grants(codes, &id),
             id,
-            approved: raw.status == RawClientStatus::Approved,
+            approved: good && raw.status == RawClientStatus::Approved,
             developer_active,
             credentials,
             scopes,
             token_ttl,
-            apis: raw.apis,
+            apis,
             attributes,
         })
     }
@@ -148,6 +164,7 @@ impl Loader<'_> {
             }
             Entry::Occupied(entry) => {
                 let first = At(*entry.get());
+                self.named_twice.insert(id.clone());
                 self.problem(
                     at,
                     "id",
@@ -190,6 +207,7 @@ impl Loader<'_> {
                     let message =
                         format!("the same as {first}; every credential needs its own secret");
                     self.problem(at, field("digest"), message);
+                    return None;
                 }
             },
             CredentialDigest::Argon2id(phc) => {
@@ -240,14 +258,16 @@ impl Loader<'_> {
         codes
     }
 
-    fn apis(&mut self, at: At, raw: &[String]) {
-        for (position, name) in raw.iter().enumerate() {
-            if !self.context.api_names.contains(&name.as_str()) {
-                let known = self.context.api_names.join(", ");
-                let message = format!("no API has this name; the config has: {known}");
+    fn known_apis(&mut self, at: At, mut names: Vec<String>) -> Vec<String> {
+        let known = self.context.api_names;
+        for (position, name) in names.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                let message = format!("no API has this name; the config has: {}", known.join(", "));
                 self.problem(at, format_args!("apis[{position}]"), message);
             }
         }
+        names.retain(|name| known.contains(&name.as_str()));
+        names
     }
 
     fn attributes(&mut self, at: At, raw: &BTreeMap<String, Value>) -> Attributes {
@@ -343,7 +363,8 @@ mod tests {
             api_names: &["oda", "oda2"],
             static_lookup,
         };
-        load(&path, &context)
+        let Registry { book, problems } = load(&path, &context)?;
+        if problems.is_empty() { Ok(book) } else { Err(problems) }
     }
 
     fn problems(text: &str) -> Vec<String> {

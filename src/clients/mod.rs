@@ -12,5 +12,5 @@ pub use file::{
     Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,
     RawDeveloperStatus, RawRegistry, read,
 };
-pub use load::{LoadContext, load, parse_token_ttl};
+pub use load::{LoadContext, Registry, load, parse_token_ttl};
 pub use secret::{digest_generated, digest_imported, generate};

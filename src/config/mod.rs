@@ -21,7 +21,7 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-pub use load::Outline;
+pub use load::{LastGood, Outline, Reading};
 
 use crate::authz::Probing;
 use crate::authz::route::Template;
@@ -37,7 +37,7 @@ pub struct Config {
     pub issuers: Vec<TrustedIssuer>,
     pub apis: Vec<Api>,
     pub limits: Limits,
-    /// Every file that was read for this config, for watching.
+    /// The file and every secret that it names, for watching.
     pub files: Vec<PathBuf>,
 }
 
@@ -75,6 +75,8 @@ pub struct TenantClaim {
     pub display: bool,
 }
 
+/// Compared only to see whether a reload changed it.
+#[derive(Clone, PartialEq)]
 pub enum ClaimForm {
     Digest { key: DigestKey, previous: Option<DigestKey> },
     Plain,
@@ -274,8 +276,6 @@ pub struct Route {
     pub name: String,
     pub template: Template,
     pub methods: Vec<String>,
-    /// Whether HEAD is allowed where GET is.
-    pub head: bool,
     pub scopes: Vec<String>,
     pub public: bool,
     pub allow_encoded_percent: bool,

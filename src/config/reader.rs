@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,18 +13,28 @@ use crate::domain::Secret;
 
 /// Turns single values into types and gathers what is wrong with them. A `None` that comes in
 /// was left out or has been reported; a `None` that goes out has been reported, too.
-pub struct Reader {
+pub struct Reader<'a> {
     folder: PathBuf,
     document: Value,
     pub problems: Vec<Problem>,
-    /// Every file that was read.
-    pub files: Vec<PathBuf>,
+    /// Every file that was to be read, by its field.
+    pub files: Vec<(String, PathBuf)>,
+    /// What they said.
+    pub texts: HashMap<PathBuf, Secret>,
+    /// Files that are not read: this is what they say.
+    instead: &'a HashMap<PathBuf, Secret>,
 }
 
-impl Reader {
-    pub fn new(file: &Path, document: Value, problems: Vec<Problem>) -> Self {
+impl<'a> Reader<'a> {
+    pub fn new(
+        file: &Path,
+        document: Value,
+        problems: Vec<Problem>,
+        instead: &'a HashMap<PathBuf, Secret>,
+    ) -> Self {
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-        Self { folder, document, problems, files: vec![file.to_owned()] }
+        let (files, texts) = (Vec::new(), HashMap::new());
+        Self { folder, document, problems, files, texts, instead }
     }
 
     pub fn problem(&mut self, field: &str, wrong: impl AsRef<str>, cure: impl AsRef<str>) {
@@ -171,7 +182,9 @@ impl Reader {
 
     pub fn file(&mut self, field: &str, file: Option<FileText>) -> Option<String> {
         let path = self.path(&file?);
-        let text = match fs::read_to_string(&path) {
+        self.files.push((field.to_owned(), path.clone()));
+        let old = self.instead.get(&path).map(|text| text.expose().to_owned());
+        let text = match old.map_or_else(|| fs::read_to_string(&path), Ok) {
             Ok(text) => text,
             Err(error) => {
                 let wrong = format!("{} cannot be read ({error})", path.display());
@@ -179,9 +192,7 @@ impl Reader {
                 return None;
             }
         };
-        if !self.files.contains(&path) {
-            self.files.push(path);
-        }
+        self.texts.insert(path, Secret::new(text.clone()));
         Some(text)
     }
 

@@ -3,38 +3,32 @@
 
 mod entry;
 mod outcome;
-mod pace;
-mod provider;
 mod refresh;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use prometheus::{IntCounter, IntGauge};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
 use crate::config::{Freshness, Lookup, Problem};
 use crate::domain::{ClientId, Clock, GrantBook, GrantCell, TenantDigester, Timestamp};
-use crate::lookup::{Directory, Question, Seat, Unavailable};
+use crate::lookup::{Directory, Seat, Unavailable};
 use crate::telemetry::Metrics;
 
 pub use outcome::Outcome;
 
 use entry::{Cached, Entry};
-use pace::Pace;
-use provider::Provider;
 
 /// Hints that wait for the background task. What does not fit is hinted again by the next check.
 const HINTS: usize = 1024;
-/// How long a mint waits for its client to be looked up again after a failure.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a reload can change.
 pub struct Settings {
@@ -64,8 +58,8 @@ pub struct Tenants {
     core: Arc<Core>,
     entries: DashMap<ClientId, Arc<Entry>>,
     hints: mpsc::Sender<Hint>,
-    /// Taken by [`Tenants::run`].
-    hinted: Mutex<Option<mpsc::Receiver<Hint>>>,
+    /// Held by [`Tenants::run`], and free again should that panic.
+    hinted: Mutex<mpsc::Receiver<Hint>>,
     hits: IntCounter,
     misses: IntCounter,
     size: IntGauge,
@@ -82,8 +76,8 @@ struct Core {
     settings: ArcSwap<Settings>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    provider: Provider,
-    pace: Pace,
+    /// Failed lookups of any client since the last success.
+    failures: AtomicU32,
 }
 
 impl Tenants {
@@ -92,7 +86,7 @@ impl Tenants {
         Arc::new(Self {
             entries: DashMap::new(),
             hints,
-            hinted: Mutex::new(Some(hinted)),
+            hinted: Mutex::new(hinted),
             hits: metrics.cache_hits.with_label_values(&["grants"]),
             misses: metrics.cache_misses.with_label_values(&["grants"]),
             size: metrics.cache_entries.with_label_values(&["grants"]),
@@ -100,8 +94,7 @@ impl Tenants {
                 settings: ArcSwap::from_pointee(settings),
                 clock,
                 metrics,
-                provider: Provider::default(),
-                pace: Pace::default(),
+                failures: AtomicU32::new(0),
             }),
         })
     }
@@ -151,28 +144,18 @@ impl Tenants {
     async fn remembered_or_looked_up(&self, client: &ClientId, entry: &Arc<Entry>) -> Outcome {
         let settings = self.core.settings.load_full();
         if let Some(limits) = settings.directory.limits() {
-            let mut patience = PATIENCE;
-            loop {
-                match entry.cached(&settings, limits, self.core.clock.now()) {
-                    Cached::Fresh(outcome) => {
-                        self.hits.inc();
-                        return outcome;
-                    }
-                    Cached::Stale(outcome) => {
-                        self.hits.inc();
-                        drop(self.look_up(client, entry));
-                        return outcome;
-                    }
-                    // However often it mints, it asks no more often than its backoff allows.
-                    Cached::Failed { again_in, .. } if again_in <= patience => {
-                        sleep(again_in).await;
-                        patience = Duration::ZERO;
-                    }
-                    Cached::Failed { reason, .. } => return Outcome::Unavailable(reason),
-                    Cached::Nothing => break,
+            match entry.cached(&settings, limits, self.core.clock.now()) {
+                Cached::Fresh(outcome) => {
+                    self.hits.inc();
+                    return outcome;
                 }
+                Cached::Stale(outcome) => {
+                    self.hits.inc();
+                    drop(self.look_up(client, entry));
+                    return outcome;
+                }
+                Cached::Nothing => self.misses.inc(),
             }
-            self.misses.inc();
         }
         let outcome = self.look_up(client, entry).result().await;
         let outcome = match outcome {
@@ -249,15 +232,12 @@ impl Core {
         let previous = entry.previous(&settings);
         let etag = previous.as_ref().and_then(|set| set.etag.clone());
         let started = Instant::now();
-        let question =
-            Question { client: &client, etag: etag.as_deref(), may_retry: entry.may_retry() };
-        let answer = settings.directory.look_up(question, &|_| ()).await;
+        let answer = settings.directory.look_up(&client, etag.as_deref(), &|_| ()).await;
         let took = started.elapsed();
-        self.pace.took(took);
         let outcome = answer
             .and_then(|answer| {
                 let asked = (&*settings, previous);
-                entry.succeeded(&client, answer, asked, &self)
+                entry.succeeded(&client, answer, asked, || self.settings.load_full())
             })
             .map_or_else(Outcome::Unavailable, Outcome::of);
         self.metrics.lookups.with_label_values(&[outcome.as_str()]).inc();
@@ -265,15 +245,15 @@ impl Core {
         let millis = took.as_secs_f64() * 1000.0;
         match &outcome {
             Outcome::Granted(set) | Outcome::Denied(set) => {
-                self.provider.answered();
+                self.failures.store(0, Ordering::Relaxed);
                 tracing::debug!(%client, tenants = set.codes.len(), millis, "looked up tenants");
             }
             Outcome::Unavailable(Unavailable::Replaced) => {
                 tracing::debug!(%client, "a lookup was overtaken by a reload");
             }
             Outcome::Unavailable(reason) => {
-                self.provider.failed(&client, reason);
-                entry.failed(reason, self.clock.now());
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                entry.failed(self.clock.now());
                 tracing::warn!(%client, millis, reason = reason.as_str(), error = %reason, "cannot look up tenants");
             }
         }

@@ -107,28 +107,32 @@ pub fn parse_jwks(
     Ok((keys, skipped))
 }
 
-/// Another issuer's key set from a file. It never goes out of date by itself. `field` names the
-/// setting in a problem.
+/// Another issuer's key set from a file. It never goes out of date by itself.
+#[derive(Debug)]
+pub struct FileKeys {
+    pub set: KeySet,
+    /// Set where no key is left: that is what the file says, but hardly what is meant.
+    pub problem: Option<Problem>,
+}
+
+/// `field` names the setting in a problem.
 pub fn read_jwks_file(
     field: &str,
     path: &Path,
     allowed: &[Algorithm],
-) -> Result<(KeySet, usize), Problem> {
+) -> Result<FileKeys, Problem> {
     let problem = |what: String, cure: &str| Problem {
         field: field.to_owned(),
         message: format!("{}: {what}; {cure}", path.display()),
     };
     let bytes = std::fs::read(path)
         .map_err(|error| problem(error.to_string(), "name a readable JWKS file"))?;
-    let (keys, skipped) = parse_jwks(&bytes, allowed)
+    let (keys, _skipped) = parse_jwks(&bytes, allowed)
         .map_err(|error| problem(error.to_string(), "put the issuer's JWKS document there"))?;
     let set = KeySet::new(keys, None);
-    if set.is_empty() {
-        let cure = "check kid, alg, use and the issuer's `algorithms`";
-        return Err(problem("no usable key".to_owned(), cure));
-    }
-    let unused = skipped + set.dropped();
-    Ok((set, unused))
+    let cure = "check kid, alg, use and the issuer's `algorithms`";
+    let none = set.is_empty().then(|| problem("no usable key".to_owned(), cure));
+    Ok(FileKeys { set, problem: none })
 }
 
 impl PublicJwk {
@@ -439,12 +443,13 @@ mod tests {
         std::fs::write(&path, "<html>").unwrap();
         assert!(read().unwrap_err().to_string().contains("not a JWKS document"));
         std::fs::write(&path, json!({"keys": [without("ES256", "kid")]}).to_string()).unwrap();
-        assert!(read().unwrap_err().to_string().contains("no usable key"));
+        let FileKeys { set, problem } = read().unwrap();
+        assert!(set.is_empty() && problem.unwrap().to_string().contains("no usable key"));
         let set =
             json!({"keys": [key("ES256"), without("ES256", "kid"), key("EdDSA"), key("EdDSA")]});
         std::fs::write(&path, set.to_string()).unwrap();
-        let (set, unused) = read().unwrap();
-        assert_eq!((set.len(), unused), (1, 3));
+        let FileKeys { set, problem } = read().unwrap();
+        assert_eq!((set.len(), set.dropped(), problem), (1, 2, None));
         assert!(set.get("ES256").is_some());
     }
 }

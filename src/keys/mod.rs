@@ -6,7 +6,7 @@ mod remote;
 mod signing;
 pub mod store;
 
-pub use jwks::{parse_jwks, read_jwks_file};
+pub use jwks::{FileKeys, parse_jwks, read_jwks_file};
 pub use key_pair::{KeyPair, PrivateKeyError, SignError, SigningAlgorithm};
-pub use remote::{Location, RemoteKeys};
-pub use signing::{Need, Signer, SigningKeys};
+pub use remote::{FetchStatus, Location, RemoteKeys};
+pub use signing::{LoadedKeys, Need, Signer, SigningKeys};

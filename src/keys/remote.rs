@@ -4,19 +4,19 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 use reqwest::{Client, StatusCode, redirect};
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
 
 use super::jwks::{JwksError, MAX_JWKS_BYTES, parse_jwks};
 use crate::authz::trust::KeySet;
 use crate::config::TrustedIssuer;
-use crate::domain::{Algorithm, Clock};
+use crate::domain::{Algorithm, Clock, Timestamp};
 use crate::telemetry::Metrics;
 
 /// For one request, its body included.
@@ -110,6 +110,14 @@ struct DiscoveryDocument {
     jwks_uri: String,
 }
 
+/// How the fetches of one issuer's keys go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchStatus {
+    pub last_success: Option<Timestamp>,
+    /// Why the last fetch failed, if it did.
+    pub error: Option<String>,
+}
+
 /// One issuer's keys, kept fresh by [`RemoteKeys::run`].
 pub struct RemoteKeys {
     issuer: String,
@@ -120,6 +128,7 @@ pub struct RemoteKeys {
     metrics: Arc<Metrics>,
     publish: Publish,
     unknown_kid: Notify,
+    status: ArcSwap<FetchStatus>,
     pace: Pace,
 }
 
@@ -147,6 +156,7 @@ impl RemoteKeys {
             metrics,
             publish,
             unknown_kid: Notify::new(),
+            status: ArcSwap::default(),
             pace: PACE,
         })
     }
@@ -157,13 +167,13 @@ impl RemoteKeys {
         self.unknown_kid.notify_one();
     }
 
-    /// Fetches and publishes until cancelled.
-    pub async fn run(&self, cancelled: CancellationToken) {
-        cancelled.run_until_cancelled(self.keep_fresh()).await;
+    pub fn status(&self) -> FetchStatus {
+        FetchStatus::clone(&self.status.load())
     }
 
-    async fn keep_fresh(&self) {
-        let mut loaded = false;
+    /// Fetches and publishes, without an end.
+    pub async fn run(&self) {
+        let mut loaded = self.status().last_success.is_some();
         let mut skipped_before = 0;
         let mut failures = 0;
         let mut next_for_kid = Instant::now();
@@ -200,8 +210,9 @@ impl RemoteKeys {
     fn succeeded(&self, set: KeySet, skipped: usize, tell: bool) {
         let issuer = [self.issuer.as_str()];
         self.metrics.jwks_refreshes.with_label_values(&[issuer[0], "ok"]).inc();
-        let now = self.clock.now().secs();
-        self.metrics.jwks_last_success.with_label_values(&issuer).set(now as f64);
+        let now = self.clock.now();
+        self.status.store(Arc::new(FetchStatus { last_success: Some(now), error: None }));
+        self.metrics.jwks_last_success.with_label_values(&issuer).set(now.secs() as f64);
         self.metrics.jwks_keys_skipped.with_label_values(&issuer).inc_by(skipped as u64);
         if tell && skipped > 0 {
             warn!(
@@ -222,6 +233,8 @@ impl RemoteKeys {
         } else {
             "fetching the keys of this issuer failed; its tokens cannot be checked yet"
         };
+        let last_success = self.status().last_success;
+        self.status.store(Arc::new(FetchStatus { last_success, error: Some(error.to_string()) }));
         warn!(issuer, %error, "{message}");
     }
 
@@ -312,10 +325,11 @@ mod tests {
     use bytes::Bytes;
     use serde_json::json;
     use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::config::{IssuerFreshness, KeySource};
-    use crate::domain::{ManualClock, Timestamp};
+    use crate::domain::ManualClock;
     use crate::keys::jwks::{PublicJwk, thumbprint};
     use crate::keys::{KeyPair, SigningAlgorithm};
 
@@ -405,7 +419,7 @@ mod tests {
         fn start(&self) -> CancellationToken {
             let (keys, cancelled) = (self.keys.clone(), CancellationToken::new());
             let inner = cancelled.clone();
-            tokio::spawn(async move { keys.run(inner).await });
+            tokio::spawn(async move { inner.run_until_cancelled(keys.run()).await });
             cancelled
         }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::store::{KeyRecord, json_path, problem, read_key_pair, read_records};
+use super::store::{KeyRecord, Scan, json_path, problem, read_key_pair, scan};
 use super::{KeyPair, SignError};
 use crate::authz::trust::KeySet;
 use crate::config::Problem;
@@ -52,25 +52,55 @@ impl fmt::Debug for Signer {
 }
 
 /// All keys of the directory that are not retired.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SigningKeys {
+    /// Oldest first.
+    records: Vec<KeyRecord>,
     /// By the time from which they sign; the last active one does.
     signers: Vec<Arc<Signer>>,
     key_set: KeySet,
     jwks: Arc<str>,
 }
 
+/// The keys to work with, and what is wrong with the directory all the same.
+#[derive(Debug)]
+pub struct LoadedKeys {
+    pub keys: SigningKeys,
+    pub problems: Vec<Problem>,
+}
+
 impl SigningKeys {
+    /// For the start: whatever is wrong is an error, and so is a directory in which no key was ever made.
+    /// Where all are retired nothing is wrong, but nothing can be signed or verified.
     pub fn load(dir: &Path, need: Need) -> Result<Self, Vec<Problem>> {
-        let mut records = read_records(dir)?;
-        let any = !records.is_empty();
-        records.retain(|record| record.retired_at.is_none());
-        if records.is_empty() {
-            let what = if any { "every key is retired" } else { "holds no key" };
+        let holds_none = || {
             let cure = format!("run: tenantgate keys generate --dir {}", dir.display());
-            return Err(vec![problem(dir, &what, &cure)]);
+            vec![problem(dir, &"holds no key", &cure)]
+        };
+        let found = scan(dir).map_err(|problem| vec![problem])?.ok_or_else(holds_none)?;
+        if found.records.is_empty() && found.broken.is_empty() {
+            return Err(holds_none());
         }
-        let (mut trusted, mut signers, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        let LoadedKeys { keys, problems } = Self::from_scan(dir, need, found, &Self::default());
+        if problems.is_empty() { Ok(keys) } else { Err(problems) }
+    }
+
+    /// For a running process. A key that is retired or gone is so whatever else is wrong; one whose files
+    /// cannot be read stays as it was. An error only where the directory itself cannot be read.
+    pub fn reload(&self, dir: &Path, need: Need) -> Result<LoadedKeys, Vec<Problem>> {
+        let gone = || vec![problem(dir, &"is not there", "restore the directory")];
+        let found = scan(dir).map_err(|problem| vec![problem])?.ok_or_else(gone)?;
+        Ok(Self::from_scan(dir, need, found, self))
+    }
+
+    fn from_scan(dir: &Path, need: Need, found: Scan, before: &Self) -> LoadedKeys {
+        let kept = |kid: &String| before.records.iter().find(|record| record.kid() == kid);
+        let mut records: Vec<KeyRecord> =
+            found.records.into_iter().filter(|record| record.retired_at.is_none()).collect();
+        records.extend(found.broken.keys().filter_map(kept).cloned());
+        records.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+        let mut problems: Vec<Problem> = found.broken.into_values().collect();
+        let (mut trusted, mut signers) = (Vec::new(), Vec::new());
         for record in &records {
             match record.public.trusted() {
                 Ok(key) => trusted.push(key),
@@ -82,19 +112,27 @@ impl SigningKeys {
             if need == Need::Sign {
                 match read_key_pair(dir, record) {
                     Ok(pair) => signers.push(Arc::new(Signer { record: record.clone(), pair })),
-                    Err(bad) => problems.push(bad),
+                    Err(bad) => {
+                        problems.push(bad);
+                        let mut old = before.signers.iter();
+                        signers.extend(old.find(|signer| signer.record == *record).cloned());
+                    }
                 }
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
         let published: Vec<_> = records.iter().map(|record| record.public.to_json()).collect();
-        Ok(Self {
+        let keys = Self {
+            records,
             signers,
             key_set: KeySet::new(trusted, None),
             jwks: json!({ "keys": published }).to_string().into(),
-        })
+        };
+        LoadedKeys { keys, problems }
+    }
+
+    /// Nothing can be signed or verified with these.
+    pub fn is_empty(&self) -> bool {
+        self.key_set.is_empty()
     }
 
     /// The newest key that is active at `now`.
@@ -180,8 +218,35 @@ mod tests {
         assert!(keys.key_set().get(&new).is_none());
         assert!(!keys.jwks_json().contains(&new));
         retire(home.path(), &old, true, later(9)).unwrap();
-        let line = SigningKeys::load(home.path(), Need::Sign).unwrap_err()[0].to_string();
-        assert!(line.contains("every key is retired; run: tenantgate keys generate"), "{line}");
+        let keys = SigningKeys::load(home.path(), Need::Sign).unwrap();
+        assert!(keys.is_empty() && keys.signer(later(60)).is_none());
+        assert_eq!(&*keys.jwks_json(), r#"{"keys":[]}"#);
+    }
+
+    #[test]
+    fn a_key_is_withdrawn_whatever_is_wrong_with_another() {
+        let home = tempfile::tempdir().unwrap();
+        let [broken, retired, removed, without_pem] =
+            [0, 10, 20, 30].map(|after| make(home.path(), SigningAlgorithm::Es256, after));
+        let before = SigningKeys::load(home.path(), Need::Sign).unwrap();
+        retire(home.path(), &retired, false, later(60)).unwrap();
+        fs::write(home.path().join(format!("{broken}.json")), "{").unwrap();
+        fs::remove_file(home.path().join(format!("{removed}.json"))).unwrap();
+        fs::write(home.path().join(format!("{without_pem}.pem")), "gone").unwrap();
+        fs::write(home.path().join("never-good.json"), "{").unwrap();
+        let LoadedKeys { keys, problems } = before.reload(home.path(), Need::Sign).unwrap();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        let trusted = |kid: &str| keys.key_set().get(kid).is_some();
+        assert!(!trusted(&retired) && !trusted(&removed));
+        assert!(trusted(&broken) && trusted(&without_pem));
+        let signing: Vec<&str> = keys.signers.iter().map(|signer| signer.kid()).collect();
+        assert_eq!(signing, [&broken, &without_pem]);
+
+        fs::remove_file(home.path().join(format!("{without_pem}.json"))).unwrap();
+        let LoadedKeys { keys, .. } = keys.reload(home.path(), Need::Sign).unwrap();
+        assert_eq!(keys.signer(later(60)).unwrap().kid(), broken);
+        fs::remove_dir_all(home.path()).unwrap();
+        assert!(keys.reload(home.path(), Need::Sign).is_err(), "what is gone takes nothing away");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The key directory: `<kid>.json` with what is public about a key and when it is used, and
 //! `<kid>.pem` with its private half.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
@@ -132,28 +133,46 @@ pub(super) fn json_path(dir: &Path, kid: &str) -> PathBuf {
 }
 
 /// The records of all keys in `dir`, oldest first; none if there is no such directory.
-/// Other files are ignored: a `.pem` without its `.json` is a key that is just being written.
 pub fn read_records(dir: &Path) -> Result<Vec<KeyRecord>, Vec<Problem>> {
+    let Some(found) = scan(dir).map_err(|problem| vec![problem])? else { return Ok(Vec::new()) };
+    if !found.broken.is_empty() {
+        return Err(found.broken.into_values().collect());
+    }
+    Ok(found.records)
+}
+
+/// What a key directory holds.
+pub(super) struct Scan {
+    /// Oldest first.
+    pub records: Vec<KeyRecord>,
+    /// Why a record cannot be read, by the `kid` that its file is named after.
+    pub broken: BTreeMap<String, Problem>,
+}
+
+/// `None`: there is no such directory. Files other than records are ignored: a `.pem` without its
+/// `.json` is a key that is just being written.
+pub(super) fn scan(dir: &Path) -> Result<Option<Scan>, Problem> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(vec![problem(dir, &error, "make it readable for this user")]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(problem(dir, &error, "make it readable for this user")),
     };
-    let (mut records, mut problems) = (Vec::new(), Vec::new());
+    let mut found = Scan { records: Vec::new(), broken: BTreeMap::new() };
     for entry in entries {
-        let path = match entry {
-            Ok(entry) => entry.path(),
-            Err(error) => return Err(vec![problem(dir, &error, "check the file system")]),
-        };
-        if path.extension().is_some_and(|extension| extension == "json") {
-            read_record(&path).map_or_else(|bad| problems.push(bad), |good| records.push(good));
+        let path = entry.map_err(|error| problem(dir, &error, "check the file system"))?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        match read_record(&path) {
+            Ok(record) => found.records.push(record),
+            Err(bad) => {
+                let kid = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                found.broken.insert(kid, bad);
+            }
         }
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    records.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
-    Ok(records)
+    found.records.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+    Ok(Some(found))
 }
 
 fn read_record(path: &Path) -> Result<KeyRecord, Problem> {

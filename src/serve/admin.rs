@@ -1,6 +1,6 @@
 //! The admin listener: health, readiness, metrics.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -16,24 +16,10 @@ use crate::telemetry::Metrics;
 pub struct AdminState {
     pub readiness: Readiness,
     pub metrics: Arc<Metrics>,
-    pub reload: ReloadStatus,
+    /// What `/readyz?verbose` adds.
+    pub describe: Arc<dyn Fn() -> String + Send + Sync>,
     /// Brings the gauges up to date that are read off at a scrape only.
     pub before_scrape: Arc<dyn Fn() + Send + Sync>,
-}
-
-/// How the last reload went.
-#[derive(Clone, Default)]
-pub struct ReloadStatus(Arc<Mutex<Vec<String>>>);
-
-impl ReloadStatus {
-    /// The problems that keep the last good state running; none: the files are what is running.
-    pub fn set(&self, problems: Vec<String>) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = problems;
-    }
-
-    pub fn get(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
-    }
 }
 
 pub fn router(state: AdminState) -> Router {
@@ -56,12 +42,7 @@ async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> R
     let verbose =
         query.is_some_and(|query| query.split('&').any(|item| item.starts_with("verbose")));
     if verbose {
-        let problems = state.reload.get();
-        let outcome = if problems.is_empty() { "ok" } else { "failed, the last good state runs" };
-        text.push_str(&format!("reload: {outcome}\n"));
-        for problem in problems {
-            text.push_str(&format!("  {problem}\n"));
-        }
+        text.push_str(&(state.describe)());
     }
     (status, text).into_response()
 }

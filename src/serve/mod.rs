@@ -10,7 +10,7 @@ mod listener;
 mod streams;
 mod token;
 
-pub use admin::{AdminState, ReloadStatus, router as admin_router};
+pub use admin::{AdminState, router as admin_router};
 pub use check::{CheckServer, check};
 pub use grpc::serve as serve_check;
 pub use http::{HttpLimits, serve as serve_http};

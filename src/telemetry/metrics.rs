@@ -20,8 +20,6 @@ pub struct Metrics {
     pub lookups: IntCounterVec,
     pub lookup_seconds: Histogram,
     pub lookup_retries: IntCounter,
-    pub active_clients: IntGauge,
-    pub refresh_load: Gauge,
     pub dropped_tenant_codes: IntCounter,
     pub callout_token_requests: IntCounterVec,
     pub callout_token_expiry: Gauge,
@@ -35,6 +33,9 @@ pub struct Metrics {
     pub jwks_keys_skipped: IntCounterVec,
     pub reloads: IntCounterVec,
     pub last_reload_ok: IntGauge,
+    pub source_ok: IntGaugeVec,
+    pub source_last_success: GaugeVec,
+    pub task_restarts: IntCounterVec,
     pub clients: IntGauge,
     /// 1 for every API in shadow mode.
     pub shadow_mode: IntGaugeVec,
@@ -111,15 +112,6 @@ impl Metrics {
                 "lookup_retries_total",
                 "Tries of lookups after their first.",
             ),
-            active_clients: {
-                let help = "Clients that got a token or made a request within `max_age`, whose grants are kept fresh.";
-                register(&registry, IntGauge::new("active_clients", help))
-            },
-            refresh_load: gauge(
-                &registry,
-                "refresh_load_ratio",
-                "What the refresh of all active clients takes of its share of the lookups' concurrency; above 1 it falls behind.",
-            ),
             dropped_tenant_codes: counter(
                 &registry,
                 "dropped_tenant_codes_total",
@@ -177,6 +169,25 @@ impl Metrics {
                 );
                 register(&registry, gauge)
             },
+            source_ok: gauges(
+                &registry,
+                "source_ok",
+                "1 if all that a source (config, clients, signing_keys, issuer_keys:ISSUER, or the field of a secret) says is in force, 0 if it is broken or was never read.",
+                &["source"],
+            ),
+            source_last_success: {
+                let opts = Opts::new(
+                    "source_last_success_timestamp_seconds",
+                    "When what is in force was last known to be what the source says.",
+                );
+                register(&registry, GaugeVec::new(opts, &["source"]))
+            },
+            task_restarts: counters(
+                &registry,
+                "task_restarts_total",
+                "Restarts of background tasks that panicked, by task.",
+                &["task"],
+            ),
             clients: {
                 let gauge = IntGauge::new("clients", "Registered clients.");
                 register(&registry, gauge)

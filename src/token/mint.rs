@@ -15,6 +15,7 @@ use crate::domain::{
 use crate::keys::{Signer, SigningKeys};
 
 /// What minting depends on besides the request. Built whole, swapped whole.
+#[derive(Clone)]
 pub struct MintContext {
     pub issuer: String,
     pub audience: String,

@@ -4,6 +4,7 @@
 mod changes;
 mod grants;
 mod tokens;
+mod withdrawals;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -137,6 +138,11 @@ impl Gate {
     }
 
     pub async fn with_config(config: &str) -> Self {
+        Self::prepared(config, |_| ()).await
+    }
+
+    /// `prepare` may change the files before the start.
+    pub async fn prepared(config: &str, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let provider = Provider::default();
         provider.grant("acme", &["T1", "T2"]);
@@ -146,6 +152,7 @@ impl Gate {
         std::fs::write(folder.path().join("clients.yaml"), clients_yaml("")).unwrap();
         command(&["keys", "generate", "--dir"], &folder.path().join("keys"));
         command(&["keys", "digest", "--out"], &folder.path().join("digest.key"));
+        prepare(folder.path());
         // Keys are made by the system's clock; the test's own stands later.
         let clock = Arc::new(ManualClock::at(START.plus(Duration::from_secs(3600 * 24 * 365))));
         let environment = Environment {
@@ -257,6 +264,16 @@ impl Gate {
         }
         false
     }
+}
+
+/// The name of the key that signed a token.
+pub fn kid(token: &str) -> String {
+    use base64::Engine as _;
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(token.split('.').next().unwrap())
+        .unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    header["kid"].as_str().unwrap().to_owned()
 }
 
 /// Runs the binary with a path as last argument.

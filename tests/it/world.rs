@@ -223,7 +223,6 @@ pub struct RouteLine {
     pub path: &'static str,
     pub methods: Vec<&'static str>,
     pub ignore_case: bool,
-    pub head: bool,
     pub allow_encoded_percent: bool,
     pub public: bool,
     pub scopes: Vec<&'static str>,
@@ -235,7 +234,6 @@ impl RouteLine {
             path,
             methods: vec!["GET"],
             ignore_case: false,
-            head: true,
             allow_encoded_percent: false,
             public: false,
             scopes: vec!["reports.read"],
@@ -246,7 +244,6 @@ impl RouteLine {
         RouteRule {
             template: Template::parse(self.path, self.ignore_case).expect("a good template"),
             methods: self.methods.iter().map(ToString::to_string).collect(),
-            head: self.head,
             allow_encoded_percent: self.allow_encoded_percent,
             data: Route {
                 name: self.path.into(),

@@ -121,7 +121,6 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
         name: name?,
         template: template?,
         methods: methods?,
-        head: route.head?,
         scopes: scopes?,
         public: route.public?,
         allow_encoded_percent: route.allow_encoded_percent?,
@@ -153,7 +152,6 @@ fn rule(route: &Route) -> RouteRule<()> {
     RouteRule {
         template: route.template.clone(),
         methods: route.methods.clone(),
-        head: route.head,
         allow_encoded_percent: route.allow_encoded_percent,
         data: (),
     }

@@ -69,11 +69,7 @@ fn keys(reader: &mut Reader, at: &str, issuer: &raw::TrustedIssuer) -> Option<Ke
         (true, false, false) => {
             reader.url(&url, issuer.jwks_url.clone(), issuer.allow_http).map(KeySource::Url)
         }
-        (false, true, false) => {
-            let path = reader.path(issuer.jwks_file.as_ref()?);
-            reader.file(&file, issuer.jwks_file.clone())?;
-            Some(KeySource::File(path))
-        }
+        (false, true, false) => Some(KeySource::File(reader.path(issuer.jwks_file.as_ref()?))),
         (false, false, true) => {
             let url = issuer.issuer.as_deref().map(raw::UrlText::from);
             reader.url(&field("issuer"), url, issuer.allow_http).map(KeySource::Discovery)

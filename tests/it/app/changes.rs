@@ -64,14 +64,6 @@ async fn a_wrong_value_is_told_with_its_file_and_line() {
 async fn keys_rotate_with_overlap_and_a_retired_key_ends_its_tokens() {
     let gate = Gate::start().await;
     let old = gate.mint().await;
-    let kid = |token: &str| -> String {
-        use base64::Engine as _;
-        let header = base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(token.split('.').next().unwrap())
-            .unwrap();
-        let header: Value = serde_json::from_slice(&header).unwrap();
-        header["kid"].as_str().unwrap().to_owned()
-    };
     let generate = ["keys", "generate", "--alg", "EdDSA", "--activate-after", "0s", "--dir"];
     command(&generate, &gate.file("keys"));
     gate.running.reload().await.unwrap();

@@ -3,31 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::load::Loaded;
+use super::inputs::Inputs;
 use crate::authz::route::{RouteRule, Router};
-use crate::authz::trust::KeySet;
 use crate::authz::{
     Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust, Variable,
 };
-use crate::config::{self, Config, IssuerFreshness, OnMiss, TrustedIssuer};
+use crate::config::{self, Config, IssuerFreshness, KeySource, OnMiss, TrustedIssuer};
 use crate::domain::Algorithm;
-use crate::keys::SigningKeys;
+use crate::keys::SigningAlgorithm;
 use crate::telemetry::Metrics;
 use crate::token::{ClaimForm, MintContext};
 
 /// The counters of requests that name no API of ours.
 const NO_API: &str = "none";
 
-impl Loaded {
-    pub fn snapshot(&self, metrics: &Metrics) -> Snapshot {
-        let config = &self.config;
-        tell_shadow_mode(config, metrics);
+impl Inputs {
+    /// `current` lends the keys of other issuers, which no file holds.
+    pub fn snapshot(&self, metrics: &Metrics, current: Option<&Trust>) -> Snapshot {
+        let config = &*self.config();
         let audience = config.issuer.as_ref().map_or("tenantgate", |issuer| &issuer.audience);
         Snapshot {
             apis: Arc::new(apis(config, metrics)),
-            trust: Arc::new(self.trust(None)),
-            clients: self.clients.clone(),
-            digester: Arc::clone(&self.digester),
+            trust: Arc::new(self.trust(current)),
+            clients: self.clients().cloned(),
+            digester: Arc::clone(self.digester()),
             own_issuer: config.issuer.as_ref().map_or("", |issuer| &issuer.url).into(),
             freshness: freshness(config),
             lookup_on_miss: config.tenants.on_miss == OnMiss::Lookup,
@@ -37,29 +36,36 @@ impl Loaded {
         }
     }
 
-    /// `current` lends the keys of other issuers, which no file holds.
-    pub fn trust(&self, current: Option<&Trust>) -> Trust {
-        let own = self.config.issuer.as_ref().zip(self.keys.as_ref()).map(|(issuer, keys)| {
-            let policy = own_policy(issuer, keys, freshness(&self.config) != Freshness::Token);
-            (Arc::new(policy), Some(Arc::new(keys.key_set())))
+    pub(super) fn trust(&self, current: Option<&Trust>) -> Trust {
+        let config = &*self.config();
+        let own = config.issuer.as_ref().map(|issuer| {
+            let policy = own_policy(issuer, freshness(config) != Freshness::Token);
+            (Arc::new(policy), self.signing_keys().map(|keys| Arc::new(keys.key_set())))
         });
-        let others = self.config.issuers.iter().map(|issuer| {
+        let others = config.issuers.iter().map(|issuer| {
             let policy = Arc::new(foreign_policy(issuer));
-            let keys = self.foreign_keys(&policy, current);
+            let keys = match &issuer.keys {
+                KeySource::File(_) => self.issuer_keys(&issuer.issuer).cloned(),
+                KeySource::Url(_) | KeySource::Discovery(_) => {
+                    current.and_then(|trust| trust.keys_of(&policy))
+                }
+            };
             (policy, keys)
         });
         Trust::new(own.into_iter().chain(others))
     }
 
-    fn foreign_keys(&self, policy: &IssuerPolicy, current: Option<&Trust>) -> Option<Arc<KeySet>> {
-        let from_file = self.file_keys.get(&policy.issuer).cloned();
-        from_file.or_else(|| current.and_then(|trust| trust.keys_of(policy)))
-    }
-
-    /// `None`: this process mints nothing.
-    pub fn mint_context(&self) -> Option<MintContext> {
-        self.config.listen.token.as_ref()?;
-        let (issuer, keys) = self.config.issuer.as_ref().zip(self.keys.as_ref())?;
+    /// `None`: this process mints nothing. `before` lends the issuer's settings where the config has none any more;
+    /// there are no keys to sign with then.
+    pub(super) fn mint_context(&self, before: Option<&MintContext>) -> Option<MintContext> {
+        if !self.mints() {
+            return None;
+        }
+        let config = &*self.config();
+        let clients = self.clients().cloned().unwrap_or_default();
+        let Some(issuer) = &config.issuer else {
+            return Some(MintContext { clients, keys: Arc::default(), ..before?.clone() });
+        };
         Some(MintContext {
             issuer: issuer.url.clone(),
             audience: issuer.audience.clone(),
@@ -71,10 +77,10 @@ impl Loaded {
                 config::ClaimForm::Plain => ClaimForm::Plain,
             },
             display_tenants: issuer.tenant_claim.display,
-            display_claims: displayed(&self.config),
-            clients: self.clients.clone().unwrap_or_default(),
-            keys: Arc::clone(keys),
-            digester: Arc::clone(&self.digester),
+            display_claims: displayed(config),
+            clients,
+            keys: self.signing_keys().cloned().unwrap_or_default(),
+            digester: Arc::clone(self.digester()),
         })
     }
 }
@@ -98,15 +104,12 @@ fn displayed(config: &Config) -> Vec<String> {
     }
 }
 
-fn own_policy(issuer: &config::Issuer, keys: &SigningKeys, looks_up: bool) -> IssuerPolicy {
-    let mut algorithms: Vec<Algorithm> = keys.key_set().iter().map(|key| key.algorithm()).collect();
-    algorithms.sort_unstable();
-    algorithms.dedup();
+fn own_policy(issuer: &config::Issuer, looks_up: bool) -> IssuerPolicy {
     IssuerPolicy {
         issuer: issuer.url.clone(),
         own: true,
         audience: issuer.audience.clone(),
-        algorithms,
+        algorithms: SigningAlgorithm::ALL.map(Algorithm::from).to_vec(),
         types: vec!["at+jwt".to_owned()],
         // A second for rounding: `iat` and `exp` are whole ones.
         max_lifetime: issuer.max_token_ttl + Duration::from_secs(1),
@@ -151,7 +154,7 @@ fn apis(config: &Config, metrics: &Metrics) -> Apis {
 }
 
 /// Loudly: while it is on, nobody is kept out.
-fn tell_shadow_mode(config: &Config, metrics: &Metrics) {
+pub(super) fn tell_shadow_mode(config: &Config, metrics: &Metrics) {
     metrics.shadow_mode.reset();
     for api in config.apis.iter().filter(|api| api.shadow) {
         metrics.shadow_mode.with_label_values(&[api.name.as_str()]).set(1);
@@ -167,7 +170,6 @@ fn api(api: &config::Api, metrics: &Metrics) -> Api {
     let rules = api.routes.iter().map(|route| RouteRule {
         template: route.template.clone(),
         methods: route.methods.clone(),
-        head: route.head,
         allow_encoded_percent: route.allow_encoded_percent,
         data: Route {
             name: route.name.clone(),

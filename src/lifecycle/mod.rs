@@ -1,10 +1,14 @@
-//! Coming up and going down.
+//! Coming up, keeping up and going down.
+
+mod supervise;
 
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use supervise::{Supervisor, TaskStatus};
 
 /// From SIGTERM to the end at most, with a second to spare below the 25 that are promised. Kubernetes'
 /// grace period has to be longer.

@@ -1,0 +1,225 @@
+//! All that decisions and mints are made with, composed once for everybody who needs it: the running
+//! process, the commands that ask one question, and whoever serves decisions in another way.
+
+mod compose;
+mod inputs;
+mod issuers;
+mod offline;
+mod report;
+mod restart;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use inputs::{Inputs, StartError};
+pub use offline::told;
+pub use report::Report;
+
+use self::issuers::RemoteIssuers;
+use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
+use crate::config::{Config, Problem};
+use crate::domain::{ClientBook, Clock, GrantBook, Timestamp};
+use crate::gate::Gate;
+use crate::grants::{Settings, Tenants};
+use crate::lifecycle::Supervisor;
+use crate::lookup::Directory;
+use crate::sources::Look;
+use crate::telemetry::Metrics;
+use crate::token::MintContext;
+
+/// What is in force, and what brings changes into it.
+pub struct Engine {
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub gate: Arc<Gate>,
+    pub tenants: Arc<Tenants>,
+    /// `None`: this process mints nothing.
+    pub mint: Option<Arc<ArcSwap<MintContext>>>,
+    pub tasks: Supervisor,
+    issuers: Arc<RemoteIssuers>,
+    /// Somebody thinks that the files have changed.
+    look: Arc<Notify>,
+    read: Mutex<Read>,
+    report: ArcSwap<Report>,
+}
+
+/// What the values in force were made from.
+struct Read {
+    inputs: Inputs,
+    directory: Arc<Directory>,
+    /// Why the config's lookup or issuers are not those in force.
+    problems: Vec<Problem>,
+}
+
+impl Engine {
+    /// Reads everything, and starts to follow other issuers' keys. Whatever is wrong is an error.
+    pub fn open(config: &Path, clock: Arc<dyn Clock>) -> Result<Arc<Self>, StartError> {
+        let inputs = Inputs::open(config, Arc::clone(&clock))?;
+        let metrics = Arc::new(Metrics::new());
+        let config = inputs.config();
+        let lookup = &config.tenants.lookup;
+        let directory = Directory::new(lookup, Arc::clone(&clock), Arc::clone(&metrics))
+            .map_err(|problem| StartError::Config(vec![problem]))?;
+        let settings = settings(&inputs, &directory);
+        let tenants = Tenants::new(settings, Arc::clone(&clock), Arc::clone(&metrics));
+        compose::tell_shadow_mode(&config, &metrics);
+        let snapshot = Arc::new(ArcSwap::from_pointee(inputs.snapshot(&metrics, None)));
+        let mint = inputs.mint_context(None);
+        let tasks = Supervisor::new(metrics.task_restarts.clone());
+        let issuers = RemoteIssuers::new(
+            Arc::clone(&snapshot),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            tasks.clone(),
+        );
+        let problems = issuers.follow(&config.issuers);
+        if !problems.is_empty() {
+            return Err(StartError::Config(problems));
+        }
+        let (issuers, look) = (Arc::new(issuers), Arc::default());
+        let gate = Gate {
+            snapshot,
+            cache: Arc::new(FactsCache::new(config.limits.token_cache_bytes)),
+            probes: ProbeWatch::default(),
+            grants: Arc::clone(&tenants) as Arc<dyn GrantBook>,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            hints: take_hints(&tenants, &issuers, &look),
+            decision_ids: AtomicU64::new(clock.now().nanos()),
+        };
+        Ok(Arc::new(Self {
+            clock,
+            gate: Arc::new(gate),
+            tenants,
+            mint: mint.map(|context| Arc::new(ArcSwap::from_pointee(context))),
+            tasks,
+            issuers,
+            look,
+            report: ArcSwap::from_pointee(Report::of(&inputs, &[])),
+            read: Mutex::new(Read { inputs, directory, problems }),
+            metrics,
+        }))
+    }
+
+    /// Keeps grants fresh and the files in sight, until `stop`.
+    pub fn run(self: &Arc<Self>, stop: &CancellationToken) {
+        let (tenants, stopped) = (Arc::clone(&self.tenants), stop.clone());
+        self.tasks.spawn("grants", stop.clone(), move || Arc::clone(&tenants).run(stopped.clone()));
+        let engine = Arc::clone(self);
+        self.tasks.spawn("reload", stop.clone(), move || watch::follow(Arc::clone(&engine)));
+    }
+
+    /// Reads the files that this look wants, and puts what they say in force: all that takes away, whatever
+    /// is wrong with another. In the answer is everything that is wrong.
+    pub fn reload(&self, look: Look) -> Vec<Problem> {
+        // One at a time: the later one has read the newer files.
+        let mut read = self.read();
+        let any = read.inputs.read(look);
+        if any {
+            self.apply(&mut read);
+        }
+        let problems = [read.inputs.problems(), read.problems.clone()].concat();
+        let report = Report::of(&read.inputs, &read.problems);
+        let before = self.report.swap(Arc::new(report));
+        self.tell(&before, &problems, look, any);
+        problems
+    }
+
+    fn apply(&self, read: &mut Read) {
+        let config = read.inputs.config();
+        read.problems.clear();
+        match self.tenants.directory_for(&config.tenants.lookup) {
+            Ok(directory) => read.directory = directory,
+            Err(problem) => read.problems.push(problem),
+        }
+        // Grants are put under new digest keys before tokens are checked under them.
+        self.tenants.reconfigure(settings(&read.inputs, &read.directory));
+        compose::tell_shadow_mode(&config, &self.metrics);
+        let next = read.inputs.snapshot(&self.metrics, None);
+        self.gate.snapshot.rcu(|current| {
+            let trust = Arc::new(read.inputs.trust(Some(&current.trust)));
+            Snapshot { trust, ..next.clone() }
+        });
+        if let Some(mint) = &self.mint
+            && let Some(context) = read.inputs.mint_context(Some(&mint.load()))
+        {
+            mint.store(Arc::new(context));
+        }
+        read.problems.extend(self.issuers.follow(&config.issuers));
+    }
+
+    /// Says nothing new of problems that have been told.
+    fn tell(&self, before: &Report, problems: &[Problem], look: Look, any: bool) {
+        let now = self.report.load();
+        if !any || (look == Look::Retry && before.problems == now.problems) {
+            return;
+        }
+        let ok = problems.is_empty();
+        let label = if ok { "ok" } else { "failed" };
+        self.metrics.reloads.with_label_values(&[label]).inc();
+        self.metrics.last_reload_ok.set(i64::from(ok));
+        for problem in problems {
+            tracing::error!(%problem, "not reloaded: what this source last said stays in force");
+        }
+        for setting in &now.waiting_for_restart {
+            tracing::warn!(setting, "changed, and takes effect at the next start only");
+        }
+        if ok {
+            tracing::info!("reloaded: everything else that the files say is in force");
+        }
+    }
+
+    fn read(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        self.read().inputs.config()
+    }
+
+    /// The registry in force. `None`: there is none.
+    pub fn clients(&self) -> Option<Arc<ClientBook>> {
+        self.gate.snapshot.load().clients.clone()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.read().inputs.files()
+    }
+
+    pub fn signing_key_created(&self) -> Option<Timestamp> {
+        let context = self.mint.as_ref()?.load();
+        context.keys.signer(self.clock.now()).map(|signer| signer.created_at())
+    }
+}
+
+/// Passes a decision's wishes on. Nothing here blocks or waits.
+fn take_hints(
+    tenants: &Arc<Tenants>,
+    issuers: &Arc<RemoteIssuers>,
+    look: &Arc<Notify>,
+) -> Box<dyn Fn(Hint) + Send + Sync> {
+    let (tenants, issuers, look) = (Arc::clone(tenants), Arc::clone(issuers), Arc::clone(look));
+    Box::new(move |hint| match hint {
+        Hint::Grants(client) => tenants.hint(&client),
+        Hint::Miss(client) => tenants.hint_miss(&client),
+        Hint::UnknownKey { issuer } => {
+            issuers.hint_unknown_key(&issuer);
+            // Another replica that reads the same key directory may sign with a key that this one
+            // has not seen.
+            look.notify_one();
+        }
+    })
+}
+
+fn settings(inputs: &Inputs, directory: &Arc<Directory>) -> Settings {
+    let config = inputs.config();
+    let issuer = config.issuer.as_ref().map_or("", |issuer| &issuer.url);
+    let (directory, digester) = (Arc::clone(directory), Arc::clone(inputs.digester()));
+    Settings::new(directory, config.tenants.freshness, digester, issuer.into())
+}

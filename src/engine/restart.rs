@@ -1,0 +1,28 @@
+use crate::config::Config;
+
+/// The settings that are read at the start only, with what they said then.
+#[derive(Default)]
+pub struct RestartOnly(Vec<(&'static str, String)>);
+
+impl RestartOnly {
+    pub fn of(config: &Config) -> Self {
+        let (listen, limits) = (&config.listen, &config.limits);
+        Self(vec![
+            ("listen.check", format!("{:?}", listen.check)),
+            ("listen.token", format!("{:?}", listen.token)),
+            ("listen.admin", format!("{:?}", listen.admin)),
+            ("limits.token_cache_bytes", limits.token_cache_bytes.to_string()),
+            ("limits.token_connections", limits.token_connections.to_string()),
+            ("limits.failures_per_minute", limits.failures_per_minute.to_string()),
+            ("limits.trusted_proxies", limits.trusted_proxies.to_string()),
+            ("limits.slow_hashes", limits.slow_hashes.to_string()),
+        ])
+    }
+
+    /// The names of those that say something else now.
+    pub fn changed(&self, config: &Config) -> Vec<&'static str> {
+        let now = Self::of(config);
+        let pairs = self.0.iter().zip(&now.0);
+        pairs.filter(|(then, now)| then != now).map(|(then, _)| then.0).collect()
+    }
+}
