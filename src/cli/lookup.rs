@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::{ClaimForm, Config, Lookup};
 use crate::domain::{ClientId, DIGEST_KEY_LEN, SystemClock, TenantCode, TenantDigester};
-use crate::lookup::{Directory, Grants, Step, TokenError, Unavailable};
+use crate::lookup::{Directory, Grants, Question, Step, TokenError, Unavailable};
 use crate::telemetry::Metrics;
 
 const DENIED: u8 = 3;
@@ -74,7 +74,7 @@ impl Test<'_> {
             .map_err(|problem| anyhow::anyhow!("{problem}"))?;
         (self.show)("client", self.client.as_str());
         let started = tokio::time::Instant::now();
-        let answer = directory.look_up(self.client, None, &|step| self.step(&step)).await;
+        let answer = directory.look_up(Question::of(self.client), &|step| self.step(&step)).await;
         let took = shown(started.elapsed());
         match answer {
             Ok(answer) => Ok(self.grants(&answer.grants, &took)),

@@ -276,6 +276,8 @@ pub struct Route {
     pub name: String,
     pub template: Template,
     pub methods: Vec<String>,
+    /// Whether HEAD is allowed where GET is.
+    pub head: bool,
     pub scopes: Vec<String>,
     pub public: bool,
     pub allow_encoded_percent: bool,

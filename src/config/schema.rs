@@ -1,12 +1,9 @@
-//! JSON Schema out of the raw types, and its validator's errors as problems for people.
+//! JSON Schema out of the raw types, and what does not fit it as problems for people.
 
-use jsonschema::ValidationError;
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::paths::{Location, LocationSegment};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The schema that editors use and that every file is held against.
 pub fn of<T: JsonSchema>() -> Value {
@@ -90,60 +87,125 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Everything in `document` that does not fit `schema`.
+/// Everything in `document` that does not fit `schema`, which [`of`] has made.
 pub fn findings(schema: &Value, document: &Value) -> Vec<Finding> {
-    let validator = jsonschema::validator_for(schema).expect("a generated schema is valid");
-    let mut found = Vec::new();
-    for error in validator.iter_errors(document) {
-        explain(schema, &error, &mut found);
-    }
-    found
+    let mut walk = Walk { schema, path: Vec::new(), found: Vec::new() };
+    walk.value(schema, document);
+    walk.found
 }
 
-fn explain(schema: &Value, error: &ValidationError<'_>, found: &mut Vec<Finding>) {
-    let path = steps(error.instance_path());
-    // The schema object whose keyword was not met.
-    let rule = parent(error.schema_path()).and_then(|pointer| schema.pointer(pointer));
-    let rule = rule.unwrap_or(&Value::Null);
-    let instance = error.instance();
-    let mut add = |path: Vec<Step>, rest, message| found.push(Finding { path, rest, message });
-    match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected } => {
-            for key in unexpected {
-                let path = path.iter().cloned().chain([Step::Key(key.clone())]).collect();
-                add(path, Rest::UnknownKey, unknown_key(key, rule));
+/// Knows the keywords that [`of`] writes for our types; a test holds that there are no others.
+struct Walk<'a> {
+    schema: &'a Value,
+    path: Vec<Step>,
+    found: Vec<Finding>,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, rule: &Value, value: &Value) {
+        let rule = resolve(self.schema, rule);
+        if let Some(branches) = rule["anyOf"].as_array().or(rule["oneOf"].as_array()) {
+            return self.branches(rule, branches, value);
+        }
+        if !fits(rule, value) {
+            self.add(None, Rest::Broken, mismatch(self.schema, rule, value));
+            return;
+        }
+        match value {
+            Value::Object(object) => self.object(rule, object),
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.inner(Step::Index(index), &rule["items"], item);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn object(&mut self, rule: &Value, object: &Map<String, Value>) {
+        for (key, value) in object {
+            match (rule["properties"].get(key), &rule["additionalProperties"]) {
+                (Some(property), _) => self.inner(Step::Key(key.clone()), property, value),
+                (None, Value::Bool(false)) => {
+                    let step = Step::Key(key.clone());
+                    self.add(Some(step), Rest::UnknownKey, unknown_key(key, rule));
+                }
+                (None, named) => self.inner(Step::Key(key.clone()), named, value),
             }
         }
-        ValidationErrorKind::Required { property } => {
-            let key = property.as_str().unwrap_or_default();
-            let path = path.into_iter().chain([Step::Key(key.to_owned())]).collect();
-            add(path, Rest::Missing, missing(&rule["properties"][key]));
+        let required = rule["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        for key in required.filter(|key| !object.contains_key(*key)) {
+            let step = Step::Key(key.to_owned());
+            self.add(Some(step), Rest::Missing, missing(&rule["properties"][key]));
         }
-        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            match fitting_branch(context, error.instance_path()) {
-                Some(branch) => branch.iter().for_each(|error| explain(schema, error, found)),
-                None => add(path, Rest::Broken, mismatch(schema, rule, instance)),
-            }
+    }
+
+    fn inner(&mut self, step: Step, rule: &Value, value: &Value) {
+        self.path.push(step);
+        self.value(rule, value);
+        self.path.pop();
+    }
+
+    /// One of the branches has to fit. Where none does, the complaints are those of the branch that
+    /// the value was meant for: they lie deeper than the value itself, or are about its keys.
+    fn branches(&mut self, rule: &Value, branches: &[Value], value: &Value) {
+        let complaints: Vec<Vec<Finding>> = branches
+            .iter()
+            .map(|branch| {
+                let path = self.path.clone();
+                let mut walk = Walk { schema: self.schema, path, found: Vec::new() };
+                walk.value(branch, value);
+                walk.found
+            })
+            .collect();
+        if complaints.iter().any(Vec::is_empty) {
+            return;
         }
-        _ => add(path, Rest::Broken, mismatch(schema, rule, instance)),
+        let depth = self.path.len();
+        let meant = |found: &Vec<Finding>| found.iter().all(|one| one.path.len() > depth);
+        match complaints.into_iter().find(meant) {
+            Some(found) => self.found.extend(found),
+            None => self.add(None, Rest::Broken, mismatch(self.schema, rule, value)),
+        }
+    }
+
+    fn add(&mut self, last: Option<Step>, rest: Rest, message: String) {
+        let path = self.path.iter().cloned().chain(last).collect();
+        self.found.push(Finding { path, rest, message });
     }
 }
 
-/// The branch that the value was meant for: the one whose complaints lie deeper than the value
-/// itself, or are about its keys.
-fn fitting_branch<'a>(
-    context: &'a [Vec<ValidationError<'static>>],
-    at: &Location,
-) -> Option<&'a [ValidationError<'static>]> {
-    let about_inside = |error: &ValidationError<'_>| {
-        error.instance_path() != at
-            || matches!(
-                error.kind(),
-                ValidationErrorKind::AdditionalProperties { .. }
-                    | ValidationErrorKind::Required { .. }
-            )
+/// Whether the value itself fits, whatever is in it.
+fn fits(rule: &Value, value: &Value) -> bool {
+    let is_number = |word: &str| match word {
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        _ => value.is_number(),
     };
-    context.iter().map(Vec::as_slice).find(|errors| errors.iter().all(about_inside))
+    let is_kind = |word: &str| match word {
+        "array" => value.is_array(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "object" => value.is_object(),
+        "string" => value.is_string(),
+        _ => is_number(word),
+    };
+    let kind_fits = match &rule["type"] {
+        Value::String(word) => is_kind(word),
+        Value::Array(words) => words.iter().filter_map(Value::as_str).any(is_kind),
+        _ => true,
+    };
+    let listed = rule["enum"].as_array().is_none_or(|all| all.contains(value))
+        && rule.get("const").is_none_or(|only| only == value);
+    let bound = |key: &str| rule[key].as_f64();
+    let number = value.as_f64();
+    let in_range = number.is_none_or(|number| {
+        bound("minimum").is_none_or(|low| number >= low)
+            && bound("maximum").is_none_or(|high| number <= high)
+    });
+    let count = value.as_array().map(Vec::len);
+    let long_enough =
+        count.zip(rule["minItems"].as_u64()).is_none_or(|(count, least)| count as u64 >= least);
+    kind_fits && listed && in_range && long_enough
 }
 
 fn unknown_key(key: &str, rule: &Value) -> String {
@@ -255,14 +317,5 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-fn parent(location: &Location) -> Option<&str> {
-    location.as_str().rsplit_once('/').map(|(parent, _)| parent)
-}
-
-fn steps(location: &Location) -> Vec<Step> {
-    let step = |segment: LocationSegment<'_>| match segment {
-        LocationSegment::Property(key) => Step::Key(key.into_owned()),
-        LocationSegment::Index(index) => Step::Index(index),
-    };
-    location.segments().map(step).collect()
-}
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod meter;
 mod secret;
 mod tenant;
 mod time;
+mod withdrawals;
 
 pub use algorithm::Algorithm;
 pub use claims::{GRANTS_AT, NARROWED, is_reserved_claim};
@@ -27,3 +28,7 @@ pub use tenant::{
     DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, is_tenant_code,
 };
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use withdrawals::{
+    ClientWithdrawals, Evidence, Floor, GrantEvidence, Subject, Target, TenantRef, TenantRefs,
+    TokenEvidence, TokenRef, Vouched, Withdrawals, Withdrawn,
+};

@@ -170,6 +170,7 @@ fn api(api: &config::Api, metrics: &Metrics) -> Api {
     let rules = api.routes.iter().map(|route| RouteRule {
         template: route.template.clone(),
         methods: route.methods.clone(),
+        head: route.head,
         allow_encoded_percent: route.allow_encoded_percent,
         data: Route {
             name: route.name.clone(),

@@ -6,7 +6,7 @@ use crate::config::{Freshness, LookupLimits};
 use crate::domain::{ClientId, GrantCell, GrantSet, Holder, TenantCode, Timestamp};
 use crate::lookup::{Answer, Flight, Grants, Unavailable, lock};
 
-use super::{Outcome, Settings};
+use super::{Core, Outcome, Settings};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// Bounds how late the end of an outage is noticed.
@@ -31,12 +31,19 @@ struct State {
     /// The directory that gave the cell's set.
     directory: u64,
     failures: u32,
+    /// The last one, while `failures` is not 0.
+    failure: Option<Unavailable>,
 }
 
 pub enum Cached {
     Fresh(Outcome),
     /// Usable while it is looked up again.
     Stale(Outcome),
+    /// Nothing, and the last lookup failed. It is not the time to ask again.
+    Failed {
+        reason: Unavailable,
+        again_in: Duration,
+    },
     Nothing,
 }
 
@@ -45,14 +52,20 @@ impl Entry {
     pub fn cached(&self, settings: &Settings, limits: &LookupLimits, now: Timestamp) -> Cached {
         self.used_at.store(now.nanos(), Ordering::Relaxed);
         let state = lock(&self.state);
-        let Some(set) = self.set_of(&state, settings.generation) else { return Cached::Nothing };
+        let nothing = || match &state.failure {
+            Some(reason) if !self.may_look_up(now) => {
+                Cached::Failed { reason: reason.clone(), again_in: self.not_before().since(now) }
+            }
+            Some(_) | None => Cached::Nothing,
+        };
+        let Some(set) = self.set_of(&state, settings.generation) else { return nothing() };
         let age = now.since(set.looked_up_at);
         if set.codes.is_empty() {
             // A denial is never served from stale.
             return if age < limits.negative_ttl {
                 Cached::Fresh(Outcome::Denied(set))
             } else {
-                Cached::Nothing
+                nothing()
             };
         }
         if age < limits.cache_ttl {
@@ -60,7 +73,7 @@ impl Entry {
         } else if age < limits.cache_ttl + limits.stale_while_revalidate && state.failures == 0 {
             Cached::Stale(Outcome::Granted(set))
         } else {
-            Cached::Nothing
+            nothing()
         }
     }
 
@@ -74,14 +87,19 @@ impl Entry {
         if state.directory == directory { self.cell.current().as_ref().cloned() } else { None }
     }
 
-    /// Keeps an answer. `settings` is called under the lock, so that an answer that arrives
+    /// A client whose last lookup failed gets one try a lookup: others need the retries.
+    pub fn may_retry(&self) -> bool {
+        lock(&self.state).failures == 0
+    }
+
+    /// Keeps an answer. The settings are read under the lock, so that an answer that arrives
     /// during a reload is digested under the keys that hold afterwards.
     pub fn succeeded(
         &self,
         client: &ClientId,
         answer: Answer,
         asked: (&Settings, Option<Arc<GrantSet>>),
-        settings: impl FnOnce() -> Arc<Settings>,
+        core: &Core,
     ) -> Result<Arc<GrantSet>, Unavailable> {
         let (asked_settings, previous) = asked;
         let (codes, attributes, etag) = match (answer.grants, previous) {
@@ -94,7 +112,7 @@ impl Entry {
             }
         };
         let mut state = lock(&self.state);
-        let settings = settings();
+        let settings = core.settings.load_full();
         if asked_settings.generation != settings.generation {
             // Asked of a directory that has been replaced meanwhile: its word counts no more.
             self.wait_until(Timestamp::default());
@@ -110,16 +128,17 @@ impl Entry {
         self.cell.replace(Arc::clone(&set));
         state.directory = settings.generation;
         state.failures = 0;
+        state.failure = None;
         if let Freshness::Lookup { refresh, .. } = settings.freshness {
-            let jittered = refresh.mul_f64(0.9 + 0.2 * rand::random::<f64>());
-            self.wait_until(answer.sent_at.plus(jittered));
+            self.wait_until(answer.sent_at.plus(core.pace.until_next(refresh)));
         }
         Ok(set)
     }
 
-    pub fn failed(&self, now: Timestamp) {
+    pub fn failed(&self, reason: &Unavailable, now: Timestamp) {
         let mut state = lock(&self.state);
         state.failures += 1;
+        state.failure = Some(reason.clone());
         let doubled = FIRST_BACKOFF * 2u32.pow((state.failures - 1).min(8));
         let wait = doubled.min(MAX_BACKOFF).mul_f64(0.5 + 0.5 * rand::random::<f64>());
         self.wait_until(now.plus(wait));
@@ -127,7 +146,7 @@ impl Entry {
 
     /// Puts the set under the digest keys of a reloaded config.
     pub fn redigest(&self, client: &ClientId, settings: &Settings) {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         if let Some(set) = self.cell.current().as_ref() {
             self.cell.replace(Arc::new(GrantSet {
                 attributes: set.attributes.clone(),
@@ -138,6 +157,8 @@ impl Entry {
         }
         if state.directory != settings.generation {
             // Another directory may say something else.
+            state.failures = 0;
+            state.failure = None;
             self.wait_until(Timestamp::default());
         }
     }

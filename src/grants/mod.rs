@@ -3,6 +3,8 @@
 
 mod entry;
 mod outcome;
+mod pace;
+mod provider;
 mod refresh;
 #[cfg(test)]
 mod testing;
@@ -10,25 +12,29 @@ mod testing;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::config::{Freshness, Lookup, Problem};
 use crate::domain::{ClientId, Clock, GrantBook, GrantCell, TenantDigester, Timestamp};
-use crate::lookup::{Directory, Seat, Unavailable};
+use crate::lookup::{Directory, Question, Seat, Unavailable};
 use crate::telemetry::Metrics;
 
 pub use outcome::Outcome;
 
 use entry::{Cached, Entry};
+use pace::Pace;
+use provider::Provider;
 
 /// Hints that wait for the background task. What does not fit is hinted again by the next check.
 const HINTS: usize = 1024;
+/// How long a mint waits for its client to be looked up again after a failure.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a reload can change.
 pub struct Settings {
@@ -76,8 +82,8 @@ struct Core {
     settings: ArcSwap<Settings>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    /// Failed lookups of any client since the last success.
-    failures: AtomicU32,
+    provider: Provider,
+    pace: Pace,
 }
 
 impl Tenants {
@@ -94,7 +100,8 @@ impl Tenants {
                 settings: ArcSwap::from_pointee(settings),
                 clock,
                 metrics,
-                failures: AtomicU32::new(0),
+                provider: Provider::default(),
+                pace: Pace::default(),
             }),
         })
     }
@@ -144,18 +151,28 @@ impl Tenants {
     async fn remembered_or_looked_up(&self, client: &ClientId, entry: &Arc<Entry>) -> Outcome {
         let settings = self.core.settings.load_full();
         if let Some(limits) = settings.directory.limits() {
-            match entry.cached(&settings, limits, self.core.clock.now()) {
-                Cached::Fresh(outcome) => {
-                    self.hits.inc();
-                    return outcome;
+            let mut patience = PATIENCE;
+            loop {
+                match entry.cached(&settings, limits, self.core.clock.now()) {
+                    Cached::Fresh(outcome) => {
+                        self.hits.inc();
+                        return outcome;
+                    }
+                    Cached::Stale(outcome) => {
+                        self.hits.inc();
+                        drop(self.look_up(client, entry));
+                        return outcome;
+                    }
+                    // However often it mints, it asks no more often than its backoff allows.
+                    Cached::Failed { again_in, .. } if again_in <= patience => {
+                        sleep(again_in).await;
+                        patience = Duration::ZERO;
+                    }
+                    Cached::Failed { reason, .. } => return Outcome::Unavailable(reason),
+                    Cached::Nothing => break,
                 }
-                Cached::Stale(outcome) => {
-                    self.hits.inc();
-                    drop(self.look_up(client, entry));
-                    return outcome;
-                }
-                Cached::Nothing => self.misses.inc(),
             }
+            self.misses.inc();
         }
         let outcome = self.look_up(client, entry).result().await;
         let outcome = match outcome {
@@ -232,12 +249,15 @@ impl Core {
         let previous = entry.previous(&settings);
         let etag = previous.as_ref().and_then(|set| set.etag.clone());
         let started = Instant::now();
-        let answer = settings.directory.look_up(&client, etag.as_deref(), &|_| ()).await;
+        let question =
+            Question { client: &client, etag: etag.as_deref(), may_retry: entry.may_retry() };
+        let answer = settings.directory.look_up(question, &|_| ()).await;
         let took = started.elapsed();
+        self.pace.took(took);
         let outcome = answer
             .and_then(|answer| {
                 let asked = (&*settings, previous);
-                entry.succeeded(&client, answer, asked, || self.settings.load_full())
+                entry.succeeded(&client, answer, asked, &self)
             })
             .map_or_else(Outcome::Unavailable, Outcome::of);
         self.metrics.lookups.with_label_values(&[outcome.as_str()]).inc();
@@ -245,15 +265,15 @@ impl Core {
         let millis = took.as_secs_f64() * 1000.0;
         match &outcome {
             Outcome::Granted(set) | Outcome::Denied(set) => {
-                self.failures.store(0, Ordering::Relaxed);
+                self.provider.answered();
                 tracing::debug!(%client, tenants = set.codes.len(), millis, "looked up tenants");
             }
             Outcome::Unavailable(Unavailable::Replaced) => {
                 tracing::debug!(%client, "a lookup was overtaken by a reload");
             }
             Outcome::Unavailable(reason) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                entry.failed(self.clock.now());
+                self.provider.failed(&client, reason);
+                entry.failed(reason, self.clock.now());
                 tracing::warn!(%client, millis, reason = reason.as_str(), error = %reason, "cannot look up tenants");
             }
         }

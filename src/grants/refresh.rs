@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,17 +9,34 @@ use crate::config::Freshness;
 use crate::domain::{ClientId, GrantSet, Timestamp};
 
 use super::entry::Entry;
-use super::{Hint, Tenants};
+use super::{Hint, Settings, Tenants};
 
 const TOKEN_TICK: Duration = Duration::from_millis(250);
 const FASTEST_SCAN: Duration = Duration::from_millis(100);
 const SLOWEST_SCAN: Duration = Duration::from_secs(1);
-/// After so many failures in a row the provider is taken to be down, and only asked a few times
-/// a scan until it answers.
-const DOWN_AFTER: u32 = 5;
+/// So many of a scan ask a provider that is down, until it answers.
 const PROBES: usize = 2;
+/// How often the active clients are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// The load from which on the refresh is said to be about to fall behind, and how often.
+const HIGH_LOAD: f64 = 0.7;
+const WARN_EVERY: Duration = Duration::from_secs(300);
 /// The bound of the cache where there is no lookup config to set it.
 const STATIC_ENTRIES: usize = 10_000;
+
+/// When the load was last counted and complained about.
+#[derive(Default)]
+pub(super) struct LoadWatch {
+    counted_at: Option<Timestamp>,
+    warned_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+impl LoadWatch {
+    pub(super) fn has_warned(&self) -> bool {
+        self.warned_at.is_some()
+    }
+}
 
 impl Tenants {
     /// The work in the background, until `shutdown`: the refresh of active clients, hints, and the
@@ -53,10 +69,12 @@ impl Tenants {
     }
 
     async fn keep_fresh(&self) {
+        let mut watch = LoadWatch::default();
         loop {
             let settings = self.core.settings.load_full();
             if let Freshness::Lookup { refresh, max_age } = settings.freshness {
                 self.refresh_due(max_age).await;
+                self.watch_load(&settings, &mut watch);
                 sleep((refresh / 10).clamp(FASTEST_SCAN, SLOWEST_SCAN)).await;
             } else {
                 sleep(SLOWEST_SCAN).await;
@@ -66,8 +84,11 @@ impl Tenants {
         }
     }
 
-    async fn refresh_due(&self, active_for: Duration) {
-        for (client, entry) in self.due(active_for) {
+    pub(super) async fn refresh_due(&self, active_for: Duration) {
+        for (nth, (client, entry)) in self.due(active_for).into_iter().enumerate() {
+            if nth >= PROBES && self.core.provider.is_down() {
+                return;
+            }
             // Waiting for a place takes time, and a mint may have looked this one up meanwhile.
             if entry.may_look_up(self.core.clock.now()) {
                 self.start(&client, &entry, false).await;
@@ -82,7 +103,7 @@ impl Tenants {
         let now = self.core.clock.now();
         let active_since = now.minus(active_for);
         let is_due =
-            |entry: &Entry| entry.cell.last_used() >= active_since && entry.may_look_up(now);
+            |entry: &Entry| entry.may_look_up(now) && entry.cell.last_used() >= active_since;
         let mut due: Vec<_> = self
             .entries
             .iter()
@@ -90,10 +111,38 @@ impl Tenants {
             .map(|entry| (entry.key().clone(), Arc::clone(entry.value())))
             .collect();
         due.sort_by_key(|(_, entry)| entry.not_before());
-        if self.core.failures.load(Ordering::Relaxed) >= DOWN_AFTER {
-            due.truncate(PROBES);
-        }
         due
+    }
+
+    /// Tells before it happens that the active clients are more than the lookups can keep fresh.
+    pub(super) fn watch_load(&self, settings: &Settings, watch: &mut LoadWatch) {
+        let Freshness::Lookup { refresh, max_age } = settings.freshness else { return };
+        let Some(places) = settings.directory.background_places() else { return };
+        let now = self.core.clock.now();
+        if watch.counted_at.is_some_and(|at| now.since(at) < COUNT_EVERY) {
+            return;
+        }
+        watch.counted_at = Some(now);
+        let active_since = now.minus(max_age);
+        let is_active = |entry: &Entry| entry.cell.last_used() >= active_since;
+        let active = self.entries.iter().filter(|entry| is_active(entry)).count();
+        let load = self.core.pace.load_of(active, places, refresh);
+        self.core.metrics.active_clients.set(active as i64);
+        self.core.metrics.refresh_load.set(load);
+        let told = watch.warned_at.is_some_and(|at| now.since(at) < WARN_EVERY);
+        if load >= HIGH_LOAD && !told {
+            watch.warned_at = Some(now);
+            let lookup_millis = self.core.pace.mean().as_secs_f64() * 1000.0;
+            tracing::warn!(
+                active,
+                lookup_millis,
+                places,
+                load,
+                "the refresh of active clients {}; raise tenants.lookup.concurrency (half of it \
+                 is for the refresh) or tenants.freshness.refresh",
+                if load < 1.0 { "is about to fall behind" } else { "falls behind" },
+            );
+        }
     }
 
     /// Starts a lookup as soon as there is a place for it, and serves the cell that hinted.

@@ -56,6 +56,23 @@ pub enum Step<'a> {
 
 pub type Observer<'a> = &'a (dyn Fn(Step<'_>) + Send + Sync);
 
+/// What a lookup is asked.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    pub client: &'a ClientId,
+    /// The validator of the last answer.
+    pub etag: Option<&'a str>,
+    /// Whether a try that fails may be followed by another one.
+    pub may_retry: bool,
+}
+
+impl<'a> Question<'a> {
+    /// As nobody who knows anything would ask.
+    pub const fn of(client: &'a ClientId) -> Self {
+        Self { client, etag: None, may_retry: true }
+    }
+}
+
 /// Where the tenants of a client are looked up: the provider's API with its credentials and
 /// limits. Replaced when its config changes.
 pub struct Directory {
@@ -71,6 +88,7 @@ struct Remote {
     permits: Semaphore,
     /// The share of background lookups, so that a mint always finds a free place.
     background: Arc<Semaphore>,
+    background_places: usize,
     retries: TpsBudget,
     metrics: Arc<Metrics>,
 }
@@ -112,8 +130,7 @@ impl Directory {
     /// One lookup within its time budget, tries and token included.
     pub async fn look_up(
         &self,
-        client: &ClientId,
-        etag: Option<&str>,
+        question: Question<'_>,
         observer: Observer<'_>,
     ) -> Result<Answer, Unavailable> {
         match &self.remote {
@@ -126,10 +143,10 @@ impl Directory {
             Some(remote) => {
                 let deadline = Instant::now() + remote.limits.timeout;
                 let clock = &*self.clock;
-                let inquiry = Inquiry { remote, client, etag, observer, clock, deadline };
+                let inquiry = Inquiry { remote, question, observer, clock, deadline };
                 let answer = inquiry.run().await?;
                 if let Grants::Listed { listed, .. } = &answer.grants {
-                    remote.report_dropped(client, listed);
+                    remote.report_dropped(question.client, listed);
                     listed.understood()?;
                 }
                 Ok(answer)
@@ -142,6 +159,11 @@ impl Directory {
         if let Some(Remote { auth: Auth::OAuth2(token), .. }) = &self.remote {
             token.renew_if_due();
         }
+    }
+
+    /// How many lookups in the background may be under way. `None`: there is nobody to ask.
+    pub fn background_places(&self) -> Option<usize> {
+        self.remote.as_ref().map(|remote| remote.background_places)
     }
 
     /// A place among the background lookups.
@@ -189,12 +211,14 @@ impl Remote {
 
     fn new(source: Source, auth: Auth, limits: &LookupLimits, metrics: Arc<Metrics>) -> Self {
         let concurrency = limits.concurrency.max(1);
+        let background_places = concurrency.div_ceil(2);
         Self {
             source,
             auth,
             limits: limits.clone(),
             permits: Semaphore::new(concurrency),
-            background: Arc::new(Semaphore::new(concurrency.div_ceil(2))),
+            background: Arc::new(Semaphore::new(background_places)),
+            background_places,
             retries: TpsBudget::new(RETRY_WINDOW, RETRIES_PER_SECOND, RETRY_SHARE),
             metrics,
         }
@@ -246,8 +270,7 @@ fn credential(field: &str, scheme: &str, value: &str) -> Result<HeaderValue, Pro
 /// One lookup on its way.
 struct Inquiry<'a> {
     remote: &'a Remote,
-    client: &'a ClientId,
-    etag: Option<&'a str>,
+    question: Question<'a>,
     observer: Observer<'a>,
     clock: &'a dyn Clock,
     deadline: Instant,
@@ -279,7 +302,8 @@ impl Inquiry<'_> {
         let jittered = backoff.mul_f64(rand::random::<f64>());
         let delay = jittered.max(failure.retry_after().unwrap_or_default());
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if delay >= left || !self.remote.retries.withdraw() {
+        // The client's own standing first, then what all of them may take together.
+        if delay >= left || !self.question.may_retry || !self.remote.retries.withdraw() {
             return None;
         }
         self.remote.metrics.lookup_retries.inc();
@@ -311,11 +335,12 @@ impl Inquiry<'_> {
 
     async fn ask(&self, authorization: Option<&HeaderValue>) -> Result<Answer, Unavailable> {
         let source = &self.remote.source;
-        (self.observer)(Step::Asking { url: source.shown_url(self.client) });
+        let Question { client, etag, .. } = self.question;
+        (self.observer)(Step::Asking { url: source.shown_url(client) });
         let started = Instant::now();
         let answer = match source {
-            Source::Http(http) => http.ask(self.client, self.etag, authorization).await,
-            Source::Grpc(grpc) => grpc.ask(self.client, self.etag, authorization).await,
+            Source::Http(http) => http.ask(client, etag, authorization).await,
+            Source::Grpc(grpc) => grpc.ask(client, etag, authorization).await,
         };
         let status = answer.as_ref().map(|answer| answer.status.as_str());
         (self.observer)(Step::Answered { status, took: started.elapsed() });

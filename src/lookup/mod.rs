@@ -22,7 +22,7 @@ pub mod directory_v1 {
 }
 
 pub use answer::{Answer, Grants};
-pub use directory::{Directory, Observer, Step};
+pub use directory::{Directory, Observer, Question, Step};
 pub use flight::{Flight, Seat, lock};
 pub use select::{Listed, Selector};
 pub use unavailable::{TokenError, Unavailable};

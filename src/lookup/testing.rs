@@ -16,7 +16,7 @@ use crate::domain::{ClientId, ManualClock, Secret, Timestamp};
 use crate::telemetry::Metrics;
 
 use super::flight::lock;
-use super::{Answer, Directory, Grants, Listed, Unavailable};
+use super::{Answer, Directory, Grants, Listed, Question, Unavailable};
 
 pub const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub const TOKEN_PATH: &str = "/oauth/token";
@@ -243,7 +243,7 @@ impl LookupBench {
     }
 
     pub async fn ask(&self, id: &str) -> Asked {
-        Asked(self.directory.look_up(&client(id), None, &|_| ()).await)
+        Asked(self.directory.look_up(Question::of(&client(id)), &|_| ()).await)
     }
 
     pub fn token_requests(&self, outcome: &str) -> u64 {

@@ -69,6 +69,27 @@ impl Unavailable {
         }
     }
 
+    /// Whether this is a sign that nobody gets an answer. A definite answer, of whatever kind,
+    /// concerns the client that was asked about.
+    pub const fn is_outage(&self) -> bool {
+        match self {
+            Self::Timeout | Self::Connect(_) | Self::Broken(_) => true,
+            Self::Status { status, .. } => *status >= 500,
+            Self::Rpc(code) => {
+                matches!(code, Code::Unavailable | Code::Internal | Code::Unknown)
+            }
+            Self::CalloutToken(_) => true,
+            Self::Redirect(_)
+            | Self::TooLarge
+            | Self::NotJson
+            | Self::WrongShape(_)
+            | Self::Unauthorized(_)
+            | Self::Busy
+            | Self::Replaced
+            | Self::Aborted => false,
+        }
+    }
+
     /// Whether asking again at once may help.
     pub(super) const fn is_transient(&self) -> bool {
         match self {

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub lookups: IntCounterVec,
     pub lookup_seconds: Histogram,
     pub lookup_retries: IntCounter,
+    pub active_clients: IntGauge,
+    pub refresh_load: Gauge,
     pub dropped_tenant_codes: IntCounter,
     pub callout_token_requests: IntCounterVec,
     pub callout_token_expiry: Gauge,
@@ -111,6 +113,15 @@ impl Metrics {
                 &registry,
                 "lookup_retries_total",
                 "Tries of lookups after their first.",
+            ),
+            active_clients: {
+                let help = "Clients that got a token or made a request within `max_age`, whose grants are kept fresh.";
+                register(&registry, IntGauge::new("active_clients", help))
+            },
+            refresh_load: gauge(
+                &registry,
+                "refresh_load_ratio",
+                "What the refresh of all active clients takes of its share of the lookups' concurrency; above 1 it falls behind.",
             ),
             dropped_tenant_codes: counter(
                 &registry,

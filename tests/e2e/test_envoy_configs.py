@@ -1,19 +1,25 @@
 """The Envoy configs that are shipped: Envoy accepts them, they agree with each other, and each does what it is for."""
 
+import json
 import subprocess
+import time
 
 import pytest
 import requests
 import stack
 import yaml
-from conftest import ROOT
-from replies import assert_denied
+from conftest import ROOT, bin_dir
+from joserfc import jwt
+from joserfc.jwk import ECKey
+from replies import REALM, REPORT, assert_denied
 
+ALONE = ROOT / "envoy/without-tenantgate.yaml"
 SAMPLES = sorted((ROOT / "envoy").glob("*.yaml"))
+OURS = [sample for sample in SAMPLES if sample != ALONE]
 
 
 def test_there_are_samples():
-    assert {sample.name for sample in SAMPLES} >= {"envoy.yaml", "several-apis.yaml"}
+    assert {sample.name for sample in OURS} >= {"envoy.yaml", "several-apis.yaml", "cors.yaml"}
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
@@ -32,18 +38,24 @@ def test_envoy_refuses_a_broken_config(tmp_path):
     assert subprocess.run(argv, capture_output=True, timeout=30).returncode != 0
 
 
-def shared_part(sample):
-    """All but the routes to the APIs and their clusters."""
-    config = yaml.safe_load(sample.read_text())
+def manager_of(config):
     (listener,) = config["static_resources"]["listeners"]
-    routes = listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"][0]
+    return listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def shared_part(sample):
+    """All but the routes to the APIs, their clusters, and CORS."""
+    config = yaml.safe_load(sample.read_text())
+    manager = manager_of(config)
+    manager["http_filters"] = [entry for entry in manager["http_filters"] if entry["name"] != "envoy.filters.http.cors"]
+    routes = manager["route_config"]["virtual_hosts"][0]
     routes["routes"] = [route for route in routes["routes"] if "path" in route["match"]]
     clusters = config["static_resources"]["clusters"]
     config["static_resources"]["clusters"] = [c for c in clusters if c["name"].startswith("tenantgate-")]
     return config
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
+@pytest.mark.parametrize("sample", OURS, ids=lambda sample: sample.name)
 def test_samples_share_their_settings(sample):
     assert shared_part(sample) == shared_part(stack.ENVOY_CONFIG)
 
@@ -78,6 +90,73 @@ def test_several_apis(own_world):
     # No API is named on this route; and through envoy.yaml none is ever named.
     assert_denied(session.get(f"{envoy.url}/elsewhere/T1"), 403, "access_denied")
     assert_denied(world.get("/reports/T1/x", token), 403, "access_denied")
+
+
+def test_cors(shared_world):
+    world = shared_world
+    envoy = world.start_envoy(yaml.safe_load((ROOT / "envoy/cors.yaml").read_text()), "cors")
+    token = world.token(world.client("T1"))
+    world.upstream()
+    page, other = {"origin": "https://app.example.com"}, {"origin": "https://app.example.com.evil.example"}
+    ask = {"access-control-request-method": "GET", "access-control-request-headers": "authorization"}
+
+    preflight = requests.options(f"{envoy.url}/api/T1/o", headers=page | ask, timeout=10)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == page["origin"]
+    assert "GET" in preflight.headers["access-control-allow-methods"]
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in preflight.headers
+    assert preflight.content == b""
+
+    def get(tenant, headers):
+        headers = headers | {"authorization": f"Bearer {token}"}
+        return requests.get(f"{envoy.url}/api/{tenant}/o", headers=headers, timeout=10)
+
+    allowed, foreign = get("T1", page), get("T2", page)
+    assert allowed.status_code == 200
+    assert_denied(foreign, 403, "access_denied")
+    nobody = requests.get(f"{envoy.url}/api/T1/o", headers=page, timeout=10)
+    assert_denied(nobody, 401, "unauthorized", f"Bearer {REALM}")
+    for answer in (allowed, foreign, nobody):  # the page can read all three
+        assert answer.headers["access-control-allow-origin"] == page["origin"]
+        assert "www-authenticate" in answer.headers["access-control-expose-headers"]
+
+    # No preflight, or not from that page: the check decides, and the API never sees an OPTIONS.
+    assert requests.options(f"{envoy.url}/api/T1/o", headers=other | ask, timeout=10).status_code == 401
+    assert requests.options(f"{envoy.url}/api/T1/o", headers=page, timeout=10).status_code == 401
+    assert requests.options(f"{envoy.url}/oauth2/token", headers=page | ask, timeout=10).status_code == 405
+    assert "access-control-allow-origin" not in get("T1", other).headers
+    assert {seen["method"] for seen in world.upstream()} == {"GET"}
+
+
+def test_what_envoy_can_do_alone(children, tmp_path):
+    """The comparison in the README holds: Envoy compares the tenant in the path with the token's list."""
+    provider = children.start(stack.Provider, tmp_path, bin_dir())
+    key = ECKey.generate_key("P-256", {"kid": "test", "use": "sig", "alg": "ES256"})
+    config = yaml.safe_load(ALONE.read_text())
+    jwt_authn = manager_of(config)["http_filters"][0]["typed_config"]["providers"]["issuer"]
+    jwt_authn["local_jwks"]["inline_string"] = json.dumps({"keys": [key.as_dict(private=False)]})
+    file = stack.envoy_on_any_ports(tmp_path, config, None, {"api": provider.address})
+    envoy = children.start(stack.Envoy, tmp_path, file)
+
+    def token(**claims):
+        claims = {"iss": jwt_authn["issuer"], "aud": jwt_authn["audiences"][0], "exp": int(time.time()) + 60} | claims
+        return jwt.encode({"alg": "ES256", "kid": "test"}, claims, key)
+
+    def status(path, bearer):
+        headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+        return requests.get(envoy.url + path, headers=headers, timeout=10).status_code
+
+    good = token(tenants=["T1", "T2"])
+    assert [status(REPORT.format(tenant), good) for tenant in ("T1", "T2", "T3", "t1")] == [200, 200, 403, 403]
+    assert status(REPORT.format("T1") + "?tenant=T3", good) == 200
+    assert [status(path, good) for path in ("/", "/T1", REPORT.format("T1") + "/x", "/x" + REPORT.format("T1"))] == [403] * 4
+    assert status(REPORT.format("T1/../T1"), good) == 200  # Envoy resolves it first
+    assert status(REPORT.format("T1%2fx"), good) == 400
+    assert status(REPORT.format("T1"), token()) == 403
+    assert status(REPORT.format("T1"), token(tenants=[])) == 403
+    assert status(REPORT.format("T1"), token(tenants=["T1"], exp=int(time.time()) - 120)) == 401
+    assert status(REPORT.format("T1"), None) == 401
 
 
 def test_unix_socket(own_world, tmp_path_factory):

@@ -101,12 +101,18 @@ fn routes() -> impl Strategy<Value = Vec<RouteLine>> {
         1 => Just(vec!["GET", "PUT"]),
         1 => Just(vec!["PUT"]),
     ];
-    let flags = (any::<bool>(), prop::bool::weighted(0.3), prop::bool::weighted(0.15));
+    let flags = (
+        any::<bool>(),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.15),
+    );
     let line = (select(&TEMPLATES[..]), methods, scopes, flags).prop_map(
-        |(path, methods, scopes, (ignore_case, allow_encoded_percent, public))| RouteLine {
+        |(path, methods, scopes, (ignore_case, head, allow_encoded_percent, public))| RouteLine {
             path,
             methods,
             ignore_case,
+            head,
             allow_encoded_percent,
             public,
             scopes,
@@ -230,6 +236,26 @@ fn path() -> impl Strategy<Value = String> {
         "...",
         "%25%32%65",
         "x%3f",
+        "%e2%84%aa",
+        "a%ef%bd%84min",
+        "A%c4%8f%c4%b1",
+        "Adm%c4%b1n",
+        "Adm%c4%b0n",
+        "ra%ef%bd%97",
+        "r%c2%adaw",
+        "%e2%93%87aw%e3%80%80",
+        "report%ef%bc%8e",
+        "report%ef%bc%9f",
+        "%e2%80%8b",
+        "%ef%bc%8e",
+        "%e2%80%a5",
+        "x%ef%bc%8fy",
+        "%e2%84%80",
+        "%ef%bc%9b",
+        "%ef%bc%bc",
+        "%ef%bc%8541",
+        "%3f",
+        "%23x",
         "\u{e9}",
         "T1 ",
         "%5C",
@@ -288,7 +314,9 @@ fn path() -> impl Strategy<Value = String> {
 fn step() -> impl Strategy<Value = Step> {
     let seconds = prop_oneof![4 => Just(0), 2 => 0..40_u64, 1 => select(vec![240, 299, 300, 301])];
     let lookup = (0..CLIENTS.len(), tenants(), select(vec![0, 0, 0, 10, 100, 301, 600]));
-    let method = prop_oneof![6 => Just("GET"), 1 => Just("PUT"), 1 => Just("get")];
+    let method = prop_oneof![
+        12 => Just("GET"), 2 => Just("PUT"), 2 => Just("HEAD"), 1 => Just("get")
+    ];
     let profile = prop_oneof![5 => Just(Some("one")), 1 => Just(Some("two")), 1 => Just(Some("x")), 1 => Just(None)];
     (
         (seconds, prop::option::weighted(0.4, lookup), prop::bool::weighted(0.02)),

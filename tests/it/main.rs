@@ -6,6 +6,7 @@ mod redaction;
 mod reference;
 mod rooms;
 mod security_table;
+mod state;
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 mod world;

@@ -7,6 +7,7 @@ use aws_lc_rs::{digest, hmac, signature};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::world::RouteLine;
 
@@ -146,23 +147,61 @@ fn path(target: &[u8]) -> Option<&str> {
     let decoded = decode(path)?;
     let lower = path.to_ascii_lowercase();
     let hostile = ["//", "\\", ";", "#", " ", "%2f", "%5c", "%2e", "%3b"];
-    let escape_in_escape = decoded.split('%').skip(1).any(|rest| {
+    let escape_in_escape = folded(&decoded).split('%').skip(1).any(|rest| {
         let digits: Vec<char> = rest.chars().take(2).collect();
         digits.len() == 2 && digits.iter().all(char::is_ascii_hexdigit)
     });
     let refused = path.len() > 8 * 1024
         || segments.len() > 256
         || hostile.iter().any(|text| lower.contains(text))
+        || folded(&decoded).matches(['/', '\\', ';']).count() != path.matches('/').count()
         || segments.iter().any(|segment| is_dots(segment))
+        || segments.iter().rev().skip(1).any(|segment| folds_to_nothing(segment))
         || decoded.bytes().any(|byte| byte.is_ascii_control())
         || escape_in_escape;
     (!refused).then_some(path)
 }
 
-/// A dot segment, also for an upstream that decodes it and trims spaces.
+/// A dot segment, also for an upstream that decodes and folds it and trims spaces.
 fn is_dots(segment: &str) -> bool {
-    let decoded = decode(segment).unwrap_or_default();
-    matches!(decoded.replace(' ', "").as_str(), "." | "..")
+    let folded = folded(&decode(segment).unwrap_or_default());
+    matches!(folded.replace(char::is_whitespace, "").as_str(), "." | "..")
+}
+
+fn folds_to_nothing(segment: &str) -> bool {
+    decode(segment).is_some_and(|decoded| folded(&decoded).is_empty())
+}
+
+/// Each character in lower case, by way of NFKC and upper case, without what is never seen.
+fn folded(text: &str) -> String {
+    let compatible = |c: char| c.to_string().nfkc().collect::<String>();
+    let folded = |c: char| compatible(c).to_uppercase().to_lowercase();
+    text.chars().map(folded).collect::<String>().replace(is_never_seen, "")
+}
+
+/// Unicode's default ignorable code points.
+fn is_never_seen(c: char) -> bool {
+    const RANGES: [(u32, u32); 17] = [
+        (0xad, 0xad),
+        (0x34f, 0x34f),
+        (0x61c, 0x61c),
+        (0x115f, 0x1160),
+        (0x17b4, 0x17b5),
+        (0x180b, 0x180f),
+        (0x200b, 0x200f),
+        (0x202a, 0x202e),
+        (0x2060, 0x206f),
+        (0x3164, 0x3164),
+        (0xfe00, 0xfe0f),
+        (0xfeff, 0xfeff),
+        (0xffa0, 0xffa0),
+        (0xfff0, 0xfff8),
+        (0x1bca0, 0x1bca3),
+        (0x1d173, 0x1d17a),
+        (0xe0000, 0xe0fff),
+    ];
+    // The dot above, which `İ` leaves over an `i` and some upstreams do not.
+    c == '\u{307}' || RANGES.iter().any(|(first, last)| (*first..=*last).contains(&u32::from(c)))
 }
 
 /// `None`: an invalid escape, or what it stands for is no UTF-8.
@@ -221,7 +260,10 @@ fn tenant_at(route: &RouteLine) -> Option<usize> {
 
 fn fit<'a>(route: &'a RouteLine, segments: &[&str]) -> Option<Fit<'a>> {
     let places = places(route);
-    let (end, slash) = match (route.path.ends_with("/**"), segments.strip_suffix(&[""])) {
+    let (last, before) = segments.split_last()?;
+    let bare = (last.is_empty() || other_reading(last).is_some_and(|read| read.is_empty()))
+        .then_some(before);
+    let (end, slash) = match (route.path.ends_with("/**"), bare) {
         (true, _) => (THE_REST, segments),
         (false, _) if places.len() == segments.len() => (THE_END, segments),
         (false, Some(bare)) if places.len() == bare.len() => (SLASH_TOO_MANY, bare),
@@ -262,6 +304,21 @@ fn same_shape(a: &RouteLine, b: &RouteLine) -> bool {
         && x.iter().zip(&y).all(|(x, y)| alike((&x.as_str(), &y.as_str())))
 }
 
+/// Of the routes that match the same paths as this one, the one for the method.
+fn of_shape<'a>(routes: &'a [RouteLine], like: &RouteLine, method: &str) -> Option<&'a RouteLine> {
+    let shape = || routes.iter().filter(|route| same_shape(route, like));
+    let get = || shape().find(|route| route.head && route.methods.contains(&"GET"));
+    let named = shape().find(|route| route.methods.contains(&method));
+    named.or_else(|| get().filter(|_| method == "HEAD"))
+}
+
+/// Whether a route lets pass what the other one refuses.
+fn is_laxer(route: &RouteLine, other: &RouteLine) -> bool {
+    let missing = other.scopes.iter().any(|scope| !route.scopes.contains(scope));
+    !other.public && (route.public || missing)
+        || route.allow_encoded_percent && !other.allow_encoded_percent
+}
+
 /// The route that decides and the tenant that the path names. `None`: no route.
 fn route<'a, 'p>(
     routes: &'a [RouteLine],
@@ -274,17 +331,18 @@ fn route<'a, 'p>(
         .iter()
         .filter(|fit| fit.exactly)
         .max_by_key(|fit| (&fit.ranks, !ignores_case(fit.route)));
-    let chosen = best.and_then(|best| {
-        let shape = fits.iter().map(|fit| fit.route).filter(|r| same_shape(r, best.route));
-        shape.into_iter().find(|route| route.methods.contains(&method))
-    });
+    let chosen = best.and_then(|best| of_shape(routes, best.route, method));
     if path.contains("%25") && !chosen.is_some_and(|route| route.allow_encoded_percent) {
         return Err(AmbiguousPath);
     }
     let Some(best) = best else { return Ok(None) };
     let at = tenant_at(best.route);
     let near = |fit: &Fit<'_>| {
-        fit.ranks > best.ranks && tenant_at(fit.route).is_some() && tenant_at(fit.route) != at
+        let other_tenant = tenant_at(fit.route).is_some() && tenant_at(fit.route) != at;
+        let laxer = chosen.is_some_and(|chosen| {
+            of_shape(routes, fit.route, method).is_none_or(|near| is_laxer(chosen, near))
+        });
+        fit.ranks > best.ranks && (other_tenant || laxer)
     };
     if fits.iter().any(near) || escapes_a_literal(routes, &segments, &best.ranks) {
         return Err(AmbiguousPath);
@@ -329,11 +387,13 @@ fn ranks_until(route: &RouteLine, segments: &[&str], at: usize) -> Option<Vec<u8
     before.map(rank).collect()
 }
 
-/// Decoded, up to a `?` or `#`, without spaces around it and dots behind it.
+/// Decoded and folded, up to a `?` or `#`, without blanks around it and dots behind it.
 fn other_reading(segment: &str) -> Option<String> {
     let decoded = decode(segment).filter(|_| segment.contains('%') || segment.ends_with('.'))?;
-    let first = decoded.split(['?', '#']).next()?;
-    Some(first.trim_end_matches([' ', '.']).trim_start_matches(' ').to_owned())
+    let folded = folded(&decoded);
+    let first = folded.split(['?', '#']).next()?;
+    let end = |c: char| c == '.' || c.is_whitespace();
+    Some(first.trim_end_matches(end).trim_start().to_owned())
 }
 
 // The credential.

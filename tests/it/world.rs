@@ -223,6 +223,7 @@ pub struct RouteLine {
     pub path: &'static str,
     pub methods: Vec<&'static str>,
     pub ignore_case: bool,
+    pub head: bool,
     pub allow_encoded_percent: bool,
     pub public: bool,
     pub scopes: Vec<&'static str>,
@@ -234,6 +235,7 @@ impl RouteLine {
             path,
             methods: vec!["GET"],
             ignore_case: false,
+            head: true,
             allow_encoded_percent: false,
             public: false,
             scopes: vec!["reports.read"],
@@ -244,6 +246,7 @@ impl RouteLine {
         RouteRule {
             template: Template::parse(self.path, self.ignore_case).expect("a good template"),
             methods: self.methods.iter().map(ToString::to_string).collect(),
+            head: self.head,
             allow_encoded_percent: self.allow_encoded_percent,
             data: Route {
                 name: self.path.into(),

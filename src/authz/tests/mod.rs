@@ -257,6 +257,7 @@ pub fn api(name: &str) -> Api {
     let rule = |path: &str, scopes: &[&str], public| RouteRule {
         template: Template::parse(path, false).unwrap(),
         methods: vec!["GET".into()],
+        head: true,
         allow_encoded_percent: false,
         data: Route {
             name: path.into(),

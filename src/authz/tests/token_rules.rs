@@ -59,6 +59,7 @@ fn all_scopes_of_a_route_are_required() {
     both.router = Router::new(vec![RouteRule {
         template: Template::parse("/api/{tenant}/report", false).unwrap(),
         methods: vec!["GET".into()],
+        head: true,
         allow_encoded_percent: false,
         data: Route {
             name: "both".into(),

@@ -121,6 +121,7 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
         name: name?,
         template: template?,
         methods: methods?,
+        head: route.head?,
         scopes: scopes?,
         public: route.public?,
         allow_encoded_percent: route.allow_encoded_percent?,
@@ -152,6 +153,7 @@ fn rule(route: &Route) -> RouteRule<()> {
     RouteRule {
         template: route.template.clone(),
         methods: route.methods.clone(),
+        head: route.head,
         allow_encoded_percent: route.allow_encoded_percent,
         data: (),
     }

@@ -55,6 +55,8 @@ pub struct Route {
     /// The methods of this route, in upper case.
     #[schemars(length(min = 1))]
     pub methods: Option<Vec<Option<String>>>,
+    /// Allow HEAD where GET is allowed. A route for the same paths that names HEAD has the say.
+    pub head: Option<bool>,
     /// The name in logs and metrics. Left out: the text of `path`.
     pub name: Option<String>,
     /// Compare the exact segments without regard to ASCII case. The tenant always counts exactly.
@@ -72,6 +74,7 @@ impl Default for Route {
         Self {
             path: None,
             methods: None,
+            head: Some(true),
             name: None,
             ignore_case: Some(false),
             scopes: Some(Vec::new()),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Freshness, Lookup};
 use crate::domain::{Clock as _, GrantBook as _};
 
+use super::super::refresh::LoadWatch;
 use super::super::testing::*;
 use super::SECOND;
 
@@ -107,19 +108,96 @@ async fn a_failing_provider_leaves_the_set_alone_and_its_recovery_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_is_only_probed() {
-    let provider = Provider::start(|_, _| answer(400, &[], "")).await;
-    let bench = bench(&provider);
-    let tenants = Arc::clone(&bench.tenants);
+async fn a_provider_that_is_down_is_only_probed_and_its_recovery_is_noticed() {
+    let down = Arc::new(AtomicBool::new(true));
+    let switch = Arc::clone(&down);
+    let provider = Provider::start(move |_, _| match switch.load(Ordering::SeqCst) {
+        true => answer(500, &[], ""),
+        false => tenants(&["T1"]),
+    })
+    .await;
+    let mut lookup = http_lookup(&provider);
+    lookup.limits.max_tries = 1;
+    let bench = Bench::new(lookup);
     for n in 0..20 {
         bench.check(&format!("c{n}"));
     }
-    assert_eq!(tenants.due(MAX_AGE).len(), 20);
-    for n in 0..5 {
-        tenants.grants(&client(&format!("c{n}"))).await;
+    for n in 0..3 {
+        bench.tenants.grants(&client(&format!("c{n}"))).await;
     }
+    play(&bench, 1, async || ()).await;
+    assert_eq!(bench.lookups("server_error"), 3 + 2);
+    down.store(false, Ordering::SeqCst);
+    play(&bench, 2, async || ()).await;
+    let known = (0..20).filter(|n| bench.known(&format!("c{n}")).is_some()).count();
+    assert!(known >= 15, "all whose own backoff is over: {known}");
+}
+
+#[tokio::test]
+async fn a_failing_client_s_mints_obey_its_backoff_and_take_no_retries() {
+    let down = Arc::new(AtomicBool::new(true));
+    let switch = Arc::clone(&down);
+    let provider = Provider::start(move |seen, nth| match seen.target == path_of("bad") {
+        true if switch.load(Ordering::SeqCst) => answer(500, &[], ""),
+        // Everybody else needs a retry now and then.
+        false if nth == 0 => answer(500, &[], ""),
+        _ => tenants(&["T1"]),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    for n in 0..25 {
+        mint_all_the_time(&bench, "bad");
+        let good = bench.tenants.grants(&client(&format!("c{n}"))).await;
+        assert_eq!(good.as_str(), "granted", "client {n}");
+        bench.clock.advance(SECOND);
+    }
+    // Three tries of the first lookup, then one a backoff of 2 to 4 s.
+    let asked = provider.lookups_of("bad");
+    assert!((5..=20).contains(&asked), "{asked}");
+    down.store(false, Ordering::SeqCst);
     bench.clock.advance(4 * SECOND);
-    assert_eq!(tenants.due(MAX_AGE).len(), 2);
+    assert_eq!(bench.tenants.grants(&client("bad")).await.as_str(), "granted");
+}
+
+#[tokio::test]
+async fn a_mint_waits_for_the_end_of_a_short_backoff() {
+    let provider = Provider::start(|_, nth| match nth {
+        0 => answer(410, &[], ""),
+        _ => tenants(&["T1"]),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    let acme = client("acme");
+    assert_eq!(bench.tenants.grants(&acme).await.as_str(), "unexpected_status");
+    let clock = Arc::clone(&bench.clock);
+    tokio::spawn(async move {
+        tokio::time::sleep(SECOND / 10).await;
+        clock.advance(SECOND / 2);
+    });
+    assert_eq!(bench.tenants.grants(&acme).await.as_str(), "granted");
+}
+
+#[tokio::test]
+async fn more_active_clients_than_can_be_kept_fresh_are_told_before() {
+    let provider = Provider::start(|_, _| slow(SECOND / 20, tenants(&["T1"]))).await;
+    let mut lookup = http_lookup(&provider);
+    lookup.limits.concurrency = 2;
+    let freshness = Freshness::Lookup { refresh: SECOND, max_age: MAX_AGE };
+    let bench = Bench::with(&Lookup::Http(Box::new(lookup)), freshness);
+    let (settings, mut watch) = (bench.tenants.core.settings.load_full(), LoadWatch::default());
+    bench.tenants.grants(&client("c0")).await;
+    bench.tenants.watch_load(&settings, &mut watch);
+    let load = bench.metrics.refresh_load.get();
+    assert!((0.05..0.2).contains(&load), "{load}");
+    assert!(!watch.has_warned());
+    for n in 1..30 {
+        bench.check(&format!("c{n}"));
+    }
+    bench.clock.advance(10 * SECOND);
+    bench.tenants.watch_load(&settings, &mut watch);
+    assert_eq!(bench.metrics.active_clients.get(), 30);
+    assert!(bench.metrics.refresh_load.get() >= 1.0);
+    assert!(watch.has_warned());
 }
 
 #[tokio::test]
@@ -237,4 +315,48 @@ async fn the_background_work_ends_promptly() {
     until("a lookup under way", || provider.lookups_of("acme") == 1).await;
     shutdown.cancel();
     tokio::time::timeout(SECOND, run).await.unwrap().unwrap();
+}
+
+/// Plays the refresh of a minute and a quarter, a scan a second, while `meanwhile` happens before
+/// each. Time is the manual clock's.
+async fn play(bench: &Bench, seconds: u32, mut meanwhile: impl AsyncFnMut()) {
+    for _ in 0..seconds {
+        bench.clock.advance(SECOND);
+        meanwhile().await;
+        bench.tenants.refresh_due(MAX_AGE).await;
+        let flying = || bench.tenants.entries.iter().any(|entry| entry.flight.is_running());
+        while flying() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Forty mints of one client, which nobody waits for.
+fn mint_all_the_time(bench: &Bench, id: &str) {
+    for _ in 0..40 {
+        let (tenants, client) = (Arc::clone(&bench.tenants), client(id));
+        tokio::spawn(async move { tenants.grants(&client).await });
+    }
+}
+
+#[tokio::test]
+async fn one_client_that_fails_and_mints_all_the_time_holds_nobody_else_back() {
+    const ACTIVE: usize = 400;
+    let withdrawn = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&withdrawn);
+    let provider = Provider::start(move |seen, _| {
+        if seen.target == path_of("bad") {
+            return answer(410, &[], "");
+        }
+        if switch.load(Ordering::SeqCst) { tenants(&["T1"]) } else { tenants(&["T1", "T2"]) }
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    for n in 0..ACTIVE {
+        bench.tenants.grants(&client(&format!("c{n}"))).await;
+    }
+    withdrawn.store(true, Ordering::SeqCst);
+    play(&bench, 70, async || mint_all_the_time(&bench, "bad")).await;
+    let left = (0..ACTIVE).filter(|n| bench.known(&format!("c{n}")) != Some(1)).count();
+    assert_eq!(left, 0, "clients that still hold what was withdrawn");
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::config::{ClientTls, GrpcLookup, Lookup, LookupAuth};
 use crate::domain::Clock as _;
-use crate::lookup::Grants;
+use crate::lookup::{Grants, Question};
 
 use super::super::directory_v1::directory_server::{Directory, DirectoryServer};
 use super::super::directory_v1::{ListAuthorizedTenantsRequest, ListAuthorizedTenantsResponse};
@@ -147,7 +147,9 @@ async fn an_unchanged_answer_is_as_young_as_its_question() {
     .await;
     let bench = bench(&served.url, LookupAuth::None).await;
     bench.clock.advance(60 * SECOND);
-    let answer = bench.directory.look_up(&client("acme"), Some("v1"), &|_| ()).await.unwrap();
+    let acme = client("acme");
+    let question = Question { etag: Some("v1"), ..Question::of(&acme) };
+    let answer = bench.directory.look_up(question, &|_| ()).await.unwrap();
     assert!(matches!(answer.grants, Grants::Unchanged { .. }));
     assert_eq!(answer.sent_at, bench.clock.now());
     assert_eq!(lock(&served.calls)[0].0, "v1");

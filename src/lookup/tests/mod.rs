@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::{Lookup, LookupMethod};
 
 use super::testing::*;
-use super::{Directory, Step};
+use super::{Directory, Question, Step};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -211,7 +211,7 @@ async fn steps_are_shown_without_secrets() {
         steps.lock().unwrap().push(format!("{step:?}"));
     };
     // The provider counts by target, so all tries share one counter.
-    assert!(directory.look_up(&client("acme"), None, &observe).await.is_ok());
+    assert!(directory.look_up(Question::of(&client("acme")), &observe).await.is_ok());
     let steps = steps.into_inner().unwrap();
     let names: Vec<_> = steps.iter().map(|step| step.split([' ', '{']).next().unwrap()).collect();
     let expected = [

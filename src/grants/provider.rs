@@ -1,0 +1,90 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::domain::ClientId;
+use crate::lookup::{Unavailable, lock};
+
+/// So many different clients must have met a provider that does not answer.
+const DOWN_AFTER: usize = 3;
+
+/// Whether the provider is down for everybody. One client whose lookup fails, however often and
+/// however, says nothing of the others.
+#[derive(Default)]
+pub struct Provider {
+    /// Who has met it since its last good answer.
+    failing: Mutex<Vec<ClientId>>,
+    /// How many those are, to be read without the lock.
+    count: AtomicUsize,
+}
+
+impl Provider {
+    pub fn answered(&self) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            let mut failing = lock(&self.failing);
+            failing.clear();
+            self.count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub fn failed(&self, client: &ClientId, reason: &Unavailable) {
+        if reason.is_outage() && !self.is_down() {
+            let mut failing = lock(&self.failing);
+            if !failing.contains(client) {
+                failing.push(client.clone());
+            }
+            self.count.store(failing.len(), Ordering::Relaxed);
+        }
+    }
+
+    pub fn is_down(&self) -> bool {
+        self.count.load(Ordering::Relaxed) >= DOWN_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(failures: &[(&str, Unavailable)]) -> Provider {
+        let provider = Provider::default();
+        for (client, reason) in failures {
+            provider.failed(&ClientId::parse(client).unwrap(), reason);
+        }
+        provider
+    }
+
+    fn status(status: u16) -> Unavailable {
+        Unavailable::Status { status, retry_after: None }
+    }
+
+    #[test]
+    fn outages_of_several_clients_are_the_provider_s() {
+        let reasons = [Unavailable::Timeout, Unavailable::Broken(String::new()), status(503)];
+        let several: Vec<_> = ["a", "b", "c"].into_iter().zip(reasons.clone()).collect();
+        let provider = after(&several);
+        assert!(provider.is_down());
+        provider.answered();
+        assert!(!provider.is_down());
+        assert!(!after(&several[..2]).is_down());
+        let of_one: Vec<_> = ["a"; 30].into_iter().zip(reasons.into_iter().cycle()).collect();
+        assert!(!after(&of_one).is_down());
+    }
+
+    #[test]
+    fn a_definite_answer_concerns_its_client_only() {
+        for reason in [
+            status(404),
+            status(410),
+            status(429),
+            Unavailable::NotJson,
+            Unavailable::WrongShape(""),
+            Unavailable::TooLarge,
+            Unavailable::Redirect(302),
+            Unavailable::Unauthorized("403"),
+            Unavailable::Busy,
+        ] {
+            let failures = ["a", "b", "c", "d", "e"].map(|client| (client, reason.clone()));
+            assert!(!after(&failures).is_down(), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::record::{
+    AuditEntry, AuditQuery, Change, Record, UsageQuery, UsageRow, Written, micros_of,
+};
+use super::schema::Schema;
+
+/// Where the state is kept. Every call is bounded in time.
+pub trait Store: Send + Sync {
+    /// Brings the schema up to what this build wants. Several may call it at once.
+    fn migrate(&self) -> Answer<'_, Schema>;
+
+    /// What schema is there.
+    fn schema(&self) -> Answer<'_, Schema>;
+
+    /// All or nothing: the record, the feed and the line of the audit.
+    fn write(&self, change: Change) -> Answer<'_, Written>;
+
+    /// What has changed since `cursor`; its first event is the cursor's own if the history is the same.
+    fn poll(&self, cursor: &Cursor) -> Answer<'_, Polled>;
+
+    /// Everything that counts, as of one moment.
+    fn load(&self) -> Answer<'_, Loaded>;
+
+    /// Removes what nobody needs any more.
+    fn tidy(&self, retention: Retention) -> Answer<'_, ()>;
+
+    fn audit(&self, query: AuditQuery) -> Answer<'_, Vec<AuditEntry>>;
+
+    /// Adds counts to those that are there. After an error they may or may not have been added.
+    fn add_usage(&self, rows: &[UsageRow]) -> Answer<'_, ()>;
+
+    fn usage(&self, query: UsageQuery) -> Answer<'_, Vec<UsageRow>>;
+}
+
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// A place in the feed. The id tells whether it is still the same history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    pub seq: i64,
+    pub id: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    #[serde(flatten)]
+    pub cursor: Cursor,
+    /// `None`: a write that was refused.
+    pub record: Option<Record>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Polled {
+    /// The database's clock, in microseconds.
+    pub now: i64,
+    /// The last event there is.
+    pub head: i64,
+    pub events: Vec<Event>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub now: i64,
+    pub cursor: Cursor,
+    pub records: Vec<Record>,
+}
+
+/// How long things are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    pub audit: Duration,
+    pub usage: Duration,
+}
+
+/// A replica that has been away for longer than this reads everything anew.
+const FEED: Duration = Duration::from_secs(24 * 3600);
+/// How long it can be told that something was lifted or deleted.
+const LIFTED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+#[derive(Serialize)]
+pub(super) struct Ages {
+    feed: i64,
+    lifted: i64,
+    audit: i64,
+    usage: i64,
+}
+
+impl From<Retention> for Ages {
+    fn from(retention: Retention) -> Self {
+        Self {
+            feed: micros_of(FEED),
+            lifted: micros_of(LIFTED),
+            audit: micros_of(retention.audit),
+            usage: micros_of(retention.usage),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another try may succeed. The text names no secret.
+    #[error("the state's database cannot be used right now: {0}")]
+    Unavailable(String),
+    #[error("the state's database is a standby, which takes no writes and may lag behind")]
+    Standby,
+    #[error("the state's database takes no writes")]
+    ReadOnly,
+    #[error(
+        "the state's database has schema {found}, and this build wants {LATEST}; run `tenantgate state migrate` with an account that may create tables",
+        LATEST = super::LATEST
+    )]
+    SchemaOld { found: i64 },
+    #[error(
+        "the state's database has schema {found}, newer than the {LATEST} that this build knows; run the newer build",
+        LATEST = super::LATEST
+    )]
+    SchemaNew { found: i64 },
+    /// It will not become better by itself.
+    #[error("{0}")]
+    Refused(String),
+}
