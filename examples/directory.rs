@@ -12,6 +12,8 @@
 //!   lookup: { grpc: { url: "http://127.0.0.1:9400" } }
 //! ```
 
+#![expect(clippy::print_stdout, reason = "a demo says where it listens")]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 

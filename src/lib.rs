@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod authz;
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print their results")]
 pub mod cli;
 pub mod clients;
 pub mod config;

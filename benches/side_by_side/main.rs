@@ -3,6 +3,7 @@
 //! With the name of a section (`checks`, ...) runs only that.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
+#![expect(clippy::print_stdout, reason = "and prints it")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,3 +1,9 @@
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests are outside of #[test]"
+)]
+
 mod agreement;
 mod app;
 mod fuzz_replay;

@@ -26,6 +26,8 @@
 //! curl -X DELETE 127.0.0.1:9300/control/faults
 //! ```
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a demo says what it does")]
+
 mod control;
 mod faults;
 mod lookup;
