@@ -235,6 +235,7 @@ fn clients(count: usize) -> ClientBook {
         token_ttl: None,
         apis: None,
         attributes: Attributes::new(),
+        quota: None,
     };
     (1..count).map(|at| client(&format!("client-{at}"))).chain([client(CLIENT)]).collect()
 }

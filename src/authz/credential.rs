@@ -52,6 +52,18 @@ impl<'a> Authorizer<'a> {
         Ok(Identity::Token(facts))
     }
 
+    /// Whether the header for API keys holds a credential that the registry knows, whatever its state.
+    pub(super) fn shows_our_key(&self, api: &Api, input: &CheckInput<'_>) -> bool {
+        let Some(name) = &api.api_key_header else { return false };
+        match (input.headers.get(name), &self.snapshot.clients) {
+            (HeaderValue::Missing, _) | (_, None) => false,
+            (HeaderValue::One(key), Some(book)) => str::from_utf8(key).is_ok_and(|key| {
+                book.by_credential_digest(&CredentialDigest::sha256_of(key)).is_some()
+            }),
+            (HeaderValue::Several, Some(_)) => true,
+        }
+    }
+
     fn key_identity(&self, key: &[u8]) -> Result<Identity, DenyReason> {
         let key = str::from_utf8(key).map_err(|_| DenyReason::ApiKeyInvalid)?;
         let book = self.snapshot.clients.as_ref().ok_or(DenyReason::ApiKeyInvalid)?;

@@ -9,7 +9,9 @@ use super::path::{CheckedPath, PathError};
 use super::probing::ProbeWatch;
 use super::route::{Found, RouteMatch};
 use super::snapshot::{Api, Route, Snapshot};
-use crate::domain::{Client, ClientId, DenyReason, GrantBook, ScopeSet, Standing, Timestamp};
+use crate::domain::{
+    Client, ClientId, DenyReason, GrantBook, Quota, ScopeSet, Standing, Timestamp,
+};
 
 /// A request, as far as it matters to the decision.
 pub struct CheckInput<'a> {
@@ -26,7 +28,7 @@ pub struct Permit<'a> {
     pub api: &'a Api,
     pub route: &'a Route,
     /// `None`: the route is public.
-    pub identity: Option<Identity>,
+    pub caller: Option<Caller>,
     pub variables: Vec<(&'a str, &'a str)>,
     pub hint: Option<Hint>,
     _proof: Proof,
@@ -36,11 +38,29 @@ pub struct Permit<'a> {
 pub struct ShadowPass<'a> {
     pub api: &'a Api,
     pub denied: Denied,
+    /// What the request shows under the header for API keys is one of ours, or may be. It is a
+    /// secret that mints tokens, and not the API's business.
+    pub shows_our_key: bool,
     _proof: Proof,
 }
 
 /// Keeps other rooms from writing down a [`Permit`] or a [`ShadowPass`].
 struct Proof;
+
+/// Who may pass, and with what.
+pub struct Caller {
+    pub identity: Identity,
+    /// `None`: those of the identity.
+    narrowed: Option<ScopeSet>,
+    pub quota: Option<Quota>,
+}
+
+impl Caller {
+    /// The scopes that count: those of a token of ours as far as the registry still has them.
+    pub fn scopes(&self) -> &ScopeSet {
+        self.narrowed.as_ref().unwrap_or_else(|| self.identity.scopes())
+    }
+}
 
 /// A refusal, and what led to it.
 #[derive(Debug, PartialEq)]
@@ -107,7 +127,7 @@ impl Outcome<'_> {
             Identity::Token(facts) => facts.issuer.fresh_grants,
             Identity::ApiKey(_) => true,
         };
-        let registered = snapshot.clients.as_ref().and_then(|book| book.get(identity.client()));
+        let registered = snapshot.registered(identity).ok().flatten();
         let statically = registered.is_some_and(|client| client.static_grants.is_some());
         (by_lookup && !statically).then(|| ClientId::parse(identity.client())).flatten()
     }
@@ -140,6 +160,11 @@ impl Identity {
             Self::Token(facts) if !facts.issuer.own => Some(&facts.issuer.issuer),
             Self::Token(_) | Self::ApiKey(_) => None,
         }
+    }
+
+    /// Who vouches for the name of the client. Two issuers may call two clients the same.
+    pub fn issuer<'i>(&'i self, snapshot: &'i Snapshot) -> &'i str {
+        self.foreign_issuer().unwrap_or(&snapshot.own_issuer)
     }
 }
 
@@ -185,7 +210,7 @@ impl<'a> Authorizer<'a> {
             Err(error) => {
                 observer.step("path", || format!("refused: {}", error.as_str()));
                 let denied = Denied { rule: error.as_str(), ..DenyReason::PathRefused.into() };
-                let verdict = refused(api, denied, observer);
+                let verdict = self.refused(api, input, denied, observer);
                 let api = Some(api);
                 return Outcome { verdict, api, route: None, identity: None, tenant: None };
             }
@@ -204,14 +229,14 @@ impl<'a> Authorizer<'a> {
             _ => match self.identify(api, input) {
                 Err(denied) => {
                     observer.step("credential", || told(&denied));
-                    (refused(api, denied, observer), None)
+                    (self.refused(api, input, denied, observer), None)
                 }
                 Ok(identity) => {
                     observer.step("credential", || format!("client {}", identity.client()));
                     let authorized = self.authorize(api, &identity, matched.as_ref(), observer);
                     let verdict = match authorized {
                         Ok(permit) => Verdict::Allowed(permit),
-                        Err(denied) => refused(api, denied, observer),
+                        Err(denied) => self.refused(api, input, denied, observer),
                     };
                     (verdict, Some(identity))
                 }
@@ -228,7 +253,7 @@ impl<'a> Authorizer<'a> {
         matched: Option<&RouteMatch<'a, 'a, Route>>,
         observer: &mut impl Observer,
     ) -> Result<Permit<'a>, Denied> {
-        self.check_client(api, identity).inspect_err(|reason| {
+        let client = self.check_client(api, identity).inspect_err(|reason| {
             observer.step("client", || format!("refused: {}", reason.as_str()));
         })?;
         observer.step("client", || "in good standing".to_owned());
@@ -237,7 +262,12 @@ impl<'a> Authorizer<'a> {
             observer.step("route", || "none matches path and method".to_owned());
             DenyReason::NoRoute
         })?;
-        let missing = matched.data.scopes.iter().find(|scope| !identity.scopes().contains(scope));
+        let caller = Caller {
+            identity: identity.clone(),
+            narrowed: client.and_then(|client| identity.scopes().narrowed_to(&client.scopes)),
+            quota: client.and_then(|client| client.quota),
+        };
+        let missing = matched.data.scopes.iter().find(|scope| !caller.scopes().contains(scope));
         if let Some(missing) = missing {
             observer.step("scope", || format!("{missing} is missing"));
             return Err(DenyReason::ScopeMissing.into());
@@ -245,31 +275,52 @@ impl<'a> Authorizer<'a> {
         observer.step("scope", || "sufficient".to_owned());
 
         let tenant = matched.tenant.ok_or(DenyReason::NoRoute)?;
-        let hint = self.check_tenant(identity, tenant).inspect_err(|denied| {
+        let hint = self.check_tenant(identity, client, tenant).inspect_err(|denied| {
             observer.step("tenant", || told(denied));
         })?;
         observer
             .step("tenant", || format!("{} is granted", self.snapshot.digester.reference(tenant)));
-        Ok(permit(api, Some(identity.clone()), matched, hint))
+        Ok(permit(api, Some(caller), matched, hint))
     }
 
     /// The registry's word on the client, now. Clients of other issuers are not in it.
-    fn check_client(&self, api: &Api, identity: &Identity) -> Result<(), DenyReason> {
-        let Some(client) = self.registered(identity)? else { return Ok(()) };
+    fn check_client<'i>(
+        &'i self,
+        api: &Api,
+        identity: &'i Identity,
+    ) -> Result<Option<&'i Client>, DenyReason> {
+        let Some(client) = self.snapshot.registered(identity)? else { return Ok(None) };
         if client.standing() == Standing::Withdrawn {
             return Err(DenyReason::ClientWithdrawn);
         }
         match &client.apis {
             Some(apis) if !apis.contains(&api.name) => Err(DenyReason::ApiNotAllowed),
-            _ => Ok(()),
+            _ => Ok(Some(client)),
         }
     }
 
-    pub(super) fn registered<'i>(
-        &'i self,
-        identity: &'i Identity,
-    ) -> Result<Option<&'i Client>, DenyReason> {
-        match (identity, &self.snapshot.clients) {
+    /// Shadow mode lets pass what is refused.
+    fn refused(
+        &self,
+        api: &'a Api,
+        input: &CheckInput<'a>,
+        denied: Denied,
+        observer: &mut impl Observer,
+    ) -> Verdict<'a> {
+        if !api.shadow {
+            return Verdict::Denied(denied);
+        }
+        observer.step("shadow", || format!("let pass instead of {}", denied.reason.as_str()));
+        let shows_our_key = self.shows_our_key(api, input);
+        Verdict::Shadowed(ShadowPass { api, denied, shows_our_key, _proof: Proof })
+    }
+}
+
+impl Snapshot {
+    /// The registry's entry of a client. It knows only those of our own issuer: whoever has the same
+    /// name at another is somebody else.
+    fn registered<'i>(&'i self, identity: &'i Identity) -> Result<Option<&'i Client>, DenyReason> {
+        match (identity, &self.clients) {
             (Identity::ApiKey(client), _) => Ok(Some(client)),
             (Identity::Token(facts), Some(book)) if facts.issuer.own => book
                 .get(&facts.client)
@@ -280,15 +331,6 @@ impl<'a> Authorizer<'a> {
     }
 }
 
-/// Shadow mode lets pass what is refused.
-fn refused<'a>(api: &'a Api, denied: Denied, observer: &mut impl Observer) -> Verdict<'a> {
-    if !api.shadow {
-        return Verdict::Denied(denied);
-    }
-    observer.step("shadow", || format!("let pass instead of {}", denied.reason.as_str()));
-    Verdict::Shadowed(ShadowPass { api, denied, _proof: Proof })
-}
-
 fn told(denied: &Denied) -> String {
     let Denied { reason, rule, .. } = denied;
     let rule = if rule.is_empty() { String::new() } else { format!(" ({rule})") };
@@ -297,12 +339,12 @@ fn told(denied: &Denied) -> String {
 
 fn permit<'a>(
     api: &'a Api,
-    identity: Option<Identity>,
+    caller: Option<Caller>,
     matched: &RouteMatch<'a, 'a, Route>,
     hint: Option<Hint>,
 ) -> Permit<'a> {
     let variables = matched.variables.clone();
-    Permit { api, route: matched.data, identity, variables, hint, _proof: Proof }
+    Permit { api, route: matched.data, caller, variables, hint, _proof: Proof }
 }
 
 fn find_route<'a>(

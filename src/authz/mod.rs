@@ -18,7 +18,8 @@ pub mod trust;
 
 pub use bearer::{HeaderValue, Headers};
 pub use decide::{
-    Authorizer, CheckInput, Denied, Hint, Identity, Observer, Outcome, Permit, ShadowPass, Verdict,
+    Authorizer, Caller, CheckInput, Denied, Hint, Identity, Observer, Outcome, Permit, ShadowPass,
+    Verdict,
 };
 pub use facts::{Facts, FactsCache};
 pub use issuer::{IssuerPolicy, TenantForm, Trust};

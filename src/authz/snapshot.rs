@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub realm: Arc<str>,
     /// Counts what is denied before an API is known.
     pub no_api: Arc<dyn Meter>,
+    /// Counts by the issuer of who asks.
+    pub issuer_meters: Arc<HashMap<String, Box<dyn Meter>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::decide::{Authorizer, Denied, Hint, Identity};
 use super::facts::Facts;
 use super::probing::Probe;
 use super::snapshot::Freshness;
-use crate::domain::{ClientId, DenyReason, GrantCell, GrantSet, Holder, TenantDigest};
+use crate::domain::{Client, ClientId, DenyReason, GrantCell, GrantSet, Holder, TenantDigest};
 
 /// What a granted tenant leaves to be done in the background, or the refusal.
 type Checked = Result<Option<Hint>, Denied>;
@@ -16,6 +16,8 @@ type Checked = Result<Option<Hint>, Denied>;
 #[derive(Clone, Copy)]
 struct Asked<'t> {
     identity: &'t Identity,
+    /// The registry's entry, where it has one.
+    client: Option<&'t Client>,
     tenant: &'t str,
     /// Its digest in a token of our own. Grants hold the digests under every honoured key, this one
     /// too, so it need not be computed again.
@@ -23,28 +25,32 @@ struct Asked<'t> {
 }
 
 impl Authorizer<'_> {
-    pub(super) fn check_tenant(&self, identity: &Identity, tenant: &str) -> Checked {
-        let checked = self.check_granted(identity, tenant);
+    pub(super) fn check_tenant(
+        &self,
+        identity: &Identity,
+        client: Option<&Client>,
+        tenant: &str,
+    ) -> Checked {
+        let checked = self.check_granted(Asked { identity, client, tenant, named: None });
         checked.map_err(|denied| self.watch_probing(denied, identity, tenant))
     }
 
     /// A tenant that exists and one that does not take the same way through here.
-    fn check_granted(&self, identity: &Identity, tenant: &str) -> Checked {
-        let mut asked = Asked { identity, tenant, named: None };
-        if let Identity::Token(facts) = identity {
-            let Some(digest) = self.named_digest(facts, tenant) else {
+    fn check_granted(&self, mut asked: Asked<'_>) -> Checked {
+        if let Identity::Token(facts) = asked.identity {
+            let Some(digest) = self.named_digest(facts, asked.tenant) else {
                 return self.check_granted_since(facts, asked);
             };
             // Grants are kept under our own issuer's name.
             asked.named = facts.issuer.own.then_some(digest);
         }
-        if let Some(grants) = self.registered(identity)?.and_then(|c| c.static_grants.as_ref()) {
+        if let Some(grants) = asked.client.and_then(|client| client.static_grants.as_ref()) {
             return match self.holds(grants, asked) {
                 true => Ok(None),
                 false => Err(DenyReason::TenantNotGranted.into()),
             };
         }
-        match identity {
+        match asked.identity {
             Identity::Token(facts) => match (&facts.grants, self.snapshot.freshness) {
                 (Some(cell), Freshness::MaxAge(max_age)) => {
                     self.check_fresh_token(facts, cell, max_age, asked)
@@ -126,8 +132,7 @@ impl Authorizer<'_> {
         else {
             return Err(self.not_granted(asked.identity));
         };
-        let registered = self.registered(asked.identity)?;
-        let listed = registered.is_some_and(|client| client.static_grants.is_some());
+        let listed = asked.client.is_some_and(|client| client.static_grants.is_some());
         let may_widen =
             self.snapshot.lookup_on_miss && facts.issuer.own && !facts.narrowed && !listed;
         let current = cell.current();

@@ -182,6 +182,7 @@ fn add(args: AddArgs, stdin: &mut dyn Read, out: &mut dyn Write) -> anyhow::Resu
         token_ttl,
         apis: None,
         attributes: BTreeMap::new(),
+        quota: None,
     };
     with_secret_in(secret_out.as_deref(), &secret, || {
         clients::edit(&client.file, IfMissing::Create, |registry| clients::add(registry, new))

@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args};
 use crate::authz::{CheckInput, Denied, HeaderValue, Headers, Observer, Verdict};
 use crate::domain::{ClientId, DenyReason, Holder, Secret, Standing, SystemClock, TenantCode};
 use crate::engine::{Engine, StartError, told};
+use crate::gate::{Answer, Decided};
 use crate::grants::Outcome;
 
 const DENY: u8 = 3;
@@ -103,7 +104,9 @@ async fn explain_request(engine: &Engine, args: &ExplainArgs) -> anyhow::Result<
     }
     let snapshot = engine.gate.snapshot.load_full();
     let outcome = engine.gate.explain(&snapshot, &input, &mut Printer);
-    let (word, code) = match &outcome.verdict {
+    let decided = Decided::new(&snapshot, outcome);
+    show_answer(&decided.answer());
+    let (word, code) = match &decided.outcome.verdict {
         Verdict::Allowed(_) => ("allow".to_owned(), 0),
         Verdict::Shadowed(pass) => {
             (format!("allow (shadow mode; otherwise {})", pass.denied.reason.as_str()), 0)
@@ -114,6 +117,28 @@ async fn explain_request(engine: &Engine, args: &ExplainArgs) -> anyhow::Result<
     };
     show("decision", &word);
     Ok(ExitCode::from(code))
+}
+
+/// What the caller or the upstream would get.
+fn show_answer(answer: &Answer<'_>) {
+    match answer {
+        Answer::Allow(allow) => {
+            for (name, value) in &allow.set {
+                show("upstream", &format!("{name}: {value}"));
+            }
+            show("removed", &allow.remove.join(", "));
+            for (name, value) in &allow.metadata {
+                show("metadata", &format!("{name}: {value}"));
+            }
+        }
+        Answer::Deny(deny) => {
+            show("reply", &format!("{} {}", deny.status, deny.body));
+            let challenge = deny.headers.iter().find(|(name, _)| *name == "www-authenticate");
+            if let Some((name, value)) = challenge {
+                show("reply", &format!("{name}: {value}"));
+            }
+        }
+    }
 }
 
 fn read_token(file: &Path) -> anyhow::Result<String> {

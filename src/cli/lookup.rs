@@ -142,7 +142,11 @@ impl Test<'_> {
 
     fn tenant(&self, digester: &TenantDigester, code: &TenantCode) -> String {
         let reference = digester.reference(code.expose());
-        if self.show_codes { format!("{reference} {}", code.expose()) } else { reference }
+        if self.show_codes {
+            format!("{reference} {}", code.expose())
+        } else {
+            reference.to_string()
+        }
     }
 
     /// The references are those of the logs, where the config has a key for them.

@@ -234,6 +234,7 @@ mod tests {
             token_ttl: None,
             apis: None,
             attributes: Attributes::new(),
+            quota: None,
         }
     }
 

@@ -52,6 +52,30 @@ pub struct RawClient {
     /// of these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Value>,
+    /// How much the app may ask for, handed to Envoy's rate limiters with every allowed request.
+    /// Left out: what the lookup says, if it says anything.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub quota: Option<RawQuota>,
+}
+
+/// So many requests in each unit of time.
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawQuota {
+    /// At least 1.
+    pub requests_per_unit: u32,
+    /// The unit of time.
+    pub unit: RawQuotaUnit,
+}
+
+/// The units that Envoy knows.
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RawQuotaUnit {
+    Second,
+    Minute,
+    Hour,
+    Day,
 }
 
 /// Whether the app may use the API at all.

@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::file::{
     Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloperStatus,
-    read,
+    RawQuota, RawQuotaUnit, read,
 };
 use super::secret::parse_digest;
 use crate::config::Problem;
 use crate::domain::{
     Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, GrantSet, Holder,
-    MAX_ACTIVE_CREDENTIALS, ScopeSet, TenantCode, TenantDigester, Timestamp, argon2id_cost,
-    is_reserved_claim, is_scope_token,
+    MAX_ACTIVE_CREDENTIALS, Quota, QuotaUnit, ScopeSet, TenantCode, TenantDigester, Timestamp,
+    argon2id_cost, is_reserved_claim, is_scope_token,
 };
 
 /// A failed authentication computes a hash of every cost that the registry knows.
@@ -133,6 +133,7 @@ impl Loader<'_> {
             parse_token_ttl(&text).map_err(|message| self.problem(at, "token_ttl", message)).ok()
         });
         let attributes = self.attributes(at, &raw.attributes);
+        let quota = raw.quota.and_then(|quota| self.quota(at, quota));
         let good = whole && self.problems.len() == before;
         let apis = raw.apis.map(|apis| self.known_apis(at, apis));
         let id = id?;
@@ -146,6 +147,7 @@ impl Loader<'_> {
             token_ttl,
             apis,
             attributes,
+            quota,
         })
     }
 
@@ -268,6 +270,21 @@ impl Loader<'_> {
         }
         names.retain(|name| known.contains(&name.as_str()));
         names
+    }
+
+    fn quota(&mut self, at: At, raw: RawQuota) -> Option<Quota> {
+        if raw.requests_per_unit == 0 {
+            let message = "nothing may be asked for with 0; to stop a client use `status: revoked`";
+            self.problem(at, "quota.requests_per_unit", message);
+            return None;
+        }
+        let unit = match raw.unit {
+            RawQuotaUnit::Second => QuotaUnit::Second,
+            RawQuotaUnit::Minute => QuotaUnit::Minute,
+            RawQuotaUnit::Hour => QuotaUnit::Hour,
+            RawQuotaUnit::Day => QuotaUnit::Day,
+        };
+        Some(Quota { requests_per_unit: raw.requests_per_unit, unit })
     }
 
     fn attributes(&mut self, at: At, raw: &BTreeMap<String, Value>) -> Attributes {
@@ -528,6 +545,25 @@ mod tests {
         assert!(
             problems(&registry(5))[0].starts_with("clients: imported credentials have 5 different")
         );
+    }
+
+    #[test]
+    fn a_quota_is_at_least_one_in_a_unit_that_envoy_knows() {
+        let quota = |text: &str| problems(&format!("clients: [{{ id: a, quota: {text} }}]"));
+        assert!(quota("{ requests_per_unit: 500, unit: MINUTE }").is_empty());
+        assert!(quota("{ requests_per_unit: 4294967295, unit: DAY }").is_empty());
+        for (text, field) in [
+            ("{ requests_per_unit: 0, unit: MINUTE }", "clients[0].quota.requests_per_unit: "),
+            ("{ requests_per_unit: -1, unit: MINUTE }", "clients[0].quota.requests_per_unit: "),
+            ("{ requests_per_unit: 4294967296, unit: DAY }", "clients[0].quota"),
+            ("{ requests_per_unit: 5, unit: minute }", "clients[0].quota.unit: "),
+            ("{ requests_per_unit: 5, unit: WEEK }", "clients[0].quota.unit: "),
+            ("{ requests_per_unit: 5 }", "clients[0].quota.unit: "),
+            ("500", "clients[0].quota: "),
+        ] {
+            let told = quota(text);
+            assert!(told.first().is_some_and(|told| told.starts_with(field)), "{text}: {told:?}");
+        }
     }
 
     #[test]

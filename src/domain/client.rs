@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 
-use super::{Attributes, ClientId, GrantSet, ScopeSet, Timestamp};
+use super::{Attributes, ClientId, GrantSet, Quota, ScopeSet, Timestamp};
 
 /// A client may have this many active credentials: the old and the new one of a rotation.
 pub const MAX_ACTIVE_CREDENTIALS: usize = 2;
@@ -25,6 +25,8 @@ pub struct Client {
     pub apis: Option<Vec<String>>,
     /// Claims that every token of this client carries.
     pub attributes: Attributes,
+    /// What the gateway's rate limiter should let this client ask for.
+    pub quota: Option<Quota>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +185,7 @@ mod tests {
             token_ttl: None,
             apis: None,
             attributes: Attributes::new(),
+            quota: None,
         }
     }
 

@@ -81,6 +81,13 @@ impl ScopeSet {
         self.0.split(' ').filter(|token| !token.is_empty())
     }
 
+    /// Those that `allowed` has too. `None`: all of them.
+    pub fn narrowed_to(&self, allowed: &Self) -> Option<Self> {
+        let counts = |scope: &&str| allowed.contains(scope);
+        (!self.iter().all(|scope| counts(&scope)))
+            .then(|| Self::from_tokens(self.iter().filter(counts)))
+    }
+
     pub fn contains(&self, scope: &str) -> bool {
         self.iter().any(|token| token == scope)
     }
@@ -109,5 +116,9 @@ mod tests {
         assert!(ScopeSet::parse("a \"b\"").is_none());
         assert!(ScopeSet::parse("a\\b").is_none());
         assert!(ScopeSet::parse("").unwrap().is_empty());
+        let narrowed = |allowed| scopes.narrowed_to(&ScopeSet::parse(allowed).unwrap());
+        assert_eq!(narrowed("b c a"), None);
+        assert_eq!(narrowed("b c").unwrap().as_str(), "b");
+        assert!(narrowed("").unwrap().is_empty());
     }
 }

@@ -8,6 +8,7 @@ mod deny;
 mod grants;
 mod ids;
 mod meter;
+mod quota;
 mod secret;
 mod tenant;
 mod time;
@@ -23,9 +24,11 @@ pub use deny::DenyReason;
 pub use grants::{Attributes, GrantBook, GrantCell, GrantSet};
 pub use ids::{ClientId, ScopeSet, is_scope_token};
 pub use meter::Meter;
+pub use quota::{Quota, QuotaUnit};
 pub use secret::Secret;
 pub use tenant::{
-    DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, is_tenant_code,
+    DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantRef, TenantSet,
+    is_tenant_code,
 };
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use withdrawals::{

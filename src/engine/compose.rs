@@ -1,5 +1,6 @@
 //! From what the files say to what the rooms work with.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::authz::{
     Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust, Variable,
 };
 use crate::config::{self, Config, IssuerFreshness, KeySource, OnMiss, TrustedIssuer};
-use crate::domain::Algorithm;
+use crate::domain::{Algorithm, Meter};
 use crate::keys::SigningAlgorithm;
 use crate::telemetry::Metrics;
 use crate::token::{ClaimForm, MintContext};
@@ -33,6 +34,7 @@ impl Inputs {
             probing: config.limits.probing,
             realm: audience.replace(['"', '\\'], "").into(),
             no_api: Arc::new(metrics.api(NO_API)),
+            issuer_meters: Arc::new(issuer_meters(config, metrics)),
         }
     }
 
@@ -151,6 +153,13 @@ pub fn foreign_policy(issuer: &TrustedIssuer) -> IssuerPolicy {
 
 fn apis(config: &Config, metrics: &Metrics) -> Apis {
     Apis::new(config.apis.iter().map(|api| self::api(api, metrics)).collect())
+}
+
+fn issuer_meters(config: &Config, metrics: &Metrics) -> HashMap<String, Box<dyn Meter>> {
+    let own = config.issuer.iter().map(|issuer| &issuer.url);
+    let issuers = own.chain(config.issuers.iter().map(|issuer| &issuer.issuer));
+    let meter = |issuer: &String| -> Box<dyn Meter> { Box::new(metrics.issuer(issuer)) };
+    issuers.map(|issuer| (issuer.clone(), meter(issuer))).collect()
 }
 
 /// Loudly: while it is on, nobody is kept out.

@@ -1,36 +1,42 @@
 //! What an allowed request carries.
 
+use super::Decided;
 use super::answer::{Allow, Answer, Pairs, Value};
 use crate::authz::{Api, Permit, ShadowPass};
 
 const CLIENT_ID: &str = "x-tenantgate-client-id";
 const SCOPE: &str = "x-tenantgate-scope";
+/// Only for clients of other issuers: without it the client is one of ours.
 const ISSUER: &str = "x-tenantgate-issuer";
 
-/// Every header under a name of ours is overwritten or removed, also on public routes.
-pub fn answer<'a>(permit: &'a Permit<'a>) -> Answer<'a> {
+/// Every header under a name of ours is overwritten or removed, also on public routes. Credentials stay
+/// here: the API key always, because it is a secret that mints tokens.
+pub fn answer<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Answer<'a> {
     let mut allow = Allow::default();
-    let identity = permit.identity.as_ref();
-    allow.own(CLIENT_ID, identity.map(|identity| identity.client()));
-    allow.own(SCOPE, identity.map(|i| i.scopes().as_str()).filter(|scopes| !scopes.is_empty()));
-    allow.own(ISSUER, identity.and_then(|identity| identity.foreign_issuer()));
+    let caller = permit.caller.as_ref();
+    allow.own(CLIENT_ID, caller.map(|caller| caller.identity.client()));
+    allow.own(SCOPE, caller.map(|c| c.scopes().as_str()).filter(|scopes| !scopes.is_empty()));
+    allow.own(ISSUER, caller.and_then(|caller| caller.identity.foreign_issuer()));
     for variable in &permit.api.variables {
         let value = permit.variables.iter().find(|(name, _)| *name == variable.name);
         allow.own(&variable.header, value.map(|(_, value)| *value));
     }
-    if permit.identity.is_some() && !permit.api.forward_authorization {
+    if !permit.api.forward_authorization {
         allow.remove.push("authorization");
-        allow.remove.extend(permit.api.api_key_header.as_deref());
     }
-    allow.metadata = metadata(permit);
+    allow.remove.extend(permit.api.api_key_header.as_deref());
+    allow.metadata = metadata(permit, decided);
     Answer::Allow(allow)
 }
 
+/// As it came, because the API may still look at credentials of its own: only what claims to be from
+/// us is taken off, and what is a secret of ours.
 pub fn shadow_answer<'a>(pass: &'a ShadowPass<'a>) -> Answer<'a> {
     let mut allow = Allow::default();
     for name in own_names(pass.api) {
         allow.own(name, None);
     }
+    allow.remove.extend(pass.api.api_key_header.as_deref().filter(|_| pass.shows_our_key));
     allow.metadata.push(("api", Value::Text(&pass.api.name)));
     Answer::Allow(allow)
 }
@@ -41,13 +47,24 @@ fn own_names(api: &Api) -> impl Iterator<Item = &str> {
     [CLIENT_ID, SCOPE, ISSUER].into_iter().chain(variables)
 }
 
-fn metadata<'a>(permit: &'a Permit<'a>) -> Pairs<'a, Value<'a>> {
+fn metadata<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Pairs<'a, Value<'a>> {
     let mut metadata = Pairs::new();
     metadata.push(("api", Value::Text(&permit.api.name)));
     metadata.push(("route", Value::Text(&permit.route.name)));
-    if let Some(identity) = &permit.identity {
-        metadata.push(("client_id", Value::Text(identity.client())));
-        metadata.push(("scope", Value::Text(identity.scopes().as_str())));
+    if let Some(caller) = &permit.caller {
+        metadata.push(("client_id", Value::Text(caller.identity.client())));
+        metadata.push(("issuer", Value::Text(caller.identity.issuer(decided.snapshot))));
+        metadata.push(("scope", Value::Text(caller.scopes().as_str())));
+        let tenant = decided.tenant.as_ref();
+        metadata.extend(tenant.map(|tenant| ("tenant_ref", Value::Text(tenant.as_str()))));
+        if let Some(quota) = caller.quota {
+            // As the override of Envoy's rate limit filter wants it.
+            let fields = vec![
+                ("requests_per_unit", Value::Number(quota.requests_per_unit)),
+                ("unit", Value::Text(quota.unit.as_str())),
+            ];
+            metadata.push(("quota", Value::Fields(fields)));
+        }
     }
     if !permit.variables.is_empty() {
         let variables = permit.variables.iter().map(|(name, text)| (*name, Value::Text(text)));

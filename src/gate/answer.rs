@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::fmt;
 
 use smallvec::SmallVec;
 
@@ -36,5 +37,22 @@ pub struct Deny<'a> {
 #[derive(Debug, PartialEq)]
 pub enum Value<'a> {
     Text(&'a str),
+    Number(u32),
     Fields(Vec<(&'a str, Value<'a>)>),
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Fields(fields) => {
+                for (at, (name, value)) in fields.iter().enumerate() {
+                    let separator = if at == 0 { "" } else { ", " };
+                    write!(f, "{separator}{name}={value}")?;
+                }
+                Ok(())
+            }
+        }
+    }
 }

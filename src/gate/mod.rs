@@ -23,7 +23,7 @@ use self::record::Record;
 use crate::authz::{
     Authorizer, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch, Snapshot, Verdict,
 };
-use crate::domain::{Clock, DenyReason, GrantBook, Timestamp};
+use crate::domain::{Clock, DenyReason, GrantBook, TenantRef, Timestamp};
 use crate::telemetry::Metrics;
 
 /// A request as an edge hands it over.
@@ -96,8 +96,9 @@ impl Gate {
         if let Some(hint) = outcome.hint() {
             (self.hints)(hint.clone());
         }
-        Record { gate: self, snapshot, request, outcome: &outcome }.write();
-        render(&answer(snapshot, &outcome))
+        let decided = Decided::new(snapshot, outcome);
+        Record { gate: self, request, decided: &decided }.write();
+        render(&decided.answer())
     }
 
     fn authorizer<'a>(
@@ -110,11 +111,27 @@ impl Gate {
     }
 }
 
-/// What the caller and the upstream get to see of a decision.
-pub fn answer<'a>(snapshot: &'a Snapshot, outcome: &'a Outcome<'a>) -> Answer<'a> {
-    match &outcome.verdict {
-        Verdict::Allowed(permit) => allow::answer(permit),
-        Verdict::Shadowed(pass) => allow::shadow_answer(pass),
-        Verdict::Denied(denied) => deny::answer(denied.reason, &snapshot.realm, outcome.route),
+/// A decision, with what it is told by.
+pub struct Decided<'a> {
+    pub snapshot: &'a Snapshot,
+    pub outcome: Outcome<'a>,
+    /// Stands for the tenant wherever something is said of it.
+    pub tenant: Option<TenantRef>,
+}
+
+impl<'a> Decided<'a> {
+    pub fn new(snapshot: &'a Snapshot, outcome: Outcome<'a>) -> Self {
+        let tenant = outcome.tenant.map(|code| snapshot.digester.reference(code));
+        Self { snapshot, outcome, tenant }
+    }
+
+    /// What the caller and the upstream get to see.
+    pub fn answer(&'a self) -> Answer<'a> {
+        let Self { snapshot, outcome, .. } = self;
+        match &outcome.verdict {
+            Verdict::Allowed(permit) => allow::answer(permit, self),
+            Verdict::Shadowed(pass) => allow::shadow_answer(pass),
+            Verdict::Denied(denied) => deny::answer(denied.reason, &snapshot.realm, outcome.route),
+        }
     }
 }

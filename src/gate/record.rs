@@ -2,24 +2,28 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Gate, Request};
-use crate::authz::{Denied, HeaderValue, Outcome, Snapshot, Verdict};
+use super::{Decided, Gate, Request};
+use crate::authz::{Denied, HeaderValue, Verdict};
+use crate::domain::{Meter, TenantRef};
 
 pub struct Record<'a> {
     pub gate: &'a Gate,
-    pub snapshot: &'a Snapshot,
     pub request: &'a Request<'a>,
-    pub outcome: &'a Outcome<'a>,
+    pub decided: &'a Decided<'a>,
 }
 
 impl Record<'_> {
     pub fn write(&self) {
         self.count();
-        if self.outcome.refusal().is_some_and(|denied| denied.probing) {
+        if self.decided.outcome.refusal().is_some_and(|denied| denied.probing) {
             self.gate.metrics.probing.inc();
-            tracing::warn!(client = self.client(), "asks for many foreign tenants");
+            tracing::warn!(
+                client = self.client(),
+                issuer = self.issuer(),
+                "asks for many foreign tenants"
+            );
         }
-        match &self.outcome.verdict {
+        match &self.decided.outcome.verdict {
             Verdict::Allowed(_) => self.log_allowed(),
             Verdict::Shadowed(pass) => self.log_shadowed(&pass.denied),
             Verdict::Denied(denied) => self.log_denied(denied),
@@ -27,15 +31,19 @@ impl Record<'_> {
     }
 
     fn count(&self) {
-        let outcome = self.outcome;
-        let meter = match outcome.api {
-            Some(api) => &*api.meter,
-            None => &*self.snapshot.no_api,
-        };
-        match &outcome.verdict {
+        let Decided { snapshot, outcome, .. } = self.decided;
+        let count = |meter: &dyn Meter| match &outcome.verdict {
             Verdict::Allowed(_) => meter.allowed(),
             Verdict::Shadowed(pass) => meter.shadowed(pass.denied.reason),
             Verdict::Denied(denied) => meter.denied(denied.reason),
+        };
+        count(match outcome.api {
+            Some(api) => &*api.meter,
+            None => &*snapshot.no_api,
+        });
+        let meter = snapshot.issuer_meters.get(self.issuer());
+        if let Some(meter) = meter {
+            count(&**meter);
         }
     }
 
@@ -45,22 +53,22 @@ impl Record<'_> {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
-        let (id, request_id, tenant) = (self.id(), self.request_id(), self.tenant());
+        let (id, request_id) = (self.id(), self.request_id());
         tracing::debug!(decision_id = %id, request_id = %request_id, api = self.api(),
-            route = self.route(), client = self.client(), tenant = %tenant, "allowed");
+            route = self.route(), client = self.client(), issuer = self.issuer(), tenant = self.tenant(), "allowed");
     }
 
     fn log_denied(&self, denied: &Denied) {
-        let (id, request_id, tenant) = (self.id(), self.request_id(), self.tenant());
+        let (id, request_id) = (self.id(), self.request_id());
         tracing::info!(decision_id = %id, request_id = %request_id, api = self.api(),
-            route = self.route(), client = self.client(), tenant = %tenant,
+            route = self.route(), client = self.client(), issuer = self.issuer(), tenant = self.tenant(),
             reason = denied.reason.as_str(), rule = denied.rule, "denied");
     }
 
     fn log_shadowed(&self, denied: &Denied) {
-        let (id, request_id, tenant) = (self.id(), self.request_id(), self.tenant());
+        let (id, request_id) = (self.id(), self.request_id());
         tracing::warn!(decision_id = %id, request_id = %request_id, api = self.api(),
-            route = self.route(), client = self.client(), tenant = %tenant,
+            route = self.route(), client = self.client(), issuer = self.issuer(), tenant = self.tenant(),
             reason = denied.reason.as_str(), rule = denied.rule,
             "let pass in shadow mode, would have been denied");
     }
@@ -80,19 +88,23 @@ impl Record<'_> {
     }
 
     fn api(&self) -> &str {
-        self.outcome.api.map_or("", |api| &api.name)
+        self.decided.outcome.api.map_or("", |api| &api.name)
     }
 
     fn route(&self) -> &str {
-        self.outcome.route.map_or("", |route| &route.name)
+        self.decided.outcome.route.map_or("", |route| &route.name)
     }
 
     fn client(&self) -> &str {
-        self.outcome.identity.as_ref().map_or("", |identity| identity.client())
+        self.decided.outcome.identity.as_ref().map_or("", |identity| identity.client())
     }
 
-    fn tenant(&self) -> String {
-        let tenant = self.outcome.tenant;
-        tenant.map(|code| self.snapshot.digester.reference(code)).unwrap_or_default()
+    fn issuer(&self) -> &str {
+        let Decided { snapshot, outcome, .. } = self.decided;
+        outcome.identity.as_ref().map_or("", |identity| identity.issuer(snapshot))
+    }
+
+    fn tenant(&self) -> &str {
+        self.decided.tenant.as_ref().map_or("", TenantRef::as_str)
     }
 }

@@ -1,9 +1,11 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::authz::tests::{NOW, OwnHeaders, World, api, bearer};
+use crate::authz::tests::{
+    API_KEY, FOREIGN, NOW, OWN, OwnHeaders, World, api, bearer, book, client,
+};
 use crate::authz::{Api, Apis};
-use crate::domain::{ClientId, ManualClock, Meter};
+use crate::domain::{Client, ClientId, ManualClock, Meter, ScopeSet};
 
 impl Gate {
     fn over(world: World, hints: Box<dyn Fn(Hint) + Send + Sync>) -> Self {
@@ -56,6 +58,119 @@ fn an_answer_needs_no_server() {
         gate.ask("/api/T2/report", &bearer(&token)),
         r#"deny 403 {"error":"access_denied","error_description":"the token does not give access to this resource"}"#
     );
+}
+
+fn world_with(change: impl FnOnce(&mut Api)) -> World {
+    let mut world = World::new();
+    let mut api = api("oda");
+    change(&mut api);
+    world.snapshot.apis = Arc::new(Apis::new(vec![api]));
+    world
+}
+
+fn of(world: World) -> Gate {
+    Gate::over(world, Box::new(|_| {}))
+}
+
+fn removed(answer: &Answer<'_>) -> Vec<String> {
+    match answer {
+        Answer::Allow(allow) => allow.remove.iter().map(|name| (*name).to_owned()).collect(),
+        Answer::Deny(_) => panic!("denied"),
+    }
+}
+
+impl Gate {
+    fn removed(&self, target: &str, headers: &OwnHeaders) -> Vec<String> {
+        let target = target.as_bytes();
+        let input = CheckInput { profile: None, method: "GET", target, headers };
+        self.answer(Some(&Request { input, id: b"" }), removed)
+    }
+}
+
+const OURS: [&str; 4] = [
+    "x-tenantgate-client-id",
+    "x-tenantgate-scope",
+    "x-tenantgate-issuer",
+    "x-tenantgate-var-page",
+];
+
+fn with(further: &[&'static str]) -> Vec<&'static str> {
+    [&OURS, further].concat()
+}
+
+#[test]
+fn credentials_stay_here_also_on_public_routes() {
+    let nobody = OwnHeaders(Vec::new());
+    let ours = &OURS[..3];
+    let on_docs = |change: fn(&mut Api)| of(world_with(change)).removed("/docs/start", &nobody);
+    assert_eq!(on_docs(|_| {}), [ours, &["authorization"]].concat());
+    assert_eq!(on_docs(|api| api.forward_authorization = true), ours);
+    let key: fn(&mut Api) = |api| api.api_key_header = Some("x-api-key".into());
+    assert_eq!(on_docs(key), [ours, &["authorization", "x-api-key"]].concat());
+    // A token may be the API's business; a key that mints tokens is not.
+    let both: fn(&mut Api) = |api| {
+        api.api_key_header = Some("x-api-key".into());
+        api.forward_authorization = true;
+    };
+    assert_eq!(on_docs(both), [ours, &["x-api-key"]].concat());
+    let world = world_with(both);
+    world.grant(&["T1"], NOW);
+    let key = OwnHeaders(vec![("x-api-key", API_KEY.to_owned())]);
+    let removed = of(world).removed("/api/T1/report", &key);
+    assert_eq!(removed, ["x-tenantgate-issuer", "x-tenantgate-var-page", "x-api-key"]);
+}
+
+#[test]
+fn what_shadow_mode_lets_pass_goes_on_as_it_came_but_for_our_names_and_secrets() {
+    let shadow: fn(&mut Api) = |api| {
+        api.shadow = true;
+        api.api_key_header = Some("x-api-key".into());
+    };
+    let ask = |target: &str, headers: &OwnHeaders| of(world_with(shadow)).removed(target, headers);
+    let key = |key: &str| OwnHeaders(vec![("x-api-key", key.to_owned())]);
+    assert_eq!(ask("/api/T1/report", &bearer("what the API behind knows")), OURS);
+    assert_eq!(ask("/api/T1/report", &key("what the API behind knows")), OURS);
+    // Never forwarded, not even where the path is refused before anybody looks at credentials.
+    assert_eq!(ask("/api/T1/report", &key(API_KEY)), with(&["x-api-key"]));
+    assert_eq!(ask("/api/../T1", &key(API_KEY)), with(&["x-api-key"]));
+    // Allowed: as where the rules are enforced.
+    let world = world_with(shadow);
+    let token = bearer(&world.token());
+    let removed = of(world).removed("/api/T1/report", &token);
+    let expected = ["x-tenantgate-issuer", "x-tenantgate-var-page", "authorization", "x-api-key"];
+    assert_eq!(removed, expected);
+}
+
+#[test]
+fn two_issuers_clients_of_one_name_are_told_apart() {
+    let world = World::new();
+    let mut claims = world.foreign_claims();
+    claims["azp"] = serde_json::json!("acme");
+    let own = bearer(&world.token());
+    let foreign = bearer(&world.foreign.sign(&world.foreign.header(), &claims));
+    let gate = of(world);
+    let issuers = |headers: &OwnHeaders| {
+        let target = b"/api/T1/report";
+        let input = CheckInput { profile: None, method: "GET", target, headers };
+        gate.answer(Some(&Request { input, id: b"" }), |answer| {
+            let Answer::Allow(allow) = answer else { panic!("denied") };
+            let header = allow.set.iter().find(|(name, _)| *name == "x-tenantgate-issuer");
+            let metadata = allow.metadata.iter().find(|(name, _)| *name == "issuer").unwrap();
+            (header.map(|(_, issuer)| (*issuer).to_owned()), metadata.1.to_string())
+        })
+    };
+    assert_eq!(issuers(&own), (None, OWN.to_owned()));
+    assert_eq!(issuers(&foreign), (Some(FOREIGN.to_owned()), FOREIGN.to_owned()));
+}
+
+#[test]
+fn only_the_scopes_that_still_count_reach_the_upstream() {
+    let mut world = World::new();
+    let token = bearer(&world.token());
+    let scopes = ScopeSet::parse("reports.read").unwrap();
+    world.snapshot.clients = book([Client { scopes, ..client("acme") }]);
+    let answer = of(world).ask("/api/T1/report", &token);
+    assert!(answer.contains("x-tenantgate-scope=reports.read,"), "{answer}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub struct Metrics {
     registry: Registry,
     decisions: IntCounterVec,
     shadow_decisions: IntCounterVec,
+    issuer_decisions: IntCounterVec,
     pub decision_seconds: Histogram,
     pub token_requests: IntCounterVec,
     pub lookups: IntCounterVec,
@@ -67,6 +68,27 @@ impl Meter for ApiCounters {
     }
 }
 
+/// One issuer's counters.
+pub struct IssuerCounters {
+    allowed: IntCounter,
+    denied: IntCounter,
+    shadowed: IntCounter,
+}
+
+impl Meter for IssuerCounters {
+    fn allowed(&self) {
+        self.allowed.inc();
+    }
+
+    fn denied(&self, _: DenyReason) {
+        self.denied.inc();
+    }
+
+    fn shadowed(&self, _: DenyReason) {
+        self.shadowed.inc();
+    }
+}
+
 impl Metrics {
     #[expect(clippy::new_without_default, reason = "making one registers a whole registry")]
     pub fn new() -> Self {
@@ -84,6 +106,12 @@ impl Metrics {
                 "shadow_denials_total",
                 "Requests let pass only because their API is in shadow mode, by the reason that would have refused them.",
                 &["api", "reason"],
+            ),
+            issuer_decisions: counters(
+                &registry,
+                "issuer_decisions_total",
+                "Decisions on requests whose credential is good, by its issuer and outcome: `allowed`, `denied` or `shadowed`.",
+                &["issuer", "outcome"],
             ),
             decision_seconds: histogram(
                 &registry,
@@ -250,6 +278,11 @@ impl Metrics {
             denied: of(&self.decisions),
             shadowed: of(&self.shadow_decisions),
         }
+    }
+
+    pub fn issuer(&self, issuer: &str) -> IssuerCounters {
+        let of = |outcome| self.issuer_decisions.with_label_values(&[issuer, outcome]);
+        IssuerCounters { allowed: of("allowed"), denied: of("denied"), shadowed: of("shadowed") }
     }
 
     pub fn observe_decision(&self, took: Duration) {

@@ -50,7 +50,7 @@ def test_the_shipped_envoy_drops_every_header_under_our_prefix(world, holder):
     assert {name for name in seen if name.startswith("x-tenantgate-")} == {"x-tenantgate-client-id", "x-tenantgate-scope"}
 
 
-@pytest.mark.parametrize("header", ["x-original-url", "x-rewrite-url", "x-http-method-override", "x-http-method", "x-method-override"])
+@pytest.mark.parametrize("header", ["x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-uri", "x-forwarded-prefix", "x-http-method-override", "x-http-method", "x-method-override"])
 def test_the_shipped_envoy_drops_what_may_name_another_path_or_method(world, holder, header):
     """Some frameworks believe them: the API would serve what nobody has checked."""
     request = [("authorization", f"Bearer {holder[1]}"), (header, "/api/T2/o")]

@@ -51,6 +51,8 @@ struct Deployment {
     shadow: bool,
     registry: bool,
     withdrawn: bool,
+    /// What the registry lets the clients have.
+    scopes: &'static str,
     kept_to: Option<Vec<&'static str>>,
     statically: Option<Vec<&'static str>>,
     key_until: u64,
@@ -137,6 +139,10 @@ fn deployment() -> impl Strategy<Value = Deployment> {
         prop::option::weighted(0.15, subsequence(vec!["one", "two"], 0..=2)),
         prop::option::weighted(0.2, tenants()),
         select(vec![NOW + 100, NOW + 10_000]),
+        prop_oneof![
+            4 => Just("admin reports.read"),
+            1 => select(vec!["reports.read", "admin other", ""]),
+        ],
     );
     let issuers = (
         any::<bool>(),
@@ -156,6 +162,7 @@ fn deployment() -> impl Strategy<Value = Deployment> {
                 kept_to: client.2,
                 statically: client.3,
                 key_until: client.4,
+                scopes: client.5,
                 max_age,
                 on_miss,
                 foreign_looked_up: issuers.0,
@@ -526,7 +533,7 @@ fn client(deployment: &Deployment, name: &'static str, world: &World) -> Client 
             active: true,
             expires_at: Some(Timestamp::from_secs(deployment.key_until)),
         }],
-        scopes: ScopeSet::parse("reports.read").unwrap(),
+        scopes: ScopeSet::parse(deployment.scopes).unwrap(),
         static_grants: statically.map(|codes| Arc::new(grant_set(world, name, codes, 0))),
         token_ttl: None,
         apis: deployment
@@ -535,6 +542,7 @@ fn client(deployment: &Deployment, name: &'static str, world: &World) -> Client 
             .filter(|_| is_acme)
             .map(|apis| apis.iter().map(ToString::to_string).collect()),
         attributes: Attributes::new(),
+        quota: None,
     }
 }
 
@@ -578,7 +586,7 @@ fn state_of(deployment: &Deployment) -> reference::State {
     let client = |at: usize| reference::Client {
         withdrawn: at == 0 && deployment.withdrawn,
         apis: deployment.kept_to.clone().filter(|_| at == 0),
-        scopes: "reports.read",
+        scopes: deployment.scopes,
         static_tenants: deployment.statically.clone().filter(|_| at == 0),
         key: (API_KEYS[at], deployment.key_until),
     };

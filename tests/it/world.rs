@@ -124,6 +124,7 @@ impl World {
                 probing: Probing { tenants: 3, window: MAX_AGE, throttle: false },
                 realm: AUDIENCE.into(),
                 no_api: Arc::new(Silent),
+                issuer_meters: Arc::default(),
             },
             own,
             foreign,
@@ -214,6 +215,7 @@ pub fn client() -> Client {
         token_ttl: None,
         apis: None,
         attributes: Attributes::new(),
+        quota: None,
     }
 }
 

@@ -40,7 +40,7 @@ fn a_public_route_passes_anybody_without_an_identity() {
             CheckInput { profile: None, method: "GET", target: b"/docs/start", headers: &headers };
         let outcome = world.authorizer().decide(&input, &mut ());
         let Verdict::Allowed(permit) = outcome.verdict else { panic!("refused") };
-        assert!(permit.identity.is_none());
+        assert!(permit.caller.is_none());
         assert_eq!(permit.variables, [("page", "start")]);
     }
     let docs = world.ask("/docs/../api/T1/report", &OwnHeaders(vec![]));
@@ -255,6 +255,66 @@ fn several_apis_are_told_apart_by_name_only() {
             CheckInput { profile, method: "GET", target: b"/api/T1/report", headers: &token };
         assert_eq!(world.authorizer().decide(&input, &mut ()).denied(), expected);
     }
+}
+
+#[test]
+fn scopes_of_a_live_token_count_as_far_as_the_registry_still_has_them() {
+    let mut world = World::new();
+    let mut claims = world.claims();
+    claims["scope"] = json!("reports.read admin");
+    let token = bearer(&world.own.sign(&world.own.header(), &claims));
+    let with = |scopes: &str| book([Client { scopes: scope_set(scopes), ..client("acme") }]);
+    for (registered, report, admin) in [
+        ("admin reports.read more", None, None),
+        ("reports.read", None, Some(DenyReason::ScopeMissing)),
+        ("", Some(DenyReason::ScopeMissing), Some(DenyReason::ScopeMissing)),
+    ] {
+        world.snapshot.clients = with(registered);
+        assert_eq!(world.ask("/api/T1/report", &token).0, report, "{registered}");
+        assert_eq!(world.ask("/api/T1/admin", &token).0, admin, "{registered}");
+    }
+    // A process without a registry has only the token's word.
+    world.snapshot.clients = None;
+    assert_eq!(world.ask("/api/T1/admin", &token).0, None);
+}
+
+fn scope_set(text: &str) -> ScopeSet {
+    ScopeSet::parse(text).unwrap()
+}
+
+#[test]
+fn the_registry_says_nothing_of_another_issuers_client_of_the_same_name() {
+    let mut world = World::new();
+    let mut claims = world.foreign_claims();
+    claims["azp"] = json!("acme");
+    let token = bearer(&world.foreign.sign(&world.foreign.header(), &claims));
+    let holder = Holder { issuer: OWN, client: "acme" };
+    let nothing = GrantSet::of(Vec::new(), &world.snapshot.digester, holder);
+    world.snapshot.clients = book([Client {
+        approved: false,
+        apis: Some(Vec::new()),
+        scopes: ScopeSet::default(),
+        static_grants: Some(Arc::new(nothing)),
+        ..client("acme")
+    }]);
+    assert_eq!(world.ask("/api/T1/report", &token).0, None);
+}
+
+#[test]
+fn what_a_lookup_tells_of_another_issuers_client_does_not_depend_on_our_registry() {
+    let mut world = World::new();
+    let policy = IssuerPolicy { fresh_grants: true, ..foreign_policy() };
+    let keys = Arc::new(KeySet::new(vec![world.foreign.trusted()], None));
+    world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), Some(keys))]));
+    let holder = Holder { issuer: OWN, client: "partner" };
+    let nothing = GrantSet::of(Vec::new(), &world.snapshot.digester, holder);
+    let partner = Client { static_grants: Some(Arc::new(nothing)), ..client("partner") };
+    world.snapshot.clients = book([partner]);
+    let headers = bearer(&world.foreign_token());
+    let target = b"/api/T1/report";
+    let input = CheckInput { profile: None, method: "GET", target, headers: &headers };
+    let outcome = world.authorizer().decide(&input, &mut ());
+    assert_eq!(outcome.looked_up_client(&world.snapshot), ClientId::parse("partner"));
 }
 
 #[test]

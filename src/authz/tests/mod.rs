@@ -121,6 +121,7 @@ impl World {
                 probing: Probing { tenants: 3, window: Duration::from_secs(60), throttle: false },
                 realm: AUDIENCE.into(),
                 no_api: Arc::new(Silent),
+                issuer_meters: Arc::default(),
             },
             own,
             foreign,
@@ -245,11 +246,12 @@ pub fn client(id: &str) -> Client {
             active: true,
             expires_at: Some(NOW.plus(Duration::from_secs(3600))),
         }],
-        scopes: ScopeSet::parse("reports.read").unwrap(),
+        scopes: ScopeSet::parse("reports.read other").unwrap(),
         static_grants: None,
         token_ttl: None,
         apis: None,
         attributes: Attributes::new(),
+        quota: None,
     }
 }
 

@@ -70,6 +70,8 @@ fn all_scopes_of_a_route_are_required() {
     }])
     .unwrap();
     world.snapshot.apis = Arc::new(Apis::new(vec![both]));
+    let scopes = ScopeSet::parse("reports.read admin").unwrap();
+    world.snapshot.clients = book([Client { scopes, ..client("acme") }]);
     assert_eq!(world.ask_with(&world.token()), Some(DenyReason::ScopeMissing));
     let scoped = own_with(&world, |claims| claims["scope"] = json!("admin reports.read"));
     assert_eq!(scoped, None);

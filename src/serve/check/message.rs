@@ -19,6 +19,11 @@ impl Message {
         encode_varint(u64::from(value), &mut self.0);
     }
 
+    pub fn double(&mut self, field: u32, value: f64) {
+        encode_key(field, WireType::SixtyFourBit, &mut self.0);
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
     pub fn text(&mut self, field: u32, text: &str) {
         encode_key(field, WireType::LengthDelimited, &mut self.0);
         encode_varint(text.len() as u64, &mut self.0);

@@ -52,6 +52,7 @@ fn entry(of: &mut Message, key: &str, value: &Value<'_>) {
     of.message(1, |entry| {
         entry.text(1, key);
         entry.message(2, |message| match value {
+            Value::Number(number) => message.double(2, f64::from(*number)),
             Value::Text(text) => message.text(3, text),
             Value::Fields(fields) => message.message(5, |of| {
                 for (key, value) in fields {

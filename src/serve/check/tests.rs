@@ -15,9 +15,9 @@ use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
 use prost::Message as _;
 
-use crate::authz::tests::{NOW, World, api};
+use crate::authz::tests::{NOW, OWN, World, api, book, client};
 use crate::authz::{Api, Apis};
-use crate::domain::{DenyReason, ManualClock, Meter};
+use crate::domain::{Client, DenyReason, ManualClock, Meter, Quota, QuotaUnit};
 use crate::gate::Gate;
 use crate::telemetry::Metrics;
 
@@ -83,9 +83,14 @@ fn ok(response: OkHttpResponse, metadata: Struct) -> CheckResponse {
 
 #[test]
 fn an_allowed_request_carries_who_sent_it() {
-    let world = World::new();
+    let mut world = World::new();
+    let quota = Some(Quota { requests_per_unit: 500, unit: QuotaUnit::Minute });
+    world.snapshot.clients = book([Client { quota, ..client("acme") }]);
     let token = world.token();
     let scope = "reports.read other";
+    let tenant = world.snapshot.digester.reference("T1");
+    let number = Value { kind: Some(Kind::NumberValue(500.0)) };
+    let quota = fields([("requests_per_unit", number), ("unit", text("MINUTE"))]);
     let expected = ok(
         OkHttpResponse {
             headers: vec![
@@ -103,7 +108,10 @@ fn an_allowed_request_carries_who_sent_it() {
             ("api", text("oda")),
             ("route", text("/api/{tenant}/report")),
             ("client_id", text("acme")),
+            ("issuer", text(OWN)),
             ("scope", text(scope)),
+            ("tenant_ref", text(tenant.as_str())),
+            ("quota", Value { kind: Some(Kind::StructValue(quota)) }),
         ]),
     );
     assert_eq!(answer(world, "/api/T1/report", Some(&token)), expected);
@@ -121,6 +129,7 @@ fn a_public_request_carries_its_variables_and_nobody() {
                 "x-tenantgate-client-id",
                 "x-tenantgate-scope",
                 "x-tenantgate-issuer",
+                "authorization",
             ]),
             ..Default::default()
         },
