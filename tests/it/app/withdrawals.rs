@@ -194,11 +194,11 @@ impl Taken {
     /// Whether this takes a token of `ours`, or of the other issuer.
     fn concerns(self, ours: bool) -> bool {
         match self {
-            Self::Client | Self::Developer | Self::Key | Self::LastKey => ours,
+            Self::Client | Self::Developer | Self::Scope | Self::Key | Self::LastKey => ours,
             Self::IssuerKey | Self::Issuer => !ours,
             Self::Route => true,
             // What is minted from now on.
-            Self::Credential | Self::Scope => false,
+            Self::Credential => false,
         }
     }
 
