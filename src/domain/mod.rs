@@ -27,8 +27,7 @@ pub use meter::Meter;
 pub use quota::{Quota, QuotaUnit};
 pub use secret::Secret;
 pub use tenant::{
-    DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantRef, TenantSet,
-    is_tenant_code,
+    DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, is_tenant_code,
 };
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 pub use withdrawals::{

@@ -6,11 +6,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
+use super::{TenantRef, TenantRefs};
+
 pub const DIGEST_KEY_LEN: usize = 32;
 const KEY_ID_LEN: usize = 3;
 const MAC_LEN: usize = 12;
 const TEXT_LEN: usize = 20;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// `[A-Za-z0-9._~-]{1,128}`, not all dots.
 pub fn is_tenant_code(text: &str) -> bool {
@@ -78,47 +79,23 @@ struct DigestKey {
     key: hmac::Key,
 }
 
-/// Names a tenant where its code must not stand: in logs, metadata and stored rows. The same for
-/// all clients. 24 hexadecimal characters.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TenantRef([u8; 2 * MAC_LEN]);
-
-impl TenantRef {
-    pub fn as_str(&self) -> &str {
-        // Only ever hexadecimal digits.
-        str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for TenantRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for TenantRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Makes digests under the current key and, during a rotation, under the previous one.
 pub struct TenantDigester {
     keys: Vec<DigestKey>,
-    references: hmac::Key,
+    references: TenantRefs,
 }
 
 impl TenantDigester {
     pub fn new(current: &[u8; DIGEST_KEY_LEN], previous: Option<&[u8; DIGEST_KEY_LEN]>) -> Self {
         let keys = std::iter::once(current).chain(previous).map(digest_key).collect();
-        Self { keys, references: hmac::Key::new(hmac::HMAC_SHA256, current) }
+        Self { keys, references: TenantRefs::new(current) }
     }
 
     /// Makes references under a key of their own, so that a rotation of the digests' key does not rename
     /// the tenants.
     #[must_use]
-    pub fn with_reference_key(self, key: &[u8; DIGEST_KEY_LEN]) -> Self {
-        Self { references: hmac::Key::new(hmac::HMAC_SHA256, key), ..self }
+    pub fn with_references(self, references: TenantRefs) -> Self {
+        Self { references, ..self }
     }
 
     /// The digest that is written into new tokens.
@@ -152,17 +129,9 @@ impl TenantDigester {
         set.0.first().is_none_or(known)
     }
 
+    /// What stands for a tenant where its code must not: in logs, metadata and answers.
     pub fn reference(&self, code: &str) -> TenantRef {
-        let mut mac = hmac::Context::with_key(&self.references);
-        mac.update(b"tenantgate tenant reference\0");
-        mac.update(code.as_bytes());
-        let tag = mac.sign();
-        let mut text = [0; 2 * MAC_LEN];
-        for (digits, byte) in text.chunks_exact_mut(2).zip(tag.as_ref()) {
-            digits[0] = HEX[usize::from(byte >> 4)];
-            digits[1] = HEX[usize::from(byte & 0xf)];
-        }
-        TenantRef(text)
+        self.references.of(code)
     }
 }
 
@@ -277,7 +246,7 @@ mod tests {
         let digester = TenantDigester::new(&[1; 32], None);
         let printed = format!("{code:?} {:?}", digester.current(HOLDER, code.expose()));
         assert!(!printed.contains("CANARY"));
-        assert!(!digester.reference(code.expose()).as_str().contains("CANARY"));
+        assert!(!digester.reference(code.expose()).to_string().contains("CANARY"));
     }
 
     #[test]
@@ -285,11 +254,13 @@ mod tests {
         let reference = |digester: TenantDigester| digester.reference("T1").to_string();
         let plain = || TenantDigester::new(&[1; 32], None);
         let text = reference(plain());
-        assert!(text.len() == 24 && text.bytes().all(|b| b"0123456789abcdef".contains(&b)));
+        assert!(text.len() == 32 && text.bytes().all(|b| b"0123456789abcdef".contains(&b)));
         assert_eq!(text, reference(plain()));
-        assert_ne!(text, plain().reference("T2").as_str());
+        assert_ne!(text, plain().reference("T2").to_string());
         assert_ne!(text, reference(TenantDigester::new(&[2; 32], None)));
-        let own = |digester: TenantDigester| reference(digester.with_reference_key(&[9; 32]));
+        let own = |digester: TenantDigester| {
+            reference(digester.with_references(TenantRefs::new(&[9; 32])))
+        };
         assert_eq!(own(plain()), own(TenantDigester::new(&[2; 32], Some(&[1; 32]))));
         assert_ne!(own(plain()), text);
     }

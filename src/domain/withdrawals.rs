@@ -49,7 +49,7 @@ impl TenantRefs {
 
     pub fn of(&self, code: &str) -> TenantRef {
         let mut mac = hmac::Context::with_key(&self.0);
-        mac.update(b"tenantgate state tenant reference\0");
+        mac.update(b"tenantgate tenant reference\0");
         mac.update(code.as_bytes());
         TenantRef(first_half(mac.sign().as_ref()))
     }

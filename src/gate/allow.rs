@@ -55,8 +55,8 @@ fn metadata<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Pairs<'a, V
         metadata.push(("client_id", Value::Text(caller.identity.client())));
         metadata.push(("issuer", Value::Text(caller.identity.issuer(decided.snapshot))));
         metadata.push(("scope", Value::Text(caller.scopes().as_str())));
-        let tenant = decided.tenant.as_ref();
-        metadata.extend(tenant.map(|tenant| ("tenant_ref", Value::Text(tenant.as_str()))));
+        let tenant = decided.tenant.as_deref();
+        metadata.extend(tenant.map(|tenant| ("tenant_ref", Value::Text(tenant))));
         if let Some(quota) = caller.quota {
             // As the override of Envoy's rate limit filter wants it.
             let fields = vec![

@@ -23,7 +23,7 @@ use self::record::Record;
 use crate::authz::{
     Authorizer, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch, Snapshot, Verdict,
 };
-use crate::domain::{Clock, DenyReason, GrantBook, TenantRef, Timestamp};
+use crate::domain::{Clock, DenyReason, GrantBook, Timestamp};
 use crate::telemetry::Metrics;
 
 /// A request as an edge hands it over.
@@ -116,12 +116,12 @@ pub struct Decided<'a> {
     pub snapshot: &'a Snapshot,
     pub outcome: Outcome<'a>,
     /// Stands for the tenant wherever something is said of it.
-    pub tenant: Option<TenantRef>,
+    pub tenant: Option<String>,
 }
 
 impl<'a> Decided<'a> {
     pub fn new(snapshot: &'a Snapshot, outcome: Outcome<'a>) -> Self {
-        let tenant = outcome.tenant.map(|code| snapshot.digester.reference(code));
+        let tenant = outcome.tenant.map(|code| snapshot.digester.reference(code).to_string());
         Self { snapshot, outcome, tenant }
     }
 

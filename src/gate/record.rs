@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Decided, Gate, Request};
 use crate::authz::{Denied, HeaderValue, Verdict};
-use crate::domain::{Meter, TenantRef};
+use crate::domain::Meter;
 
 pub struct Record<'a> {
     pub gate: &'a Gate,
@@ -105,6 +105,6 @@ impl Record<'_> {
     }
 
     fn tenant(&self) -> &str {
-        self.decided.tenant.as_ref().map_or("", TenantRef::as_str)
+        self.decided.tenant.as_deref().unwrap_or_default()
     }
 }

@@ -88,7 +88,7 @@ fn an_allowed_request_carries_who_sent_it() {
     world.snapshot.clients = book([Client { quota, ..client("acme") }]);
     let token = world.token();
     let scope = "reports.read other";
-    let tenant = world.snapshot.digester.reference("T1");
+    let tenant = world.snapshot.digester.reference("T1").to_string();
     let number = Value { kind: Some(Kind::NumberValue(500.0)) };
     let quota = fields([("requests_per_unit", number), ("unit", text("MINUTE"))]);
     let expected = ok(
@@ -110,7 +110,7 @@ fn an_allowed_request_carries_who_sent_it() {
             ("client_id", text("acme")),
             ("issuer", text(OWN)),
             ("scope", text(scope)),
-            ("tenant_ref", text(tenant.as_str())),
+            ("tenant_ref", text(&tenant)),
             ("quota", Value { kind: Some(Kind::StructValue(quota)) }),
         ]),
     );
