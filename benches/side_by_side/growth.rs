@@ -17,7 +17,10 @@ use tenantgate::domain::{
 };
 use tenantgate::gate::Gate;
 use tenantgate::lifecycle::Readiness;
-use tenantgate::serve::{CheckServer, Listener, check, serve_check};
+use tenantgate::serve::{
+    CheckEdge, CheckServer, Connections, Entrance, Listener, MessageLimits, Patience, check,
+    serve_check,
+};
 use tenantgate::telemetry::Metrics;
 
 use super::checks::{Tenantgate, checks, learn, micros, start_empty};
@@ -169,7 +172,10 @@ fn serve(gate: Gate, in_process: f64) {
         let (listener, bound) = Listener::bind(&address).await.expect("a free port");
         println!("{in_process} {} {bound}", own_resident_mib());
         let server = CheckServer(Arc::new(gate));
-        serve_check(listener, server, Readiness::default(), std::future::pending()).await;
+        let connections = Connections::new("check", 64, Patience::default(), &Metrics::new());
+        let limits = MessageLimits::new(1 << 20, 1 << 26, &Metrics::new());
+        let edge = CheckEdge { check: server, limits, readiness: Readiness::default() };
+        serve_check(Entrance { listener, connections }, edge, std::future::pending()).await;
     });
 }
 

@@ -1,5 +1,7 @@
 //! The composition root: files in, running listeners out. Nobody else wires.
 
+mod bounds;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +14,22 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::engine::StartError;
 
+use self::bounds::Bounds;
 use crate::clients::Authenticator;
 use crate::config::{Limits, ListenAddress, Problem};
 use crate::domain::Clock;
 use crate::engine::Engine;
 use crate::lifecycle::{DRAIN_LIMIT, Readiness};
-use crate::serve::{self, AdminState, Bound, CheckServer, HttpLimits, Listener};
+use crate::serve::{
+    self, AdminState, Bound, CheckEdge, CheckServer, Connections, Entrance, HttpLimits, Listener,
+    MessageLimits,
+};
 use crate::sources::Look;
 use crate::telemetry::dropped_lines;
 use crate::token::{Throttle, TokenService};
 
 /// Long enough for a health check to notice that this process goes away, before it does.
 const LAME_DUCK: Duration = Duration::from_secs(1);
-/// Scrapers and probes; nobody else has business there.
-const ADMIN_CONNECTIONS: usize = 64;
 
 /// What the caller of [`start`] decides.
 pub struct Environment {
@@ -72,14 +76,18 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let stop = Stop::default();
     let background = CancellationToken::new();
     let listen = &config.listen;
+    let bounds = Bounds::new(&config, &engine.metrics);
 
     let check_address = {
-        let (readiness, address) = (readiness.clone(), listen.check.clone());
+        let address = listen.check.clone();
         let bind = async move { Listener::bind(&address).await };
         let bound = check_runtime.spawn(bind).await.context("binding listen.check")?;
         let (listener, bound) = bound.with_context(|| cannot_listen("check", &listen.check))?;
         let shutdown = stop.callers.clone().cancelled_owned();
-        let served = serve::serve_check(listener, check, readiness, shutdown);
+        let entrance = Entrance { listener, connections: Arc::clone(&bounds.check) };
+        let limits = message_limits(&engine, &config.limits);
+        let edge = CheckEdge { check, limits, readiness: readiness.clone() };
+        let served = serve::serve_check(entrance, edge, shutdown);
         tasks.spawn_on(served.map(Ok), &check_runtime);
         bound
     };
@@ -87,28 +95,31 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let token_address = match (&listen.token, token_service(&engine, &config.limits)) {
         (Some(address), Some(service)) => {
             let router = serve::token_router(service, config.limits.trusted_proxies);
-            let limits = HttpLimits::with_connections(config.limits.token_connections);
-            let shutdown = stop.callers.clone();
-            Some(spawn_http(&mut tasks, "token", address, (router, limits), shutdown).await?)
+            let served = (router, Arc::clone(&bounds.token));
+            Some(spawn_http(&mut tasks, address, served, stop.callers.clone()).await?)
         }
         _ => None,
     };
 
-    let described = Arc::clone(&engine);
+    let (described, admin_connections) = (Arc::clone(&engine), Arc::clone(&bounds.admin));
     let admin = AdminState {
         readiness: readiness.clone(),
         metrics: Arc::clone(&engine.metrics),
-        describe: Arc::new(move || described.describe()),
+        describe: Arc::new(move || described.describe() + &bounds.describe()),
         before_scrape: gauges(&engine),
     };
-    let admin = (serve::admin_router(admin), HttpLimits::with_connections(ADMIN_CONNECTIONS));
-    let shutdown = stop.admin.clone();
-    let admin_address = spawn_http(&mut tasks, "admin", &listen.admin, admin, shutdown).await?;
+    let admin = (serve::admin_router(admin), admin_connections);
+    let admin_address = spawn_http(&mut tasks, &listen.admin, admin, stop.admin.clone()).await?;
 
     engine.run(&background);
     drop(starting);
     let addresses = Addresses { check: check_address, token: token_address, admin: admin_address };
     Ok(Running { addresses, readiness, engine, background, stop, tasks })
+}
+
+fn message_limits(engine: &Engine, limits: &Limits) -> Arc<MessageLimits> {
+    let (message, unfinished) = (limits.check_message_bytes, limits.check_unfinished_bytes);
+    MessageLimits::new(message, unfinished, &engine.metrics)
 }
 
 fn token_service(engine: &Engine, limits: &Limits) -> Option<Arc<TokenService>> {
@@ -170,10 +181,6 @@ impl Running {
 }
 
 fn cannot_listen(name: &str, address: &ListenAddress) -> String {
-    let address = match address {
-        ListenAddress::Tcp(address) => address.to_string(),
-        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
-    };
     format!(
         "listen.{name}: cannot listen on {address}; choose another address or stop what uses it"
     )
@@ -181,18 +188,15 @@ fn cannot_listen(name: &str, address: &ListenAddress) -> String {
 
 async fn spawn_http(
     tasks: &mut JoinSet<anyhow::Result<()>>,
-    name: &'static str,
     address: &ListenAddress,
-    (router, limits): (axum::Router, HttpLimits),
+    (router, connections): (axum::Router, Arc<Connections>),
     shutdown: CancellationToken,
 ) -> Result<Bound, StartError> {
     let bound = Listener::bind(address).await;
-    let (listener, bound) = bound.with_context(|| cannot_listen(name, address))?;
-    let Listener::Tcp(listener) = listener else {
-        return Err(anyhow::anyhow!("listen.{name}: must be IP:PORT").into());
-    };
+    let (listener, bound) = bound.with_context(|| cannot_listen(connections.listener, address))?;
+    let entrance = Entrance { listener, connections };
     tasks.spawn(async move {
-        serve::serve_http(listener, router, limits, shutdown).await;
+        serve::serve_http(entrance, router, HttpLimits::default(), shutdown).await;
         Ok(())
     });
     Ok(bound)

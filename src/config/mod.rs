@@ -52,7 +52,31 @@ pub struct Listen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
     Tcp(SocketAddr),
-    Unix(PathBuf),
+    Unix(PathBuf, SocketAccess),
+}
+
+/// Who may connect to a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketAccess {
+    pub mode: u32,
+    /// A number or a name. `None`: the group of this process.
+    pub group: Option<String>,
+}
+
+impl Default for SocketAccess {
+    /// The group may connect: Envoy's container can run as another user.
+    fn default() -> Self {
+        Self { mode: 0o660, group: None }
+    }
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path, _) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -287,15 +311,30 @@ pub struct Route {
 pub struct Limits {
     /// The bound of the cache of verified tokens.
     pub token_cache_bytes: u64,
+    /// Connections at once on the check listener.
+    pub check_connections: usize,
+    /// The bytes of one check's message.
+    pub check_message_bytes: usize,
+    /// The bytes of all messages that have not arrived whole.
+    pub check_unfinished_bytes: usize,
     /// Connections at once on the token listener.
     pub token_connections: usize,
     /// Failed authentications a minute before one source, or one client from one source, gets 429.
     pub failures_per_minute: NonZeroU32,
-    /// How many proxies in front of the token listener append to `X-Forwarded-For`.
+    /// How many proxies in front of the token listener append to `forwarded_header`.
     pub trusted_proxies: usize,
+    pub forwarded_header: ForwardedHeader,
     /// Imported (argon2id) secrets checked at once.
     pub slow_hashes: usize,
     pub probing: Probing,
+}
+
+/// Where the proxies before us write for whom they ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
 }
 
 /// One thing wrong with a file: `FIELD.PATH: what is wrong; what to do`.

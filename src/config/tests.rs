@@ -699,7 +699,8 @@ fn listeners_may_share_port_zero_and_check_may_be_a_socket() {
         ("/listen/admin", json!("localhost:0")),
     ]);
     let config = load_in(folder.path(), &config).unwrap();
-    assert_eq!(config.listen.check, ListenAddress::Unix(folder.path().join("run/check.sock")));
+    let socket = folder.path().join("run/check.sock");
+    assert_eq!(config.listen.check, ListenAddress::Unix(socket, SocketAccess::default()));
     assert_eq!(config.listen.admin, ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()));
 }
 

@@ -2,7 +2,6 @@
 //! layers around a service (routing, deadlines, boxed bodies) are of no use to them.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +11,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpStream, UnixStream};
-use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
+use super::accept::{Arrival, Entrance, serve_each};
 use super::check::{CheckServer, Reply};
-use super::finish::finish;
-use super::gathering::Gathering;
-use super::listener::Listener;
+use super::message_body::{MessageBody, MessageLimits};
 use super::streams::{Streams, streams, together};
 use crate::lifecycle::Readiness;
 
@@ -34,61 +29,37 @@ const MAX_STREAMS: u32 = 65_536;
 /// attack and closes the connection, and with it every check under way.
 const MAX_PENDING_RESETS: usize = 65_536;
 
+/// What answers on the check listener.
+pub struct CheckEdge {
+    pub check: CheckServer,
+    pub limits: Arc<MessageLimits>,
+    pub readiness: Readiness,
+}
+
 /// Serves checks and health until `shutdown`, then finishes what is under way.
-pub async fn serve(
-    listener: Listener,
-    check: CheckServer,
-    readiness: Readiness,
-    shutdown: impl Future<Output = ()>,
-) {
+pub async fn serve(entrance: Entrance, edge: CheckEdge, shutdown: impl Future<Output = ()>) {
+    let CheckEdge { check, limits, readiness } = edge;
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, false).await;
     let watcher = tokio::spawn(follow(reporter, readiness));
     let checks = TaskTracker::new();
     let health = Routes::new(health).prepare();
-    let edge = Arc::new(Edge { check, checks: checks.clone(), health });
-    let graceful = GracefulShutdown::new();
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener) => accepted,
-            () = &mut shutdown => break,
-        };
-        match accepted {
-            Ok(stream) => {
-                let edge = Arc::clone(&edge);
-                let service = service_fn(move |request| Arc::clone(&edge).answer(request));
-                let (executor, arriving) = streams();
-                let connection = builder(executor).serve_connection(TokioIo::new(stream), service);
-                let connection = graceful.watch(connection);
-                tokio::spawn(async move {
-                    // How a peer leaves is its own affair.
-                    let _ = together(connection, arriving).await;
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, mostly: others may be closed in a moment.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    drop(listener);
-    finish(graceful, checks).await;
+    let edge = Arc::new(Edge { check, limits, checks: checks.clone(), health });
+    let serve = |arrival| serve_connection(Arc::clone(&edge), arrival);
+    serve_each(entrance, serve, checks, shutdown).await;
     watcher.abort();
 }
 
-type Stream = Gathering<Either<TcpStream, UnixStream>>;
-
-async fn accept(listener: &Listener) -> io::Result<Stream> {
-    match listener {
-        Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            Ok(Gathering(Either::Left(stream)))
-        }
-        Listener::Unix(listener) => Ok(Gathering(Either::Right(listener.accept().await?.0))),
-    }
+async fn serve_connection(edge: Arc<Edge>, arrival: Arrival) {
+    let Arrival { stream, place, watcher, .. } = arrival;
+    let service = service_fn(move |request| {
+        place.asked();
+        Arc::clone(&edge).answer(request)
+    });
+    let (executor, arriving) = streams();
+    let connection = builder(executor).serve_connection(TokioIo::new(stream), service);
+    // How a peer leaves is its own affair.
+    let _ = together(watcher.watch(connection), arriving).await;
 }
 
 fn builder(executor: Streams) -> Builder<Streams> {
@@ -105,6 +76,7 @@ fn builder(executor: Streams) -> Builder<Streams> {
 /// What is served on a connection.
 struct Edge {
     check: CheckServer,
+    limits: Arc<MessageLimits>,
     /// Under way. Health is not: whoever watches it never ends by itself.
     checks: TaskTracker,
     health: Routes,
@@ -117,7 +89,8 @@ impl Edge {
     ) -> Result<Response<EitherBody<Reply, Body>>, Infallible> {
         if request.uri().path() == CheckServer::CHECK {
             let _under_way = self.checks.token();
-            let response = self.check.answer(request.into_body()).await;
+            let body = MessageBody::new(request.into_body(), Arc::clone(&self.limits));
+            let response = self.check.answer(body).await;
             return Ok(response.map(EitherBody::Left));
         }
         // Boxed: its large future would be part of every check's.

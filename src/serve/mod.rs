@@ -1,18 +1,26 @@
 //! The edges: the only rooms that speak gRPC and HTTP to callers.
 
+mod accept;
 mod admin;
 mod check;
+mod connections;
+mod descriptors;
 mod finish;
-mod gathering;
 mod grpc;
 mod http;
 mod listener;
+mod message_body;
+mod peer;
 mod streams;
 mod token;
 
+pub use accept::Entrance;
 pub use admin::{AdminState, router as admin_router};
 pub use check::{CheckServer, check};
-pub use grpc::serve as serve_check;
+pub use connections::{Connections, Patience};
+pub use descriptors::{fit, raise_limit};
+pub use grpc::{CheckEdge, serve as serve_check};
 pub use http::{HttpLimits, serve as serve_http};
 pub use listener::{Bound, Listener};
+pub use message_body::MessageLimits;
 pub use token::router as token_router;

@@ -1,11 +1,12 @@
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::task::Poll;
 
-use futures::StreamExt as _;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use hyper::rt::Executor;
 
 /// Where hyper puts the streams of one HTTP/2 connection.
@@ -40,10 +41,11 @@ pub async fn together<C: Future>(connection: C, arriving: Arriving) -> C::Output
                 return Poll::Ready(output);
             }
             while let Ok(stream) = arriving.try_recv() {
-                running.push(stream);
+                // One that panics is reset by hyper as it goes; the others go on.
+                running.push(AssertUnwindSafe(stream).catch_unwind());
             }
             let mut answered = false;
-            while let Poll::Ready(Some(())) = running.poll_next_unpin(context) {
+            while let Poll::Ready(Some(_)) = running.poll_next_unpin(context) {
                 answered = true;
             }
             if !answered {

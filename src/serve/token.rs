@@ -1,13 +1,13 @@
 //! The token listener: OAuth 2.0 over HTTP.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{Extension, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::peer::Peer;
 use crate::token::{Issued, MAX_FORM, MintContext, Source, TokenError, TokenService};
 
 /// A form is small; whoever needs longer to send it is not worth the connection.
@@ -48,7 +49,7 @@ pub fn router(service: Arc<TokenService>, trusted_proxies: usize) -> Router {
 
 async fn token(
     State(shared): State<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -61,7 +62,7 @@ async fn token(
 
 async fn issue(
     shared: &Shared,
-    peer: SocketAddr,
+    peer: Peer,
     uri: &Uri,
     headers: &HeaderMap,
     body: Body,
@@ -93,7 +94,7 @@ fn is_form(headers: &HeaderMap) -> bool {
 
 /// The address that the outermost trusted proxy saw. What stands further left in the header was written by
 /// the caller.
-fn source(peer: SocketAddr, headers: &HeaderMap, trusted_proxies: usize) -> IpAddr {
+fn source(peer: Peer, headers: &HeaderMap, trusted_proxies: usize) -> IpAddr {
     if trusted_proxies == 0 {
         return peer.ip();
     }
@@ -196,7 +197,7 @@ mod tests {
         for value in forwarded {
             headers.append(FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
         }
-        source(([127, 0, 0, 1], 9).into(), &headers, trusted).to_string()
+        source(Peer(None), &headers, trusted).to_string()
     }
 
     #[test]

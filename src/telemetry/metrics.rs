@@ -45,6 +45,11 @@ pub struct Metrics {
     pub probing: IntCounter,
     pub throttled: IntCounterVec,
     pub log_lines_dropped: IntCounter,
+    pub connections: IntGaugeVec,
+    pub connections_limit: IntGaugeVec,
+    pub connections_closed: IntCounterVec,
+    pub check_messages_refused: IntCounterVec,
+    pub panics: IntCounterVec,
 }
 
 /// One API's counters, resolved once, so that a decision touches no lock and no label.
@@ -252,6 +257,36 @@ impl Metrics {
                 &registry,
                 "log_lines_dropped_total",
                 "Log lines dropped because whoever reads the log did not keep up.",
+            ),
+            connections: gauges(
+                &registry,
+                "connections",
+                "Open connections by listener.",
+                &["listener"],
+            ),
+            connections_limit: gauges(
+                &registry,
+                "connections_limit",
+                "Connections that a listener keeps open at most.",
+                &["listener"],
+            ),
+            connections_closed: counters(
+                &registry,
+                "connections_closed_total",
+                "Connections that were ended, by listener and why: `evicted` (idle, and others waited at the bound) or `silent` (the peer did not begin).",
+                &["listener", "reason"],
+            ),
+            check_messages_refused: counters(
+                &registry,
+                "check_messages_refused_total",
+                "Checks whose message did not arrive: `too_large`, `slow`, or `crowded` (too much is unfinished; answered with 503).",
+                &["reason"],
+            ),
+            panics: counters(
+                &registry,
+                "handler_panics_total",
+                "Requests answered with an error because their handler panicked, by listener.",
+                &["listener"],
             ),
             registry,
         };

@@ -3,6 +3,7 @@
 
 mod changes;
 mod grants;
+mod peers;
 mod tokens;
 mod withdrawals;
 

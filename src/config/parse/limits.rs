@@ -2,7 +2,7 @@ use std::num::NonZeroU32;
 
 use crate::authz::Probing;
 use crate::config::reader::Reader;
-use crate::config::{Limits, raw};
+use crate::config::{ForwardedHeader, Limits, raw};
 
 pub fn parse(reader: &mut Reader, limits: Option<raw::Limits>) -> Option<Limits> {
     let limits = limits?;
@@ -12,9 +12,16 @@ pub fn parse(reader: &mut Reader, limits: Option<raw::Limits>) -> Option<Limits>
     });
     Some(Limits {
         token_cache_bytes: limits.token_cache_bytes?,
+        check_connections: usize::try_from(limits.check_connections?).ok()?,
+        check_message_bytes: usize::try_from(limits.check_message_bytes?).ok()?,
+        check_unfinished_bytes: usize::try_from(limits.check_unfinished_bytes?).ok()?,
         token_connections: usize::try_from(limits.token_connections?).ok()?,
         failures_per_minute: NonZeroU32::new(limits.failures_per_minute?)?,
         trusted_proxies: usize::try_from(limits.trusted_proxies?).ok()?,
+        forwarded_header: match limits.forwarded_header? {
+            raw::ForwardedHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
+            raw::ForwardedHeader::Forwarded => ForwardedHeader::Forwarded,
+        },
         slow_hashes: usize::try_from(limits.slow_hashes?).ok()?,
         probing: probing?,
     })

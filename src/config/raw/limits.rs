@@ -9,6 +9,18 @@ pub struct Limits {
     /// The bound of the cache of verified tokens, in bytes.
     #[schemars(range(min = 65_536, max = 1_099_511_627_776_u64))]
     pub token_cache_bytes: Option<u64>,
+    /// Connections at once on the check listener. Envoy opens one a worker. Where the process may open
+    /// fewer files, the bounds on connections are lowered to fit.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub check_connections: Option<u32>,
+    /// The bytes of one check. Envoy sends the request's headers, 60 KiB by default, and bodies only
+    /// where its filter has `with_request_body`; then this has to be larger than its
+    /// `max_request_bytes`.
+    #[schemars(range(min = 16_384, max = 67_108_864))]
+    pub check_message_bytes: Option<u32>,
+    /// The bytes of all checks that have not arrived whole, together.
+    #[schemars(range(min = 65_536, max = 4_294_967_295_u64))]
+    pub check_unfinished_bytes: Option<u32>,
     /// Connections at once on the token listener.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub token_connections: Option<u32>,
@@ -16,10 +28,12 @@ pub struct Limits {
     /// gets it after ten times as many.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub failures_per_minute: Option<u32>,
-    /// How many proxies before the token listener append to `x-forwarded-for`. 0: the header is
+    /// How many proxies before the token listener append to `forwarded_header`. 0: the header is
     /// not trusted, and the source is the connection's peer. Behind one Envoy: 1.
     #[schemars(range(min = 0, max = 16))]
     pub trusted_proxies: Option<u32>,
+    /// The header that these proxies append to. The other one is not looked at.
+    pub forwarded_header: Option<ForwardedHeader>,
     /// Imported (argon2id) secrets that are checked at once.
     #[schemars(range(min = 1, max = 1024))]
     pub slow_hashes: Option<u32>,
@@ -31,13 +45,25 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             token_cache_bytes: Some(67_108_864),
+            check_connections: Some(1024),
+            check_message_bytes: Some(1_048_576),
+            check_unfinished_bytes: Some(67_108_864),
             token_connections: Some(512),
             failures_per_minute: Some(30),
             trusted_proxies: Some(0),
+            forwarded_header: Some(ForwardedHeader::XForwardedFor),
             slow_hashes: Some(2),
             probing: Some(Probing::default()),
         }
     }
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum ForwardedHeader {
+    XForwardedFor,
+    Forwarded,
 }
 
 #[derive(Deserialize, Serialize, JsonSchema)]

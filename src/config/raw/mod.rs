@@ -7,6 +7,7 @@ mod auth;
 mod issuer;
 mod issuers;
 mod limits;
+mod listen;
 mod tenants;
 mod text;
 
@@ -17,7 +18,8 @@ pub use apis::{Api, ApiKey, Route};
 pub use auth::{Auth, Basic, Bearer, ClientTls, OAuth2, OAuth2Algorithm, OAuth2Method};
 pub use issuer::{ClaimForm, Issuer, TenantClaim};
 pub use issuers::{Algorithm, IssuerFreshness, TrustedIssuer};
-pub use limits::{Limits, Probing};
+pub use limits::{ForwardedHeader, Limits, Probing};
+pub use listen::{FullListen, Listen, ListenOn};
 pub use tenants::{
     Claim, Fresh, Freshness, FullClaim, Grpc, Header, Lookup, LookupMethod, OnMiss, RemoteLookup,
     StaticWord, Tenants, TokenWord,
@@ -59,30 +61,6 @@ impl Default for Root {
             issuers: Some(Vec::new()),
             apis: None,
             limits: Some(Limits::default()),
-        }
-    }
-}
-
-#[derive(Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Listen {
-    /// For Envoy's checks (gRPC): `IP:PORT` or `unix:/path/to/socket`. HTTP/2 wants a host name as
-    /// `:authority`: Envoy's `envoy_grpc` sends the cluster's name; C-core clients (Python, C++, Envoy's
-    /// `google_grpc`) send a socket's path, which is refused, unless they set `grpc.default_authority`.
-    pub check: Option<String>,
-    /// For the token endpoint, `IP:PORT`. Left out: this process mints nothing and needs no
-    /// private key.
-    pub token: Option<String>,
-    /// For health, readiness and metrics, `IP:PORT`.
-    pub admin: Option<String>,
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self {
-            check: Some("127.0.0.1:9191".into()),
-            token: None,
-            admin: Some("127.0.0.1:9193".into()),
         }
     }
 }

@@ -7,6 +7,7 @@ mod tests;
 mod unary;
 mod wire;
 
+use std::io;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
@@ -30,9 +31,18 @@ impl CheckServer {
     /// The path of its one method.
     pub const CHECK: &'static str = "/envoy.service.auth.v3.Authorization/Check";
 
-    pub async fn answer(&self, body: impl http_body::Body<Data = Bytes>) -> Response<Reply> {
-        // What is no message is answered as one without a request: denied, in so many words.
-        let message = unary::message(body).await.unwrap_or_default();
+    pub async fn answer(
+        &self,
+        body: impl http_body::Body<Data = Bytes, Error = io::Error>,
+    ) -> Response<Reply> {
+        let message = match unary::message(body).await {
+            // Our own bound, and not a fault of this request.
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                return unary::response(&self.0.failed(reply::render));
+            }
+            // What is no message is answered as one without a request: denied, in so many words.
+            message => message.ok().flatten().unwrap_or_default(),
+        };
         unary::response(&check(&self.0, &message))
     }
 }
