@@ -9,16 +9,18 @@ use arc_swap::ArcSwap;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use prost::Message as _;
+use regex::Regex;
 use serde_json::Value;
+use serde_json_path::JsonPath as JsonQuery;
 use tenantgate::authz::path::CheckedPath;
 use tenantgate::authz::route::{Found, Router};
 use tenantgate::authz::trust::KeySet;
 use tenantgate::authz::{Api, FactsCache, ProbeWatch, Route};
-use tenantgate::config::JsonPath;
+use tenantgate::config::{AnswerFormat, AnswerReading, CodePattern, CodesOf, CompleteIf, JsonPath};
 use tenantgate::domain::{Algorithm, ManualClock, TenantCode, is_tenant_code};
 use tenantgate::gate::Gate;
 use tenantgate::keys::parse_jwks;
-use tenantgate::lookup::Selector;
+use tenantgate::lookup::{Listed, Selector};
 use tenantgate::serve::check;
 use tenantgate::telemetry::Metrics;
 use tenantgate::token::{Presented, TokenForm};
@@ -175,24 +177,60 @@ pub fn jwks(document: &[u8]) {
     assert!(set.len() <= kids.len());
 }
 
+/// The body of an answer, read in every dialect.
 pub fn lookup_answer(body: &[u8]) {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
     for (query, array) in [
         ("$.tenants[*].code", Some("$.tenants")),
         ("$.tenants[?@.active == true].code", Some("$.tenants")),
         ("$[*]", Some("$")),
         ("$.tenant", None),
     ] {
-        let parse = |text| serde_json_path::JsonPath::parse(text).expect("a good query");
-        let codes = JsonPath { query: parse(query), array: array.map(parse) };
-        let Ok(found) = Selector::new(&codes, &BTreeMap::new()).select(&body) else { continue };
-        let distinct: HashSet<&str> = found.codes.iter().map(TenantCode::expose).collect();
-        assert_eq!(distinct.len(), found.codes.len());
-        assert!(distinct.iter().all(|code| is_tenant_code(code)));
-        if found.understood().is_ok() && found.codes.is_empty() {
-            let walked = array.map(|array| parse(array).query(&body).all());
-            assert!(walked.is_some_and(|found| found.iter().all(|value| value.is_array())));
+        for of in [CodesOf::Values, CodesOf::Keys, CodesOf::Text] {
+            for format in [AnswerFormat::Json, AnswerFormat::JsonLines] {
+                for pattern in [None, Some("^t-(.*)$")] {
+                    let parse = |text| JsonQuery::parse(text).expect("a good query");
+                    let (text, array) = (query.to_owned(), array.map(parse));
+                    let reading = AnswerReading {
+                        format,
+                        select: JsonPath { text, query: parse(query), array },
+                        of,
+                        code_pattern: pattern.map(|pattern| {
+                            CodePattern(Regex::new(pattern).expect("a good pattern"))
+                        }),
+                        complete_if: Some(CompleteIf::Absent(parse("$.next"))),
+                        refuse: vec![parse("$.errors")],
+                        claims: BTreeMap::new(),
+                        quota: None,
+                    };
+                    read_answer(body, &reading);
+                }
+            }
         }
+    }
+}
+
+/// What was read are codes, each once; and "none" has an array, an object or a text to show for
+/// it.
+fn read_answer(body: &[u8], reading: &AnswerReading) {
+    let (selector, mut found) = (Selector::new(reading), Listed::default());
+    let Ok(body) = selector.parse(body) else { return };
+    if selector.read(&body, &mut found).is_err() || selector.finish(&body, &mut found).is_err() {
+        return;
+    }
+    let distinct: HashSet<&str> = found.codes.iter().map(TenantCode::expose).collect();
+    assert_eq!(distinct.len(), found.codes.len());
+    assert!(distinct.iter().all(|code| is_tenant_code(code)));
+    let present = |text: &str| {
+        let query = JsonQuery::parse(text).expect("a good query");
+        query.query(&body).all().into_iter().any(|value| !value.is_null())
+    };
+    assert!(!present("$.next[?@ != '']") && !present("$.errors[*]"));
+    if found.understood().is_ok() && found.codes.is_empty() {
+        let array = reading.select.array.as_ref();
+        let arrays = array.map(|array| array.query(&body).all()).unwrap_or_default();
+        let empty = !arrays.is_empty() && arrays.into_iter().all(Value::is_array);
+        let selected = reading.select.query.query(&body).all();
+        assert!(empty || selected.into_iter().any(|value| value.is_string() || value.is_object()));
     }
 }
 

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +6,17 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
-use crate::config::{ClaimForm, Config, Lookup};
-use crate::domain::{ClientId, DIGEST_KEY_LEN, SystemClock, TenantCode, TenantDigester};
-use crate::lookup::{Directory, Grants, Question, Step, TokenError, Unavailable};
+use crate::config::{AnswerReading, ClaimForm, CodesOf, Config, Lookup, Problem, locate};
+use crate::domain::{ClientId, DIGEST_KEY_LEN, Quota, SystemClock, TenantCode, TenantDigester};
+use crate::lookup::{
+    Body, Directory, Grants, Listed, Question, Step, TlsFault, TokenError, Unavailable,
+};
 use crate::telemetry::Metrics;
 
 const DENIED: u8 = 3;
+/// Characters of a body.
+const MAX_SHOWN: usize = 4000;
+const MAX_POSITIONS: usize = 20;
 
 /// Questions to the provider's own authorization API
 #[derive(Args)]
@@ -45,7 +50,7 @@ pub fn run(args: LookupArgs) -> anyhow::Result<ExitCode> {
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(problems) => {
-            for problem in problems {
+            for problem in locate::place(problems, &args.config) {
                 eprintln!("tenantgate: {problem}");
             }
             return Ok(ExitCode::FAILURE);
@@ -53,11 +58,21 @@ pub fn run(args: LookupArgs) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let show = |name: &str, text: &str| println!("{name:<9} {text}");
-    let test = Test { config: &config, client: &client, show_codes: args.show_codes, show: &show };
-    runtime.block_on(test.run()).map(ExitCode::from)
+    let test = Test {
+        file: &args.config,
+        config: &config,
+        client: &client,
+        show_codes: args.show_codes,
+        show: &show,
+    };
+    // The table says all that the log would, which has no place between its lines.
+    let silent = tracing::subscriber::NoSubscriber::new();
+    let done = tracing::subscriber::with_default(silent, || runtime.block_on(test.run()));
+    done.map(ExitCode::from)
 }
 
 struct Test<'a> {
+    file: &'a Path,
     config: &'a Config,
     client: &'a ClientId,
     show_codes: bool,
@@ -80,7 +95,7 @@ impl Test<'_> {
             Ok(answer) => Ok(self.grants(&answer.grants, &took)),
             Err(reason) => {
                 (self.show)("result", &format!("unavailable after {took}: {reason}"));
-                (self.show)("cure", cure(&reason));
+                (self.show)("cure", &self.cure(&reason));
                 Ok(1)
             }
         }
@@ -96,6 +111,7 @@ impl Test<'_> {
                 ("token", format!("refused, so fetched a new one, lives {}", shown(*remaining)))
             }
             Step::Asking { url } => ("asking", url.clone()),
+            Step::Read { page, body } => ("body", self.body(*page, *body)),
             Step::Answered { status: Ok(status), took } => {
                 ("answer", format!("status {status} after {}", shown(*took)))
             }
@@ -113,16 +129,36 @@ impl Test<'_> {
         let Grants::Listed { listed, .. } = grants else {
             unreachable!("nothing was asked for that could be unchanged");
         };
-        if !listed.dropped.is_empty() {
-            let text =
-                format!("no tenant codes at positions {:?}; they are left out", listed.dropped);
-            (self.show)("dropped", &text);
+        self.selected(listed);
+        for (what, positions) in [
+            ("no tenant code", &listed.dropped),
+            ("not matched by code_pattern", &listed.unmatched),
+        ] {
+            if !positions.is_empty() {
+                let shown = &positions[..positions.len().min(MAX_POSITIONS)];
+                let more = if shown.len() < positions.len() { " and more" } else { "" };
+                let count = positions.len();
+                let text = format!("{count} {what}, at positions {shown:?}{more}");
+                (self.show)("dropped", &text);
+            }
         }
         for name in &listed.dropped_claims {
             (self.show)("dropped", &format!("claim {name}: larger than 1 KiB or reserved"));
         }
         for (name, json) in &listed.claims {
             (self.show)("claim", &format!("{name}: {json}"));
+        }
+        match listed.quota {
+            Some(Quota { requests_per_unit, unit }) => {
+                (self.show)("quota", &format!("{requests_per_unit} a {}", unit.as_str()));
+            }
+            None if listed.bad_quota => {
+                (self.show)(
+                    "dropped",
+                    "the quota: not a whole number and SECOND, MINUTE, HOUR or DAY",
+                );
+            }
+            None => {}
         }
         let digester = self.digester();
         for code in &listed.codes {
@@ -138,6 +174,65 @@ impl Test<'_> {
                 0
             }
         }
+    }
+
+    /// Keys and types; what the provider wrote only where codes may be shown.
+    fn body(&self, page: u32, body: Body<'_>) -> String {
+        let keys = self.reading().filter(|reading| reading.of == CodesOf::Keys);
+        let select = keys.map(|reading| reading.select.text.clone());
+        let text = if self.show_codes {
+            let text = body.expose().to_string();
+            let end = text.char_indices().nth(MAX_SHOWN).map(|(at, _)| at);
+            end.map_or(text.clone(), |end| format!("{}…", &text[..end]))
+        } else {
+            body.shape(select.as_deref()).to_string()
+        };
+        if page == 0 { text } else { format!("page {}: {text}", page + 1) }
+    }
+
+    fn reading(&self) -> Option<&AnswerReading> {
+        match &self.config.tenants.lookup {
+            Lookup::Http(http) => Some(&http.reading),
+            Lookup::Static | Lookup::Grpc(_) => None,
+        }
+    }
+
+    /// How many items `select` went through, and what became of them.
+    fn selected(&self, listed: &Listed) {
+        let Some(reading) = self.reading() else { return };
+        let select = &reading.select.text;
+        let found = listed.selected;
+        let walked = match &reading.select.array {
+            None => String::new(),
+            Some(_) => {
+                let lost = match listed.items.saturating_sub(found) {
+                    0 => String::new(),
+                    left if select.contains('?') => format!("; the filter dropped {left}"),
+                    left => format!("; {left} without it"),
+                };
+                format!(" of {} items{lost}", listed.items)
+            }
+        };
+        (self.show)("select", &format!("{select} found {found}{walked}"));
+    }
+
+    /// What to change, and where in the config that is.
+    fn cure(&self, reason: &Unavailable) -> String {
+        let (standard, tls) = match &self.config.tenants.lookup {
+            Lookup::Http(http) => (http.authzen.then_some("authzen"), &http.tls),
+            Lookup::Grpc(grpc) => (Some("grpc"), &grpc.tls),
+            Lookup::Static => unreachable!("nobody was asked"),
+        };
+        let (key, cure) = match (cure(reason, tls.identity_pem.is_some()), standard) {
+            (("url", cure), Some(standard)) => (format!("{standard}.url"), cure),
+            (("select" | "pages", _), Some(standard)) => {
+                (standard.to_owned(), "the answer is not what the standard says; ask the provider")
+            }
+            ((key, cure), _) => (key.to_owned(), cure),
+        };
+        let problem = Problem { field: format!("tenants.lookup.{key}"), message: cure.to_owned() };
+        let placed = locate::place(vec![problem], self.file);
+        placed.iter().map(ToString::to_string).collect()
     }
 
     fn tenant(&self, digester: &TenantDigester, code: &TenantCode) -> String {
@@ -172,34 +267,80 @@ fn shown(time: Duration) -> String {
     humantime::format_duration(rounded).to_string()
 }
 
-fn cure(reason: &Unavailable) -> &'static str {
+/// The key of `tenants.lookup` that is to be looked at, and what about it.
+fn cure(reason: &Unavailable, has_identity: bool) -> (&'static str, &'static str) {
+    let url = "url";
     match reason {
-        Unavailable::Timeout => "see how long the provider takes, or raise tenants.lookup.timeout",
-        Unavailable::Connect(_) => {
-            "check host, port and scheme of tenants.lookup.url (or grpc.url), and tls and proxy"
-        }
-        Unavailable::Broken(_) => "check that the URL leads to the provider's API; see its log",
+        Unavailable::Timeout => ("timeout", "see how long the provider takes, or raise it"),
+        Unavailable::Connect(_) => (url, "check host, port and scheme, and `tls` and `proxy`"),
+        Unavailable::Tls { fault, .. } => tls_cure(*fault, url, has_identity),
+        Unavailable::Broken(_) => (
+            url,
+            "check that it leads to the provider's API, and that http:// does not go to a TLS port; see the provider's log",
+        ),
         Unavailable::Status { status: 429, .. }
         | Unavailable::Rpc(tonic::Code::ResourceExhausted) => {
-            "the provider limits requests: ask for a higher limit, or lower tenants.lookup.concurrency"
+            ("concurrency", "the provider limits requests: ask for a higher limit, or lower it")
         }
-        Unavailable::Status { .. } | Unavailable::Rpc(_) => {
-            "see the provider's log; a status that means \"no grants\" belongs in tenants.lookup.no_grants_status"
-        }
-        Unavailable::Redirect(_) => "put the final URL into tenants.lookup.url",
-        Unavailable::TooLarge => "raise tenants.lookup.max_body_bytes",
-        Unavailable::NotJson => "check that the URL leads to an API that answers in JSON",
+        Unavailable::Status { status: 404, .. } => (
+            url,
+            "check the path; where 404 means that no tenant has authorised the app, say so with `no_grants_status: [404]`",
+        ),
+        Unavailable::Status { status: 400, .. } => (
+            url,
+            "see the provider's log: the request is not what it expects, or goes in plain text to a TLS port",
+        ),
+        Unavailable::Status { .. } | Unavailable::Rpc(_) => (
+            url,
+            "see the provider's log; a status that means \"no grants\" belongs in `no_grants_status`",
+        ),
+        Unavailable::Redirect(_) => (url, "write the final URL; redirects are not followed"),
+        Unavailable::TooLarge => ("max_body_bytes", "raise it"),
+        Unavailable::NotJson => (url, "check that it leads to an API that answers in JSON"),
+        Unavailable::Packed(_) => (url, "what `Content-Encoding` says is not what was sent"),
         Unavailable::WrongShape(_) => {
-            "compare tenants.lookup.select with a real answer; it has to select strings in an array"
+            ("select", "compare it with the body above; --show-codes shows the body as it came")
         }
-        Unavailable::Unauthorized(_) => {
-            "check tenants.lookup.auth: the provider has to accept these credentials, for oauth2 also its scope and audience"
+        Unavailable::Incomplete(_) => {
+            ("pages", "compare `pages` and `complete_if` with the body above")
         }
-        Unavailable::CalloutToken(TokenError::InvalidClient) => {
-            "check client_id and secret (or key) of tenants.lookup.auth.oauth2, and that the server allows its method"
+        Unavailable::Unauthorized(_) => (
+            "auth",
+            "the provider has to accept these credentials, for oauth2 also its scope and audience",
+        ),
+        Unavailable::CalloutToken(TokenError::InvalidClient) => (
+            "auth.oauth2",
+            "check `client_id` and the secret or key, and that the server allows `method`",
+        ),
+        Unavailable::CalloutToken(TokenError::Tls { fault, .. }) => {
+            tls_cure(*fault, "auth.oauth2.token_url", has_identity)
         }
-        Unavailable::CalloutToken(_) => "check tenants.lookup.auth.oauth2 and the token endpoint",
-        Unavailable::Busy | Unavailable::Replaced | Unavailable::Aborted => "try again",
+        Unavailable::CalloutToken(_) => ("auth.oauth2", "check it and the token endpoint"),
+        Unavailable::Busy | Unavailable::Replaced | Unavailable::Aborted => ("url", "try again"),
+    }
+}
+
+fn tls_cure(
+    fault: TlsFault,
+    url: &'static str,
+    has_identity: bool,
+) -> (&'static str, &'static str) {
+    match fault {
+        TlsFault::UnknownCa => {
+            ("tls.ca_file", "name the file with the CA that signed the server's certificate")
+        }
+        TlsFault::WrongName => (url, "use a name that the server's certificate has"),
+        TlsFault::Expired => (url, "the server's certificate is not valid now; check both clocks"),
+        TlsFault::ClientCertificate if has_identity => {
+            ("tls.cert_file", "the server does not accept this certificate; ask whose it trusts")
+        }
+        TlsFault::ClientCertificate => {
+            ("tls.cert_file", "the server wants a certificate: add it, and `key_file`")
+        }
+        TlsFault::NotTls => {
+            (url, "what answers there does not speak TLS; write http://, or its TLS port")
+        }
+        TlsFault::Other => (url, "see the server's log for TLS versions and ciphers"),
     }
 }
 
@@ -241,7 +382,7 @@ apis:
             *lines.lock().unwrap() += &format!("{name}: {text}\n");
         };
         let client = ClientId::parse("acme").unwrap();
-        let test = Test { config: &config, client: &client, show_codes, show: &show };
+        let test = Test { file: &file, config: &config, client: &client, show_codes, show: &show };
         let code = test.run().await.unwrap();
         let shown = lines.into_inner().unwrap();
         assert!(!shown.contains("CANARY") && !shown.contains("token-"), "{shown}");
@@ -261,7 +402,9 @@ apis:
             "token: refused, so fetched a new one",
             "/acme/authorizedTenants\n",
             "answer: status 200 after ",
-            "dropped: no tenant codes at positions [1]",
+            "body: { tenants: [3 × { code: text }] }\n",
+            "select: $.tenants[*].code found 3 of 3 items\n",
+            "dropped: 1 no tenant code, at positions [1]",
             "; tenants: 2\n",
         ] {
             assert!(shown.contains(part), "{part} missing in\n{shown}");
@@ -278,14 +421,29 @@ apis:
 
     #[tokio::test]
     async fn denied_and_unavailable_have_their_codes() {
-        let (code, shown) = test(false, |_, _| answer(404, &[], "")).await;
+        let (code, shown) = test(false, |_, _| tenants(&[])).await;
         assert_eq!(code, DENIED);
         assert!(
-            shown.contains("answer: status 404") && shown.contains("result: denied"),
+            shown.contains("answer: status 200") && shown.contains("result: denied"),
             "{shown}"
         );
-        let (code, shown) = test(false, |_, _| answer(200, &[], r#"{"tenants": "CANARY"}"#)).await;
+        let (code, shown) = test(false, |_, _| answer(404, &[], "")).await;
         assert_eq!(code, 1);
-        assert!(shown.contains("result: unavailable") && shown.contains("select"), "{shown}");
+        assert!(shown.contains("cure: tenants.lookup.url: check the path; "), "{shown}");
+        assert!(shown.contains("tenantgate.yaml:"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_shape_is_shown_with_how_far_the_query_got() {
+        let body = r#"{"data": {"tenants": [{"code": "CANARY"}]}}"#;
+        let (code, shown) = test(false, move |_, _| answer(200, &[], body)).await;
+        assert_eq!(code, 1);
+        for part in [
+            "body: { data: { tenants: [1 × { code: text }] } }\n",
+            "the array that `select` walks is missing: no `$.tenants`, as the answer is an object\n",
+            "cure: tenants.lookup.select: compare it with the body above; ",
+        ] {
+            assert!(shown.contains(part), "{part} missing in\n{shown}");
+        }
     }
 }

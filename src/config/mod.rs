@@ -4,6 +4,7 @@
 pub mod docs;
 mod load;
 pub(crate) mod locate;
+mod lookup;
 mod parse;
 pub mod raw;
 mod reader;
@@ -12,7 +13,6 @@ pub mod schema;
 mod tests;
 pub mod yaml;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 pub use load::{LastGood, Outline, Reading};
+pub use lookup::*;
 
 use crate::authz::Probing;
 use crate::authz::route::Template;
@@ -131,125 +132,9 @@ pub enum OnMiss {
     Lookup,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum Lookup {
-    /// Only what the client registry lists.
-    Static,
-    Http(Box<HttpLookup>),
-    Grpc(Box<GrpcLookup>),
-}
-
-/// What both kinds of remote lookup share.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LookupLimits {
-    /// In total, over all tries.
-    pub timeout: Duration,
-    pub cache_ttl: Duration,
-    /// For "no grants".
-    pub negative_ttl: Duration,
-    /// How long past `cache_ttl` a positive answer may serve a mint while it is looked up again.
-    pub stale_while_revalidate: Duration,
-    pub max_tries: u32,
-    /// Lookups under way at once.
-    pub concurrency: usize,
-    /// Clients whose answer is remembered.
-    pub cache_clients: usize,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpLookup {
-    pub limits: LookupLimits,
-    pub method: LookupMethod,
-    /// Holds `{client_id}`; the id is percent-encoded as one segment.
-    pub url: UrlTemplate,
-    pub headers: Vec<(String, SecretText)>,
-    pub select: JsonPath,
-    /// Claim name -> where its value stands in the answer, and whether the token response repeats it.
-    pub claims: BTreeMap<String, SelectedClaim>,
-    /// Statuses that mean "no grants".
-    pub no_grants_status: Vec<u16>,
-    pub max_body: usize,
-    pub auth: LookupAuth,
-    pub tls: ClientTls,
-    pub proxy: Option<Url>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct SelectedClaim {
-    pub select: JsonPath,
-    pub display: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LookupMethod {
-    Get,
-    Post,
-}
-
-/// A URL with `{client_id}` in its path or query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UrlTemplate(pub String);
-
-/// An RFC 9535 query, known to parse, and the array that it walks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JsonPath {
-    pub query: serde_json_path::JsonPath,
-    /// The query up to its first wildcard, slice or filter. `None`: it selects single values.
-    pub array: Option<serde_json_path::JsonPath>,
-}
-
 /// A secret that can be compared only to see whether a reload changed the config.
 #[derive(Clone)]
 pub struct SecretText(pub Secret);
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct GrpcLookup {
-    pub limits: LookupLimits,
-    pub url: Url,
-    pub auth: LookupAuth,
-    pub tls: ClientTls,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum LookupAuth {
-    None,
-    Bearer(SecretText),
-    Basic { username: String, password: SecretText },
-    OAuth2(Box<OAuth2Auth>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct OAuth2Auth {
-    pub token_url: Url,
-    pub client_id: String,
-    pub method: OAuth2Method,
-    pub scope: Option<String>,
-    pub audience: Option<String>,
-    pub refresh_before_expiry: Duration,
-    /// Used where the answer has no `expires_in` and the token no `exp`.
-    pub default_lifetime: Duration,
-    pub timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum OAuth2Method {
-    ClientSecretBasic(SecretText),
-    ClientSecretPost(SecretText),
-    /// The signing key as PEM (PKCS#8), its algorithm (ES256, EdDSA or RS256) and its `kid`.
-    PrivateKeyJwt {
-        key_pem: SecretText,
-        algorithm: Algorithm,
-        kid: Option<String>,
-    },
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ClientTls {
-    /// PEM certificates of an own CA; they replace the built-in roots.
-    pub ca_pem: Option<String>,
-    /// PEM certificate chain and key for mutual TLS.
-    pub identity_pem: Option<SecretText>,
-}
 
 /// Another issuer whose tokens are accepted too.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,3 +1,5 @@
+mod dialects;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -132,8 +134,8 @@ fn the_contract_s_example_is_read() {
     let ClaimForm::Digest { key, previous: None } = &issuer.tenant_claim.form else { panic!() };
     assert_eq!(key[..8], [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
     let Lookup::Http(lookup) = &config.tenants.lookup else { panic!() };
-    assert_eq!(lookup.no_grants_status, [404]);
-    assert_eq!(lookup.select.array.as_ref().unwrap().to_string(), "$.tenants");
+    assert_eq!(lookup.no_grants_status, [0; 0]);
+    assert_eq!(lookup.reading.select.array.as_ref().unwrap().to_string(), "$.tenants");
     let LookupAuth::OAuth2(auth) = &lookup.auth else { panic!() };
     let OAuth2Method::ClientSecretBasic(secret) = &auth.method else { panic!() };
     assert_eq!(secret.0.expose(), "hunter2");

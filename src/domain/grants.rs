@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use super::{ClientId, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, Timestamp};
+use super::{
+    ClientId, Holder, Quota, TenantCode, TenantDigest, TenantDigester, TenantSet, Timestamp,
+};
 
 /// Further claims of a token: the claim's name and its value as JSON text.
 pub type Attributes = BTreeMap<String, String>;
@@ -19,6 +21,8 @@ pub struct GrantSet {
     /// The digests of all codes under every honoured key, for comparison with tokens.
     pub digests: TenantSet,
     pub attributes: Attributes,
+    /// What the provider lets this client ask for, where its answer says so.
+    pub quota: Option<Quota>,
     /// When the lookup was sent: the answer is at least as young as that.
     pub looked_up_at: Timestamp,
     /// The validator of the answer, for `If-None-Match`.
@@ -36,6 +40,7 @@ impl GrantSet {
             current,
             codes,
             attributes: Attributes::new(),
+            quota: None,
             looked_up_at: Timestamp::default(),
             etag: None,
         }

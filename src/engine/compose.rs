@@ -99,7 +99,7 @@ fn freshness(config: &Config) -> Freshness {
 fn displayed(config: &Config) -> Vec<String> {
     match &config.tenants.lookup {
         config::Lookup::Http(lookup) => {
-            let shown = lookup.claims.iter().filter(|(_, claim)| claim.display);
+            let shown = lookup.reading.claims.iter().filter(|(_, claim)| claim.display);
             shown.map(|(name, _)| name.clone()).collect()
         }
         config::Lookup::Static | config::Lookup::Grpc(_) => Vec::new(),

@@ -102,10 +102,13 @@ impl Entry {
         core: &Core,
     ) -> Result<Arc<GrantSet>, Unavailable> {
         let (asked_settings, previous) = asked;
-        let (codes, attributes, etag) = match (answer.grants, previous) {
-            (Grants::Listed { listed, etag }, _) => (listed.codes, listed.claims, etag),
+        let (codes, attributes, quota, etag) = match (answer.grants, previous) {
+            (Grants::Listed { listed, etag }, _) => {
+                (listed.codes, listed.claims, listed.quota, etag)
+            }
             (Grants::Unchanged { etag }, Some(set)) => {
-                (set.codes.clone(), set.attributes.clone(), etag.or_else(|| set.etag.clone()))
+                let etag = etag.or_else(|| set.etag.clone());
+                (set.codes.clone(), set.attributes.clone(), set.quota, etag)
             }
             (Grants::Unchanged { .. }, None) => {
                 return Err(Unavailable::Status { status: 304, retry_after: None });
@@ -120,6 +123,7 @@ impl Entry {
         }
         let set = GrantSet {
             attributes,
+            quota,
             looked_up_at: answer.sent_at,
             etag,
             ..settings.grant_set(client, codes)
@@ -150,6 +154,7 @@ impl Entry {
         if let Some(set) = self.cell.current().as_ref() {
             self.cell.replace(Arc::new(GrantSet {
                 attributes: set.attributes.clone(),
+                quota: set.quota,
                 looked_up_at: set.looked_up_at,
                 etag: set.etag.clone(),
                 ..settings.grant_set(client, set.codes.clone())

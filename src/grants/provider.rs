@@ -77,7 +77,7 @@ mod tests {
             status(410),
             status(429),
             Unavailable::NotJson,
-            Unavailable::WrongShape(""),
+            Unavailable::WrongShape(String::new()),
             Unavailable::TooLarge,
             Unavailable::Redirect(302),
             Unavailable::Unauthorized("403"),

@@ -19,6 +19,7 @@ use super::grpc::GrpcSource;
 use super::http::HttpSource;
 use super::outbound::http_client;
 use super::select::Listed;
+use super::shape::Body;
 use super::unavailable::Unavailable;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -43,6 +44,11 @@ pub enum Step<'a> {
     },
     Asking {
         url: String,
+    },
+    /// A page of an answer, as it came.
+    Read {
+        page: u32,
+        body: Body<'a>,
     },
     /// The status of an answer that can be used, or why there is none.
     Answered {
@@ -172,13 +178,24 @@ impl Directory {
     }
 }
 
+fn first(positions: &[usize]) -> &[usize] {
+    &positions[..positions.len().min(MAX_POSITIONS)]
+}
+
 impl Remote {
     fn report_dropped(&self, client: &ClientId, listed: &Listed) {
-        let Listed { dropped, dropped_claims, .. } = listed;
+        let Listed { dropped, unmatched, dropped_claims, .. } = listed;
+        self.metrics.dropped_tenant_codes.inc_by((dropped.len() + unmatched.len()) as u64);
         if !dropped.is_empty() {
-            self.metrics.dropped_tenant_codes.inc_by(dropped.len() as u64);
-            let (codes, positions) = (dropped.len(), &dropped[..dropped.len().min(MAX_POSITIONS)]);
+            let (codes, positions) = (dropped.len(), first(dropped));
             tracing::warn!(%client, codes, ?positions, "dropped what is no tenant code");
+        }
+        if !unmatched.is_empty() {
+            let (codes, positions) = (unmatched.len(), first(unmatched));
+            tracing::warn!(%client, codes, ?positions, "dropped what `code_pattern` does not match");
+        }
+        if listed.bad_quota {
+            tracing::warn!(%client, "the quota is no whole number of requests a second, minute, hour or day");
         }
         if !dropped_claims.is_empty() {
             tracing::warn!(%client, claims = ?dropped_claims, "left out claims: too large or reserved");
@@ -191,7 +208,7 @@ impl Remote {
         metrics: Arc<Metrics>,
     ) -> Result<Self, Problem> {
         let mut urls = token_url(&config.auth);
-        urls.push(&config.url.0);
+        urls.push(config.url.0.as_str());
         let client = http_client(&config.tls, config.proxy.as_ref(), &urls)?;
         let auth = Auth::new(&config.auth, &client, clock, &metrics)?;
         let source = HttpSource::new(config, client, Arc::clone(clock))?;
@@ -339,7 +356,7 @@ impl Inquiry<'_> {
         (self.observer)(Step::Asking { url: source.shown_url(client) });
         let started = Instant::now();
         let answer = match source {
-            Source::Http(http) => http.ask(client, etag, authorization).await,
+            Source::Http(http) => http.ask(client, etag, authorization, self.observer).await,
             Source::Grpc(grpc) => grpc.ask(client, etag, authorization).await,
         };
         let status = answer.as_ref().map(|answer| answer.status.as_str());

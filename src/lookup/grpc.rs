@@ -13,7 +13,7 @@ use crate::domain::{ClientId, Clock, is_reserved_claim};
 use super::answer::{Answer, Grants, usable_etag};
 use super::directory_v1::directory_client::DirectoryClient;
 use super::directory_v1::{ListAuthorizedTenantsRequest, ListAuthorizedTenantsResponse};
-use super::outbound::root_cause;
+use super::outbound::{no_connection, root_cause};
 use super::select::Listed;
 use super::unavailable::Unavailable;
 
@@ -103,7 +103,7 @@ fn understand(
         return if conditional {
             Ok(Grants::Unchanged { etag })
         } else {
-            Err(Unavailable::WrongShape("`not_modified` without `if_none_match`"))
+            Err(Unavailable::WrongShape("`not_modified` without `if_none_match`".to_owned()))
         };
     }
     let mut listed = Listed::of(answer.tenant_codes.iter().map(String::as_str));
@@ -131,9 +131,7 @@ fn refused(status: &Status) -> Result<Grants, Unavailable> {
         Code::PermissionDenied => Err(Unavailable::Unauthorized("PERMISSION_DENIED")),
         // The client's own word for a message over its limit.
         Code::OutOfRange => Err(Unavailable::TooLarge),
-        Code::Unavailable if status.source().is_some() => {
-            Err(Unavailable::Connect(root_cause(status)))
-        }
+        Code::Unavailable if status.source().is_some() => Err(no_connection(status)),
         code => Err(Unavailable::Rpc(code)),
     }
 }

@@ -1,35 +1,43 @@
 use std::sync::Arc;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
-};
-use reqwest::{Method, Response, StatusCode};
-use serde_json::{Value, json};
-use url::Url;
+use reqwest::StatusCode;
+use reqwest::header::{ETAG, HeaderMap, HeaderValue};
 
-use crate::config::{HttpLookup, LookupMethod, Problem};
+use crate::config::{HttpLookup, PageKind, Pages, Problem};
 use crate::domain::{ClientId, Clock};
 
 use super::answer::{Answer, Grants, usable_etag};
+use super::directory::{Observer, Step};
 use super::outbound::{read_body, retry_after, transport_failure};
-use super::select::Selector;
+use super::pages::{Page, Pager};
+use super::request::{ClientRequest, Template};
+use super::select::{Listed, Selector};
+use super::shape::Body;
 use super::unavailable::Unavailable;
-
-/// The unreserved characters of RFC 3986 stand for themselves, everything else is encoded: the
-/// id stays one segment, or one value of a query.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One question to the provider's HTTP API, and what its answer means.
 pub struct HttpSource {
     client: reqwest::Client,
-    method: LookupMethod,
-    url: String,
-    headers: HeaderMap,
+    template: Template,
     selector: Selector,
+    pages: Option<Pages>,
     no_grants_status: Vec<u16>,
     max_body: usize,
     clock: Arc<dyn Clock>,
+}
+
+/// One page as it came.
+enum Reply {
+    Page {
+        headers: HeaderMap,
+        body: Vec<u8>,
+    },
+    /// The validator still holds.
+    Unchanged {
+        headers: HeaderMap,
+    },
+    /// A status that means "no grants".
+    NoGrants(StatusCode),
 }
 
 impl HttpSource {
@@ -38,50 +46,20 @@ impl HttpSource {
         client: reqwest::Client,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Problem> {
-        let mut headers =
-            HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-        for (name, value) in &config.headers {
-            let problem = |message: &str| Problem {
-                field: format!("tenants.lookup.headers.{name}"),
-                message: message.to_owned(),
-            };
-            let header = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| problem("is no HTTP header name; use letters, digits and `-`"))?;
-            let mut value = HeaderValue::from_str(value.0.expose()).map_err(|_| {
-                problem("its value cannot stand in a header; use visible ASCII characters")
-            })?;
-            value.set_sensitive(true);
-            headers.insert(header, value);
-        }
         Ok(Self {
             client,
-            method: config.method,
-            url: config.url.0.clone(),
-            headers,
-            selector: Selector::new(&config.select, &config.claims),
+            template: Template::new(config)?,
+            selector: Selector::new(&config.reading),
+            pages: config.pages.clone(),
             no_grants_status: config.no_grants_status.clone(),
             max_body: config.max_body,
             clock,
         })
     }
 
-    /// The URL for `client`, without user and query: those may hold secrets.
+    /// The URL for `client`, without what may be secret.
     pub fn shown_url(&self, client: &ClientId) -> String {
-        match self.url_for(client) {
-            Ok(mut url) => {
-                let has_query = url.query().is_some();
-                url.set_query(None);
-                let _ = url.set_username("");
-                let _ = url.set_password(None);
-                if has_query { format!("{url}?…") } else { url.to_string() }
-            }
-            Err(_) => "(not a URL)".to_owned(),
-        }
-    }
-
-    fn url_for(&self, client: &ClientId) -> Result<Url, url::ParseError> {
-        let id = utf8_percent_encode(client.as_str(), SEGMENT).to_string();
-        Url::parse(&self.url.replace("{client_id}", &id))
+        self.template.shown_url(client)
     }
 
     pub async fn ask(
@@ -89,61 +67,94 @@ impl HttpSource {
         client: &ClientId,
         etag: Option<&str>,
         authorization: Option<&HeaderValue>,
+        observer: Observer<'_>,
     ) -> Result<Answer, Unavailable> {
-        let url = self.url_for(client).map_err(|error| Unavailable::Connect(error.to_string()))?;
-        let mut headers = self.headers.clone();
-        if let Some(value) = authorization {
-            headers.insert(AUTHORIZATION, value.clone());
-        }
-        let request = match self.method {
-            LookupMethod::Get => {
-                if let Some(value) = etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {
-                    headers.insert(IF_NONE_MATCH, value);
-                }
-                self.client.request(Method::GET, url).headers(headers)
-            }
-            LookupMethod::Post => self
-                .client
-                .request(Method::POST, url)
-                .headers(headers)
-                .json(&json!({ "client_id": client.as_str() })),
-        };
+        let asked = self.template.about(client, authorization);
+        let mut asked = asked.ok_or_else(|| Unavailable::Connect(NO_REQUEST.to_owned()))?;
+        let conditional = etag.is_some_and(|etag| asked.if_none_match(etag));
         let sent_at = self.clock.now();
-        let response = request.send().await.map_err(transport_failure)?;
-        let status = response.status().as_str().to_owned();
-        let grants = self.understand(response, etag.is_some()).await?;
-        Ok(Answer { grants, sent_at, status })
+        let mut pager = Pager::new(self.pages.as_ref(), asked.url.clone());
+        let page = pager.first();
+        let reply = self.fetch(&asked, page, self.max_body, conditional).await?;
+        let (mut headers, mut bytes) = match reply {
+            Reply::Page { headers, body } => (headers, body),
+            Reply::Unchanged { headers } => {
+                let grants = Grants::Unchanged { etag: validator(&headers) };
+                return Ok(Answer { grants, sent_at, status: "304".to_owned() });
+            }
+            Reply::NoGrants(status) => {
+                let status = status.as_str().to_owned();
+                return Ok(Answer { grants: Grants::none(), sent_at, status });
+            }
+        };
+        asked.unconditionally();
+        let etag = validator(&headers);
+        let (mut listed, mut left) = (Listed::default(), self.max_body);
+        loop {
+            left = left.saturating_sub(bytes.len());
+            let body = self.selector.parse(&bytes)?;
+            observer(Step::Read { page: pager.read(), body: Body(&body) });
+            self.selector.read(&body, &mut listed)?;
+            let Some(page) = pager.next(&headers, &body)? else {
+                self.selector.finish(&body, &mut listed)?;
+                break;
+            };
+            // What a status means for the whole answer it does not mean for a part of it.
+            match self.fetch(&asked, page, left, false).await? {
+                Reply::Page { headers: next, body } => (headers, bytes) = (next, body),
+                Reply::Unchanged { .. } => return Err(Unavailable::Redirect(304)),
+                Reply::NoGrants(status) => {
+                    let status = status.as_u16();
+                    return Err(Unavailable::Status { status, retry_after: None });
+                }
+            }
+        }
+        // The validator of one page says nothing of the others, nor of a link beside the body.
+        let of_links = matches!(&self.pages, Some(Pages { kind: PageKind::LinkHeader, .. }));
+        let etag = etag.filter(|_| pager.read() == 1 && !of_links);
+        let status = match pager.read() {
+            1 => "200".to_owned(),
+            pages => format!("200, pages: {pages}"),
+        };
+        Ok(Answer { grants: Grants::Listed { listed, etag }, sent_at, status })
     }
 
-    async fn understand(
+    async fn fetch(
         &self,
-        response: Response,
+        asked: &ClientRequest<'_>,
+        page: Page,
+        limit: usize,
         conditional: bool,
-    ) -> Result<Grants, Unavailable> {
+    ) -> Result<Reply, Unavailable> {
+        let request = asked.request(&self.client, page);
+        let mut response = request.send().await.map_err(transport_failure)?;
         let status = response.status();
         let code = status.as_u16();
-        let etag = response.headers().get(ETAG).and_then(validator);
         if self.no_grants_status.contains(&code) {
-            return Ok(Grants::none());
+            return Ok(Reply::NoGrants(status));
         }
         match status {
-            StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED if conditional => return Ok(Grants::Unchanged { etag }),
-            StatusCode::UNAUTHORIZED => return Err(Unavailable::Unauthorized("401")),
-            StatusCode::FORBIDDEN => return Err(Unavailable::Unauthorized("403")),
-            _ if status.is_redirection() => return Err(Unavailable::Redirect(code)),
+            StatusCode::OK => {
+                let headers = std::mem::take(response.headers_mut());
+                let body = read_body(response, limit).await?;
+                Ok(Reply::Page { headers, body })
+            }
+            StatusCode::NOT_MODIFIED if conditional => {
+                Ok(Reply::Unchanged { headers: std::mem::take(response.headers_mut()) })
+            }
+            StatusCode::UNAUTHORIZED => Err(Unavailable::Unauthorized("401")),
+            StatusCode::FORBIDDEN => Err(Unavailable::Unauthorized("403")),
+            _ if status.is_redirection() => Err(Unavailable::Redirect(code)),
             _ => {
                 let retry_after = retry_after(response.headers(), self.clock.now());
-                return Err(Unavailable::Status { status: code, retry_after });
+                Err(Unavailable::Status { status: code, retry_after })
             }
         }
-        let body = read_body(response, self.max_body).await?;
-        let body: Value = serde_json::from_slice(&body).map_err(|_| Unavailable::NotJson)?;
-        let listed = self.selector.select(&body)?;
-        Ok(Grants::Listed { listed, etag })
     }
 }
 
-fn validator(value: &HeaderValue) -> Option<String> {
-    value.to_str().ok().and_then(usable_etag)
+const NO_REQUEST: &str = "the client's id does not fit into the request";
+
+fn validator(headers: &HeaderMap) -> Option<String> {
+    headers.get(ETAG)?.to_str().ok().and_then(usable_etag)
 }

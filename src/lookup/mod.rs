@@ -7,14 +7,19 @@ mod directory;
 mod flight;
 mod grpc;
 mod http;
+mod links;
 mod outbound;
+mod pages;
+mod request;
 mod select;
+mod shape;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod token_request;
 mod unavailable;
+mod walk;
 
 /// The provider's side of the lookup over gRPC, generated from `proto/`.
 pub mod directory_v1 {
@@ -25,6 +30,7 @@ pub use answer::{Answer, Grants};
 pub use directory::{Directory, Observer, Question, Step};
 pub use flight::{Flight, Seat, lock};
 pub use select::{Listed, Selector};
-pub use unavailable::{TokenError, Unavailable};
+pub use shape::Body;
+pub use unavailable::{TlsFault, TokenError, Unavailable};
 
 const USER_AGENT: &str = concat!("tenantgate/", env!("CARGO_PKG_VERSION"));

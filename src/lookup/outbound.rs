@@ -8,7 +8,7 @@ use url::Url;
 use crate::config::{ClientTls, Problem};
 use crate::domain::Timestamp;
 
-use super::unavailable::Unavailable;
+use super::unavailable::{TlsFault, Unavailable};
 
 /// An HTTP client that goes where the config says and nowhere else: no redirect is followed and
 /// no proxy is taken from the environment.
@@ -61,10 +61,67 @@ pub fn root_cause(error: &(dyn Error + 'static)) -> String {
 
 pub fn transport_failure(error: reqwest::Error) -> Unavailable {
     let error = error.without_url();
-    if error.is_connect() {
-        Unavailable::Connect(root_cause(&error))
+    if error.is_connect() || origin::<rustls::Error>(&error).is_some() {
+        no_connection(&error)
+    } else if error.is_decode() && origin::<hyper::Error>(&error).is_none() {
+        // Every body is read through a decoder, also one that breaks off on its way here.
+        Unavailable::Packed(root_cause(&error))
     } else {
         Unavailable::Broken(root_cause(&error))
+    }
+}
+
+/// Why nothing could be asked.
+pub fn no_connection(error: &(dyn Error + 'static)) -> Unavailable {
+    match origin::<rustls::Error>(error) {
+        Some(tls) => Unavailable::Tls { fault: tls_fault(tls), cause: tls.to_string() },
+        None => Unavailable::Connect(root_cause(error)),
+    }
+}
+
+/// The error of this kind that led to `error`. An I/O error holds what it was made of without
+/// calling it its source.
+fn origin<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match held {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn tls_fault(error: &rustls::Error) -> TlsFault {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
+    match error {
+        Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            TlsFault::UnknownCa
+        }
+        Tls::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => TlsFault::WrongName,
+        Tls::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        ) => TlsFault::Expired,
+        Tls::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::HandshakeFailure,
+        ) => TlsFault::ClientCertificate,
+        Tls::InvalidMessage(_) => TlsFault::NotTls,
+        _ => TlsFault::Other,
     }
 }
 

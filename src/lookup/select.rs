@@ -1,59 +1,102 @@
-use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
+use serde_json_path::JsonPath;
 
-use crate::config;
-use crate::domain::{Attributes, TenantCode};
+use crate::config::{AnswerFormat, AnswerReading, CodePattern, CodesOf, CompleteIf, QuotaPaths};
+use crate::domain::{Attributes, Quota, QuotaUnit, TenantCode};
 
+use super::shape::kind;
 use super::unavailable::Unavailable;
+use super::walk::Walk;
 
 /// A claim is copied into every token, so a large one is left out.
 const MAX_CLAIM_BYTES: usize = 1024;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Finds tenant codes and claims in the body of an answer.
 pub struct Selector {
-    codes: config::JsonPath,
-    /// A filter that matches nothing means "none", without it an item lacks what every item has.
-    filtered: bool,
-    inner: Option<InnerArrays>,
-    claims: Vec<(String, serde_json_path::JsonPath)>,
+    format: AnswerFormat,
+    codes: Walk,
+    of: CodesOf,
+    pattern: Option<CodePattern>,
+    complete_if: Option<CompleteIf>,
+    refuse: Vec<JsonPath>,
+    claims: Vec<(String, JsonPath)>,
+    quota: Option<QuotaPaths>,
 }
 
-/// What an answer lists.
+/// What an answer lists, over all its pages.
 #[derive(Default)]
 pub struct Listed {
-    /// Each once, in the order of the answer.
+    /// In the order of the answer.
     pub codes: Vec<TenantCode>,
     /// Positions of what is no tenant code. The values themselves must not be shown.
     pub dropped: Vec<usize>,
+    /// Positions of what `code_pattern` does not match.
+    pub unmatched: Vec<usize>,
     pub claims: Attributes,
     /// Names of claims that are too large.
     pub dropped_claims: Vec<String>,
+    pub quota: Option<Quota>,
+    /// What stands where the quota should be is none.
+    pub bad_quota: bool,
+    /// Items of the arrays that `select` walks.
+    pub items: usize,
+    /// What it found among them.
+    pub selected: usize,
+    /// Texts that might have been codes.
+    texts: usize,
 }
 
 impl Listed {
     /// Keeps what is a tenant code.
     pub fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
         let mut listed = Self::default();
-        let mut seen = HashSet::new();
-        for (position, text) in texts.enumerate() {
-            match TenantCode::parse(text) {
-                Some(code) if seen.insert(text) => listed.codes.push(code),
-                Some(_) => {}
-                None => listed.dropped.push(position),
-            }
+        for text in texts {
+            listed.add(text, None);
         }
+        listed.keep_first();
         listed
+    }
+
+    fn add(&mut self, text: &str, pattern: Option<&CodePattern>) {
+        let position = self.texts;
+        self.texts += 1;
+        let text = match pattern {
+            None => text,
+            Some(CodePattern(pattern)) => {
+                match pattern.captures(text).and_then(|found| found.get(1)) {
+                    Some(code) => code.as_str(),
+                    None => return self.unmatched.push(position),
+                }
+            }
+        };
+        match TenantCode::parse(text) {
+            Some(code) => self.codes.push(code),
+            None => self.dropped.push(position),
+        }
+    }
+
+    /// Each code once.
+    fn keep_first(&mut self) {
+        let mut seen = HashSet::new();
+        let keep: Vec<bool> = self.codes.iter().map(|code| seen.insert(code.expose())).collect();
+        let mut keep = keep.into_iter();
+        self.codes.retain(|_| keep.next() == Some(true));
     }
 
     /// If nothing in the list is a tenant code, the answer is not understood, which is something
     /// else than "no grants".
     pub fn understood(&self) -> Result<(), Unavailable> {
-        if self.codes.is_empty() && !self.dropped.is_empty() {
-            return Err(Unavailable::WrongShape("none of the listed strings is a tenant code"));
-        }
-        Ok(())
+        let what = match (&*self.dropped, &*self.unmatched) {
+            _ if !self.codes.is_empty() => return Ok(()),
+            ([], []) => return Ok(()),
+            ([], _) => "`code_pattern` matches none of the listed texts",
+            _ => "none of the listed texts is a tenant code",
+        };
+        Err(Unavailable::WrongShape(what.to_owned()))
     }
 
     pub fn add_claim(&mut self, name: &str, json: String) {
@@ -66,57 +109,89 @@ impl Listed {
 }
 
 impl Selector {
-    pub fn new(codes: &config::JsonPath, claims: &BTreeMap<String, config::SelectedClaim>) -> Self {
-        let claims =
-            claims.iter().map(|(name, claim)| (name.clone(), claim.select.query.clone())).collect();
-        let query = codes.query.to_string();
-        let (walks, filtered) = walks(&query);
-        let inner = InnerArrays::of(&query, &walks);
-        Self { codes: codes.clone(), filtered, inner, claims }
-    }
-
-    pub fn select(&self, body: &Value) -> Result<Listed, Unavailable> {
-        let values = self.codes.query.query(body).all();
-        if values.is_empty() {
-            self.require_empty_array(body)?;
+    pub fn new(reading: &AnswerReading) -> Self {
+        let claims = reading.claims.iter();
+        Self {
+            format: reading.format,
+            codes: Walk::new(&reading.select),
+            of: reading.of,
+            pattern: reading.code_pattern.clone(),
+            complete_if: reading.complete_if.clone(),
+            refuse: reading.refuse.clone(),
+            claims: claims
+                .map(|(name, claim)| (name.clone(), claim.select.query.clone()))
+                .collect(),
+            quota: reading.quota.clone(),
         }
-        let texts: Option<Vec<&str>> = values.iter().map(|value| value.as_str()).collect();
-        let texts = texts
-            .ok_or(Unavailable::WrongShape("`select` matches something that is not a string"))?;
-        let mut listed = Listed::of(texts.into_iter());
-        self.add_claims(body, &mut listed);
-        Ok(listed)
     }
 
-    /// Nothing selected means "no grants" only where the array is there and empty.
-    fn require_empty_array(&self, body: &Value) -> Result<(), Unavailable> {
-        let Some(array) = &self.codes.array else {
-            return Err(Unavailable::WrongShape("`select` matches nothing"));
+    pub fn parse(&self, body: &[u8]) -> Result<Value, Unavailable> {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        let parsed = match self.format {
+            AnswerFormat::Json => serde_json::from_slice(body),
+            AnswerFormat::JsonLines => {
+                let values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+                values.collect::<Result<_, _>>().map(Value::Array)
+            }
         };
-        if self.inner.as_ref().is_some_and(|inner| inner.are_empty(body)) {
-            return Ok(());
+        parsed.map_err(|_| Unavailable::NotJson)
+    }
+
+    /// Adds what one page lists.
+    pub fn read(&self, page: &Value, listed: &mut Listed) -> Result<(), Unavailable> {
+        if let Some(refused) = self.refuse.iter().find(|query| !is_absent(query, page)) {
+            return Err(Unavailable::Incomplete(format!("`{refused}` is there")));
         }
-        let arrays = array.query(body).all();
-        if arrays.is_empty() {
-            return Err(Unavailable::WrongShape("the array that `select` walks is missing"));
+        let values = self.codes.values(page)?;
+        listed.items += self.codes.items(page);
+        listed.selected += values.len();
+        for value in values {
+            self.add_codes(value, listed)?;
         }
-        for value in arrays {
-            match value {
-                Value::Array(items) if items.is_empty() || self.filtered => {}
-                Value::Array(_) => {
-                    return Err(Unavailable::WrongShape(
-                        "the array that `select` walks has items, but `select` matches none",
-                    ));
+        self.add_claims(page, listed);
+        self.add_quota(page, listed);
+        Ok(())
+    }
+
+    fn add_codes(&self, value: &Value, listed: &mut Listed) -> Result<(), Unavailable> {
+        let pattern = self.pattern.as_ref();
+        let wrong = |expected: &str, listed: &Listed| {
+            let position = listed.texts;
+            let what =
+                format!("`select` matches {} at position {position}, not {expected}", kind(value));
+            Unavailable::WrongShape(what)
+        };
+        match self.of {
+            CodesOf::Values => {
+                let text = text_of(value).ok_or_else(|| wrong("text or a whole number", listed))?;
+                listed.add(&text, pattern);
+            }
+            CodesOf::Keys => {
+                let object = value.as_object().ok_or_else(|| wrong("an object", listed))?;
+                // `false` and null are how people write that a key does not count.
+                let counts = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+                for (key, _) in object.iter().filter(|(_, value)| counts(value)) {
+                    listed.add(key, pattern);
                 }
-                _ => return Err(Unavailable::WrongShape("what `select` walks is not an array")),
+            }
+            CodesOf::Text => {
+                let text = text_of(value).ok_or_else(|| wrong("text or a whole number", listed))?;
+                let parts = text.split([',', ' ', '\t', '\r', '\n']);
+                for part in parts.filter(|part| !part.is_empty()) {
+                    listed.add(part, pattern);
+                }
             }
         }
         Ok(())
     }
 
-    fn add_claims(&self, body: &Value, listed: &mut Listed) {
+    /// The first page that has a claim decides what it is.
+    fn add_claims(&self, page: &Value, listed: &mut Listed) {
         for (name, query) in &self.claims {
-            let found = query.query(body).all();
+            if listed.claims.contains_key(name) || listed.dropped_claims.contains(name) {
+                continue;
+            }
+            let found = query.query(page).all();
             match found.as_slice() {
                 [] | [Value::Null] => {}
                 [one] => listed.add_claim(name, one.to_string()),
@@ -124,73 +199,98 @@ impl Selector {
             }
         }
     }
-}
 
-/// Arrays within arrays: those that a query walks last, and the items that have to hold them.
-struct InnerArrays {
-    arrays: serde_json_path::JsonPath,
-    holders: serde_json_path::JsonPath,
-}
-
-impl InnerArrays {
-    fn of(query: &str, walks: &[Range<usize>]) -> Option<Self> {
-        let [.., before, last] = walks else { return None };
-        let parse = |end: usize| serde_json_path::JsonPath::parse(&query[..end]).ok();
-        Some(Self { arrays: parse(last.start)?, holders: parse(before.end)? })
-    }
-
-    /// Whether every item has its array, and all of them are empty.
-    fn are_empty(&self, body: &Value) -> bool {
-        let arrays = self.arrays.query(body).all();
-        let empty = |value: &&Value| value.as_array().is_some_and(Vec::is_empty);
-        !arrays.is_empty()
-            && arrays.len() == self.holders.query(body).len()
-            && arrays.iter().all(empty)
-    }
-}
-
-/// Where a query in its normal form selects any number of values, and whether by a filter.
-fn walks(query: &str) -> (Vec<Range<usize>>, bool) {
-    let (mut walks, mut filtered) = (Vec::new(), false);
-    let (mut quote, mut depth, mut start, mut many) = (None, 0_u32, 0, false);
-    let mut characters = query.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match (quote, character) {
-            (Some(_), '\\') => drop(characters.next()),
-            (Some(open), _) if character == open => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(character),
-            (None, '[') => {
-                if depth == 0 {
-                    (start, many) = (at, false);
-                }
-                depth += 1;
-            }
-            (None, ']') => {
-                depth -= 1;
-                if depth == 0 && many {
-                    walks.push(start..at + 1);
-                }
-            }
-            (None, '*') if depth == 0 => walks.push(at - 1..at + 1),
-            (None, '*' | '?' | ':' | ',') => {
-                many = true;
-                filtered |= character == '?';
-            }
-            (None, _) => {}
+    /// The first page that says something of it decides.
+    fn add_quota(&self, page: &Value, listed: &mut Listed) {
+        let Some(paths) = &self.quota else { return };
+        let found = |path: &JsonPath| path.query(page).all();
+        let (requests, unit) = (found(&paths.requests_per_unit), found(&paths.unit));
+        if listed.quota.is_some() || listed.bad_quota || (requests.is_empty() && unit.is_empty()) {
+            return;
         }
+        listed.quota = quota(&requests, &unit);
+        listed.bad_quota = listed.quota.is_none();
     }
-    (walks, filtered)
+
+    /// Whether `last` may be the last page of what has been read.
+    pub fn finish(&self, last: &Value, listed: &mut Listed) -> Result<(), Unavailable> {
+        let incomplete = |what: String| Err(Unavailable::Incomplete(what));
+        match &self.complete_if {
+            Some(CompleteIf::Absent(query)) if !is_absent(query, last) => {
+                return incomplete(format!("`{query}` is there"));
+            }
+            Some(CompleteIf::Equals(query, expected)) => match query.query(last).all().as_slice() {
+                [found] if equal(found, expected) => {}
+                [_] => return incomplete(format!("`{query}` is not {expected}")),
+                [] => return incomplete(format!("`{query}` is missing")),
+                _ => return incomplete(format!("`{query}` matches several values")),
+            },
+            Some(CompleteIf::Total(query)) => {
+                let total = query.query(last).all().first().and_then(|total| total.as_u64());
+                if total.is_some_and(|total| total > listed.selected as u64) {
+                    return incomplete(format!("`{query}` is more than what was listed"));
+                }
+            }
+            Some(CompleteIf::Absent(_)) | None => {}
+        }
+        listed.keep_first();
+        Ok(())
+    }
+}
+
+fn quota(requests: &[&Value], unit: &[&Value]) -> Option<Quota> {
+    let ([requests], [unit]) = (requests, unit) else { return None };
+    let requests_per_unit = u32::try_from(requests.as_u64()?).ok()?;
+    let unit = QuotaUnit::parse(&unit.as_str()?.to_ascii_uppercase())?;
+    Some(Quota { requests_per_unit, unit })
+}
+
+/// A text, or a whole number as the text of its digits. Any other number loses digits on its way.
+pub fn text_of(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) => number.as_u64().map(|number| Cow::Owned(number.to_string())),
+        _ => None,
+    }
+}
+
+/// Absent, null or empty.
+fn is_absent(query: &JsonPath, body: &Value) -> bool {
+    query.query(body).all().into_iter().all(is_empty)
+}
+
+pub fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// `1` and `1.0` are the same number.
+fn equal(one: &Value, other: &Value) -> bool {
+    one == other || one.as_f64().is_some_and(|number| Some(number) == other.as_f64())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::json_path;
+    use std::collections::BTreeMap;
+
+    use super::super::testing::{json_path, reading};
     use super::*;
+    use crate::config;
+
+    fn read(reading: &AnswerReading, body: &Value) -> Result<Listed, Unavailable> {
+        let (selector, mut listed) = (Selector::new(reading), Listed::default());
+        selector.read(body, &mut listed)?;
+        selector.finish(body, &mut listed)?;
+        Ok(listed)
+    }
 
     fn select(query: &str, array: Option<&str>, body: &Value) -> String {
-        let selector = Selector::new(&json_path(query, array), &BTreeMap::new());
-        match selector.select(body) {
+        match read(&reading(json_path(query, array)), body) {
             Ok(found) => {
                 let codes: Vec<_> = found.codes.iter().map(TenantCode::expose).collect();
                 format!("{} -{:?}", codes.join(","), found.dropped)
@@ -220,6 +320,10 @@ mod tests {
             ),
             ("$.t[?@.on].code", "$.t", json!({"t": [{"code": "B"}]}), none),
             ("$.t[?@.on].code", "$.t", json!({"t": "x"}), "wrong_shape"),
+            ("$.t[?@.on].code", "$.t", json!({"t": [{"on": true}]}), "wrong_shape"),
+            ("$.t[?@.on].g[*].code", "$.t", json!({"t": [{"on": true, "g": []}]}), none),
+            ("$.t[?@.on].g[?@.on].code", "$.t", json!({"t": [{"on": 1, "g": [{}]}]}), none),
+            ("$.t[*].g[?@.on].code", "$.t", json!({"t": [{"g": [{}]}, {}]}), "wrong_shape"),
             ("$.t[?@.on].code", "$.t", json!({}), "wrong_shape"),
             ("$['a?b'][*].code", "$['a?b']", json!({"a?b": [{"id": 1}]}), "wrong_shape"),
             ("$.g[*].t[*].c", "$.g", json!({"g": [{"t": [{"c": "A"}]}, {"t": []}]}), "A -[]"),
@@ -229,6 +333,13 @@ mod tests {
             ("$.g[*].t[*].c", "$.g", json!({"g": [{"t": [{}]}]}), "wrong_shape"),
             ("$.g[*].t[*].c", "$.g", json!({"g": [{"t": {}}]}), "wrong_shape"),
             ("$.g.*['s [*]'].*", "$.g", json!({"g": [{"s [*]": []}]}), none),
+            (
+                "$.g [?@.on == \"it's\"] .t [*]",
+                "$.g",
+                json!({"g": [{"on": "it's", "t": []}]}),
+                none,
+            ),
+            ("$.g[?@.on == 'a\"]'].t[*]", "$.g", json!({"g": [{"on": "a\"]"}]}), "wrong_shape"),
             ("$.t[0:2]", "$.t", json!({"t": ["A", "B", "C"]}), "A,B -[]"),
             ("$.a.t[*]", "$.a.t", json!({"a": {}}), "wrong_shape"),
         ] {
@@ -258,8 +369,8 @@ mod tests {
             "t": ["A"], "plan": "gold \"1\"", "limits": {"a": [1, 2]}, "nothing": null,
             "sites": [{"region": "eu"}, {"region": "us"}], "large": "x".repeat(1023),
         });
-        let found = Selector::new(&json_path("$.t[*]", Some("$.t")), &claims).select(&body);
-        let Ok(found) = found else { panic!() };
+        let reading = AnswerReading { claims, ..reading(json_path("$.t[*]", Some("$.t"))) };
+        let Ok(found) = read(&reading, &body) else { panic!() };
         let expected = [
             ("limits", r#"{"a":[1,2]}"#),
             ("plan", r#""gold \"1\"""#),
@@ -267,5 +378,69 @@ mod tests {
         ];
         assert_eq!(found.claims, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(found.dropped_claims, ["large"]);
+    }
+
+    #[test]
+    fn a_quota_is_whole_or_none() {
+        let path = |text| JsonPath::parse(text).unwrap();
+        let paths = QuotaPaths { requests_per_unit: path("$.q.requests"), unit: path("$.q.unit") };
+        let reading =
+            AnswerReading { quota: Some(paths), ..reading(json_path("$.t[*]", Some("$.t"))) };
+        let hourly = Quota { requests_per_unit: 500, unit: QuotaUnit::Hour };
+        for (quota, expected) in [
+            (json!({"requests": 500, "unit": "HOUR"}), Some(hourly)),
+            (json!({"requests": 500, "unit": "hour"}), Some(hourly)),
+            (json!({"requests": 500}), None),
+            (json!({"requests": -1, "unit": "HOUR"}), None),
+            (json!({"requests": 5_000_000_000_u64, "unit": "HOUR"}), None),
+            (json!({"requests": 500, "unit": "WEEK"}), None),
+        ] {
+            let found = read(&reading, &json!({"t": ["A"], "q": quota})).ok().unwrap();
+            assert_eq!((found.quota, found.bad_quota), (expected, expected.is_none()), "{quota}");
+        }
+        let none = read(&reading, &json!({"t": ["A"]})).ok().unwrap();
+        assert_eq!((none.quota, none.bad_quota), (None, false));
+    }
+
+    #[test]
+    fn a_wrong_shape_says_how_far_the_query_got() {
+        for (query, array, body, expected) in [
+            (
+                "$.data.items[*].code",
+                Some("$.data.items"),
+                json!({"data": {"CANARY": []}}),
+                "the array that `select` walks is missing: no `$.data.items`, as `$.data` is an object",
+            ),
+            (
+                "$.tenant",
+                None,
+                json!([]),
+                "`select` matches nothing: no `$.tenant`, as the answer is an array",
+            ),
+            (
+                "$.t[*].code",
+                Some("$.t"),
+                json!({"t": ["CANARY"]}),
+                "the array that `select` walks has items, but `select` matches none: no `$.t[*].code`, as `$.t[*]` is text",
+            ),
+            (
+                "$.t[*]",
+                Some("$.t"),
+                json!({"t": 1}),
+                "what `select` walks is a number, not an array",
+            ),
+            (
+                "$.t[*]",
+                Some("$.t"),
+                json!({"t": ["A", 1.5]}),
+                "`select` matches a number at position 1, not text or a whole number",
+            ),
+        ] {
+            let Err(Unavailable::WrongShape(what)) = read(&reading(json_path(query, array)), &body)
+            else {
+                panic!("{query} on {body}");
+            };
+            assert_eq!(what, expected);
+        }
     }
 }

@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
 use crate::config::{
-    ClientTls, HttpLookup, JsonPath, Lookup, LookupAuth, LookupLimits, LookupMethod, OAuth2Auth,
-    OAuth2Method, SecretText, UrlTemplate,
+    AnswerFormat, AnswerReading, ClientTls, CodesOf, Config, HttpLookup, JsonPath, Lookup,
+    LookupAuth, LookupHeader, LookupLimits, OAuth2Auth, OAuth2Method, SecretText, UrlTemplate,
 };
 use crate::domain::{ClientId, ManualClock, Secret, Timestamp};
 use crate::telemetry::Metrics;
@@ -110,6 +110,10 @@ impl Provider {
         lock(&self.seen).iter().filter(|seen| seen.target == path).cloned().collect()
     }
 
+    pub fn all(&self) -> Vec<Seen> {
+        lock(&self.seen).clone()
+    }
+
     pub fn count(&self, path: &str) -> usize {
         self.seen(path).len()
     }
@@ -178,7 +182,49 @@ pub fn secret(text: &str) -> SecretText {
 
 pub fn json_path(query: &str, array: Option<&str>) -> JsonPath {
     let parse = |text: &str| serde_json_path::JsonPath::parse(text).unwrap();
-    JsonPath { query: parse(query), array: array.map(parse) }
+    JsonPath { text: query.to_owned(), query: parse(query), array: array.map(parse) }
+}
+
+/// Codes that stand where `select` says, and nothing else.
+pub fn reading(select: JsonPath) -> AnswerReading {
+    AnswerReading {
+        format: AnswerFormat::Json,
+        select,
+        of: CodesOf::Values,
+        code_pattern: None,
+        complete_if: None,
+        refuse: Vec::new(),
+        claims: BTreeMap::new(),
+        quota: None,
+    }
+}
+
+pub fn header(name: &str, value: &str) -> LookupHeader {
+    LookupHeader { name: name.to_owned(), value: secret(value), per_client: false }
+}
+
+/// What a config with these keys of `tenants.lookup` (YAML in braces) means. `URL` in them is
+/// `url`.
+pub fn configured(keys: &str, url: &str) -> Lookup {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tenantgate.yaml");
+    let yaml = format!(
+        "listen: {{ check: 127.0.0.1:0, admin: 127.0.0.1:0 }}
+issuers:
+  - {{ issuer: https://i, jwks_url: https://i/jwks, audience: https://a, algorithms: [ES256],
+      tenant_claim: /tenants, client_claim: /azp, typ: [at+jwt] }}
+tenants:
+  lookup: {}
+apis:
+  - {{ name: a, routes: [{{ path: '/{{tenant}}/**', methods: [GET] }}] }}
+",
+        keys.replace("URL", url)
+    );
+    std::fs::write(&file, yaml).unwrap();
+    match Config::load(&file) {
+        Ok(config) => config.tenants.lookup,
+        Err(problems) => panic!("{problems:?}"),
+    }
 }
 
 /// A lookup at `provider` without credentials.
@@ -193,12 +239,13 @@ pub fn http_lookup(provider: &Provider) -> HttpLookup {
             concurrency: 300,
             cache_clients: 1000,
         },
-        method: LookupMethod::Get,
+        authzen: false,
         url: UrlTemplate(format!("{}{}", provider.url, path_of("{client_id}"))),
         headers: Vec::new(),
-        select: json_path("$.tenants[*].code", Some("$.tenants")),
-        claims: BTreeMap::new(),
-        no_grants_status: vec![404],
+        body: None,
+        reading: reading(json_path("$.tenants[*].code", Some("$.tenants"))),
+        pages: None,
+        no_grants_status: Vec::new(),
         max_body: 64 * 1024,
         auth: LookupAuth::None,
         tls: ClientTls::default(),

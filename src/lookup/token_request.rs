@@ -98,9 +98,14 @@ impl TokenRequest {
     fn parse(&self, body: &[u8], now: Timestamp) -> Result<Granted, TokenError> {
         let answer: Value =
             serde_json::from_slice(body).map_err(|_| TokenError::BadAnswer("it is not JSON"))?;
-        let bearer = |kind: &Value| kind.as_str().is_some_and(|k| k.eq_ignore_ascii_case("bearer"));
-        if !answer.get("token_type").is_some_and(bearer) {
-            return Err(TokenError::BadAnswer("`token_type` is not `Bearer`"));
+        // Some servers leave it out; Apigee's says `BearerToken`.
+        let bearer = |kind: &str| {
+            ["bearer", "bearertoken"].iter().any(|known| kind.eq_ignore_ascii_case(known))
+        };
+        match answer.get("token_type") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(kind)) if bearer(kind) => {}
+            Some(_) => return Err(TokenError::BadAnswer("`token_type` is not `Bearer`")),
         }
         let token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default();
         // What RFC 6750 allows in a header, and no more.
@@ -182,7 +187,9 @@ fn basic(client_id: &str, secret: &str) -> HeaderValue {
 fn failure(unavailable: Unavailable) -> TokenError {
     match unavailable {
         Unavailable::Connect(cause) => TokenError::Connect(cause),
+        Unavailable::Tls { fault, cause } => TokenError::Tls { fault, cause },
         Unavailable::Broken(cause) => TokenError::Broken(cause),
+        Unavailable::Packed(_) => TokenError::BadAnswer("it cannot be unpacked"),
         _ => TokenError::BadAnswer("it is too large"),
     }
 }

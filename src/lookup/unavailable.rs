@@ -10,6 +10,8 @@ pub enum Unavailable {
     Timeout,
     #[error("cannot connect: {0}")]
     Connect(String),
+    #[error("no TLS connection: {cause}")]
+    Tls { fault: TlsFault, cause: String },
     #[error("the connection broke off: {0}")]
     Broken(String),
     #[error("unexpected status {status}")]
@@ -23,7 +25,11 @@ pub enum Unavailable {
     #[error("the answer is not JSON")]
     NotJson,
     #[error("the answer has the wrong shape: {0}")]
-    WrongShape(&'static str),
+    WrongShape(String),
+    #[error("the answer is not complete: {0}")]
+    Incomplete(String),
+    #[error("the answer cannot be unpacked: {0}")]
+    Packed(String),
     #[error("the provider refused our credentials with status {0}")]
     Unauthorized(&'static str),
     #[error("no token for the lookup: {0}")]
@@ -41,7 +47,7 @@ impl Unavailable {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
-            Self::Connect(_) => "connect",
+            Self::Connect(_) | Self::Tls { .. } => "connect",
             Self::Broken(_) => "broken",
             Self::Status { status: 429, .. } => "too_many_requests",
             Self::Status { status: 500..=599, .. } => "server_error",
@@ -52,7 +58,9 @@ impl Unavailable {
             Self::Redirect(_) => "redirect",
             Self::TooLarge => "too_large",
             Self::NotJson => "not_json",
+            Self::Packed(_) => "not_unpacked",
             Self::WrongShape(_) => "wrong_shape",
+            Self::Incomplete(_) => "incomplete",
             Self::Unauthorized(_) => "unauthorized",
             Self::CalloutToken(_) => "callout_token",
             Self::Busy => "busy",
@@ -73,7 +81,7 @@ impl Unavailable {
     /// concerns the client that was asked about.
     pub const fn is_outage(&self) -> bool {
         match self {
-            Self::Timeout | Self::Connect(_) | Self::Broken(_) => true,
+            Self::Timeout | Self::Connect(_) | Self::Tls { .. } | Self::Broken(_) => true,
             Self::Status { status, .. } => *status >= 500,
             Self::Rpc(code) => {
                 matches!(code, Code::Unavailable | Code::Internal | Code::Unknown)
@@ -82,7 +90,9 @@ impl Unavailable {
             Self::Redirect(_)
             | Self::TooLarge
             | Self::NotJson
+            | Self::Packed(_)
             | Self::WrongShape(_)
+            | Self::Incomplete(_)
             | Self::Unauthorized(_)
             | Self::Busy
             | Self::Replaced
@@ -93,7 +103,7 @@ impl Unavailable {
     /// Whether asking again at once may help.
     pub(super) const fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Broken(_) => true,
+            Self::Connect(_) | Self::Tls { .. } | Self::Broken(_) => true,
             Self::Status { status, .. } => *status == 429 || *status >= 500,
             Self::Rpc(code) => matches!(
                 code,
@@ -105,12 +115,29 @@ impl Unavailable {
             | Self::Redirect(_)
             | Self::TooLarge
             | Self::NotJson
+            | Self::Packed(_)
             | Self::WrongShape(_)
+            | Self::Incomplete(_)
             | Self::Unauthorized(_)
             | Self::Busy
             | Self::Aborted => false,
         }
     }
+}
+
+/// What keeps TLS from coming about, as far as a config can mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    /// Nobody that we trust has signed the server's certificate.
+    UnknownCa,
+    WrongName,
+    /// The server's certificate is not valid now.
+    Expired,
+    /// The server wants another certificate of ours, or one at all.
+    ClientCertificate,
+    /// What answers does not speak TLS.
+    NotTls,
+    Other,
 }
 
 /// Why there is no token. Nothing in here comes from the answer but the OAuth error code.
@@ -120,6 +147,8 @@ pub enum TokenError {
     Timeout,
     #[error("cannot connect to the token endpoint: {0}")]
     Connect(String),
+    #[error("no TLS connection to the token endpoint: {cause}")]
+    Tls { fault: TlsFault, cause: String },
     #[error("the connection to the token endpoint broke off: {0}")]
     Broken(String),
     #[error(
@@ -142,7 +171,7 @@ impl TokenError {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
-            Self::Connect(_) => "connect",
+            Self::Connect(_) | Self::Tls { .. } => "connect",
             Self::Broken(_) => "broken",
             Self::InvalidClient => "invalid_client",
             Self::Refused { .. } => "refused",
@@ -155,7 +184,7 @@ impl TokenError {
 
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Timeout | Self::Connect(_) | Self::Broken(_) => true,
+            Self::Timeout | Self::Connect(_) | Self::Tls { .. } | Self::Broken(_) => true,
             Self::Status(status) | Self::Refused { status, .. } => *status == 429 || *status >= 500,
             Self::InvalidClient | Self::BadAnswer(_) | Self::Signing | Self::Aborted => false,
         }

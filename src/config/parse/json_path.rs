@@ -1,20 +1,32 @@
 use crate::config::reader::Reader;
 use crate::config::{JsonPath, raw};
 
+const EXAMPLE: &str = "write it like `$.tenants[*].code` (RFC 9535)";
+
+/// A query for single values: which array it walks does not matter.
+pub fn query(
+    reader: &mut Reader,
+    field: &str,
+    text: Option<raw::JsonPathText>,
+) -> Option<serde_json_path::JsonPath> {
+    match serde_json_path::JsonPath::parse(&text?.0) {
+        Ok(query) => Some(query),
+        Err(error) => {
+            reader.problem(field, format!("is not a JSONPath ({})", error.message()), EXAMPLE);
+            None
+        }
+    }
+}
+
+/// A query for the things that an answer lists.
 pub fn parse(
     reader: &mut Reader,
     field: &str,
     text: Option<raw::JsonPathText>,
 ) -> Option<JsonPath> {
-    let raw::JsonPathText(text) = text?;
-    let example = "write it like `$.tenants[*].code` (RFC 9535)";
-    let query = match serde_json_path::JsonPath::parse(&text) {
-        Ok(query) => query,
-        Err(error) => {
-            reader.problem(field, format!("is not a JSONPath ({})", error.message()), example);
-            return None;
-        }
-    };
+    let text = text?;
+    let query = query(reader, field, Some(text.clone()))?;
+    let (raw::JsonPathText(text), example) = (text, EXAMPLE);
     let array = match first_of_many(&text) {
         Many::None => None,
         Many::At(end) => match serde_json_path::JsonPath::parse(text[..end].trim_end()) {
@@ -33,7 +45,7 @@ pub fn parse(
             return None;
         }
     };
-    Some(JsonPath { query, array })
+    Some(JsonPath { text, query, array })
 }
 
 /// Where a query stops naming single values.

@@ -2,16 +2,23 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
+use super::dialects::{self, CLIENT_ID};
 use super::{auth, check_claim_name, json_path};
 use crate::config::reader::Reader;
 use crate::config::{
-    GrpcLookup, HttpLookup, Lookup, LookupLimits, LookupMethod, SecretText, SelectedClaim,
-    UrlTemplate, raw,
+    AnswerFormat, AnswerReading, BodyTemplate, CodesOf, GrpcLookup, HttpLookup, Lookup,
+    LookupHeader, LookupLimits, Pages, SecretText, SelectedClaim, UrlTemplate, raw,
 };
 use crate::domain::Secret;
 
 const AT: &str = "tenants.lookup";
-const CLIENT_ID: &str = "{client_id}";
+/// What only an API of the provider's own needs to be asked.
+const URL_KEYS: &[&str] = &["url", "allow_http", "method", "body"];
+/// How an answer is read, which a standard says for itself.
+const READING_KEYS: &[&str] = &["select", "of", "code_pattern", "format", "complete_if", "pages"];
+/// What every lookup over HTTP has.
+const HTTP_KEYS: &[&str] =
+    &["headers", "claims", "quota", "no_grants_status", "max_body_bytes", "proxy"];
 
 pub fn parse(
     reader: &mut Reader,
@@ -21,19 +28,14 @@ pub fn parse(
     let limits = limits(reader, &remote);
     let auth = auth::parse(reader, remote.auth.take());
     let tls = auth::tls(reader, remote.tls.take());
-    if reader.given("tenants.lookup.grpc") {
-        let http_only = [
-            "url",
-            "allow_http",
-            "method",
-            "headers",
-            "select",
-            "claims",
-            "no_grants_status",
-            "max_body_bytes",
-            "proxy",
-        ];
-        reader.without_effect(AT, &http_only, "beside `grpc`");
+    let kinds = ["url", "grpc", "authzen"].map(|kind| reader.given(&format!("{AT}.{kind}")));
+    if let [_, true, true] = kinds {
+        reader.problem(AT, "has `grpc` and `authzen`", "keep the one that your API speaks");
+        return None;
+    }
+    if let [_, true, false] = kinds {
+        let http = [URL_KEYS, READING_KEYS, HTTP_KEYS].concat();
+        reader.without_effect(AT, &http, "beside `grpc`");
         let grpc = remote.grpc?;
         let url = reader.url("tenants.lookup.grpc.url", grpc.url, grpc.allow_http);
         let url = url.and_then(|url| bare(reader, "tenants.lookup.grpc.url", url));
@@ -41,35 +43,26 @@ pub fn parse(
         let (url, limits, auth, tls) = (url?, limits?, auth?, tls?);
         return Some(Lookup::Grpc(Box::new(GrpcLookup { limits, url, auth, tls })));
     }
-
-    for (key, cure) in [
-        ("url", "add it, with `{client_id}` in it (or use `grpc`)"),
-        ("select", "add the JSONPath of the tenant codes, such as `$.tenants[*].code`"),
-    ] {
-        let field = format!("{AT}.{key}");
-        if !reader.given(&field) {
-            reader.problem(&field, "missing", cure);
+    let asked = match kinds {
+        [_, _, true] => {
+            reader.without_effect(AT, &[URL_KEYS, READING_KEYS].concat(), "beside `authzen`");
+            let headers = headers(reader, remote.headers.take());
+            authzen(reader, remote.authzen.take()?, headers)
         }
-    }
-    let url = url(reader, remote.url, remote.allow_http);
-    let select = json_path::parse(reader, "tenants.lookup.select", remote.select);
-    let headers = headers(reader, remote.headers);
+        _ => own_api(reader, &mut remote),
+    };
     let claims = claims(reader, remote.claims, tenant_claim);
+    let quota = dialects::quota(reader, remote.quota);
     let no_grants_status = no_grants_status(reader, remote.no_grants_status);
     let proxy = remote.proxy.map(|proxy| {
         let url = reader.any_url("tenants.lookup.proxy", Some(proxy))?;
         bare(reader, "tenants.lookup.proxy", url)
     });
+    let asked = asked?;
     Some(Lookup::Http(Box::new(HttpLookup {
         limits: limits?,
-        method: match remote.method? {
-            raw::LookupMethod::Get => LookupMethod::Get,
-            raw::LookupMethod::Post => LookupMethod::Post,
-        },
-        url: url?,
-        headers: headers?,
-        select: select?,
-        claims: claims?,
+        authzen: kinds[2],
+        reading: AnswerReading { claims: claims?, quota: quota?, ..asked.reading },
         no_grants_status: no_grants_status?,
         max_body: usize::try_from(remote.max_body_bytes?).ok()?,
         auth: auth?,
@@ -78,7 +71,91 @@ pub fn parse(
             Some(proxy) => Some(proxy?),
             None => None,
         },
+        url: asked.url,
+        headers: asked.headers,
+        body: asked.body,
+        pages: asked.pages,
     })))
+}
+
+/// How the question is put and what of the answer counts.
+struct Asked {
+    url: UrlTemplate,
+    headers: Vec<LookupHeader>,
+    body: Option<BodyTemplate>,
+    reading: AnswerReading,
+    pages: Option<Pages>,
+}
+
+fn own_api(reader: &mut Reader, remote: &mut raw::RemoteLookup) -> Option<Asked> {
+    for (key, cure) in [
+        ("url", "add it, with `{client_id}` in it (or use `authzen` or `grpc`)"),
+        ("select", "add the JSONPath of the tenant codes, such as `$.tenants[*].code`"),
+    ] {
+        let field = format!("{AT}.{key}");
+        if !reader.given(&field) {
+            reader.problem(&field, "missing", cure);
+        }
+    }
+    let headers = headers(reader, remote.headers.take());
+    let body = remote.method.and_then(|method| dialects::body(reader, method, remote.body.take()));
+    let url = url(reader, remote.url.take(), remote.allow_http);
+    if let (Some((template, _)), Some(headers), Some(body)) = (&url, &headers, &body) {
+        let body = body.as_ref().is_some_and(|body| body.template.first.contains(CLIENT_ID));
+        let named = template.0.contains(CLIENT_ID)
+            || headers.iter().any(|header| header.per_client)
+            || body;
+        if !named {
+            reader.problem("tenants.lookup.url", "has no `{client_id}`", "write it where the client's id belongs, such as `https://api.example.com/{client_id}/authorizedTenants`, or into `body` or a header");
+        }
+    }
+    let select = json_path::parse(reader, "tenants.lookup.select", remote.select.take());
+    let code_pattern = dialects::code_pattern(reader, remote.code_pattern.take());
+    let complete_if = dialects::complete_if(reader, remote.complete_if.take());
+    let template = body.as_ref().and_then(|body| Some(&body.as_ref()?.template));
+    let request = dialects::Request { url: url.as_ref().map(|(_, url)| url), body: template };
+    let pages = dialects::pages(reader, remote.pages.take(), &request);
+    let (body, refuse) = match body? {
+        Some(body) => (Some(body.template), body.refuse),
+        None => (None, Vec::new()),
+    };
+    let reading = AnswerReading {
+        format: dialects::format(remote.format?),
+        select: select?,
+        of: dialects::codes_of(remote.of?),
+        code_pattern: code_pattern?,
+        complete_if: complete_if?,
+        refuse,
+        claims: BTreeMap::new(),
+        quota: None,
+    };
+    Some(Asked { url: url?.0, headers: headers?, body, reading, pages: pages? })
+}
+
+fn authzen(
+    reader: &mut Reader,
+    authzen: raw::AuthZen,
+    headers: Option<Vec<LookupHeader>>,
+) -> Option<Asked> {
+    let search = dialects::authzen(reader, authzen)?;
+    tls_has_effect(reader, Some(&search.url));
+    let reading = AnswerReading {
+        format: AnswerFormat::Json,
+        select: search.select,
+        of: CodesOf::Values,
+        code_pattern: None,
+        complete_if: Some(search.complete_if),
+        refuse: search.body.refuse,
+        claims: BTreeMap::new(),
+        quota: None,
+    };
+    Some(Asked {
+        url: UrlTemplate(search.url.into()),
+        headers: headers?,
+        body: Some(search.body.template),
+        reading,
+        pages: Some(search.pages),
+    })
 }
 
 fn limits(reader: &mut Reader, remote: &raw::RemoteLookup) -> Option<LookupLimits> {
@@ -102,17 +179,14 @@ fn limits(reader: &mut Reader, remote: &raw::RemoteLookup) -> Option<LookupLimit
 }
 
 /// The variable may stand in the path or the query only, so that no client id chooses the host.
+/// Beside the template the URL of a client that does not exist.
 fn url(
     reader: &mut Reader,
     text: Option<raw::UrlText>,
     allow_http: Option<bool>,
-) -> Option<UrlTemplate> {
+) -> Option<(UrlTemplate, Url)> {
     let field = "tenants.lookup.url";
     let raw::UrlText(text) = text?;
-    if !text.contains(CLIENT_ID) {
-        reader.problem(field, "has no `{client_id}`", "write it where the client's id belongs, such as `https://api.example.com/{client_id}/authorizedTenants`");
-        return None;
-    }
     if text.replace(CLIENT_ID, "").contains(['{', '}']) {
         reader.problem(field, "has another variable than `{client_id}`", "use only that one");
         return None;
@@ -130,7 +204,7 @@ fn url(
         return None;
     }
     tls_has_effect(reader, Some(&url));
-    Some(UrlTemplate(text))
+    Some((UrlTemplate(text), url))
 }
 
 fn tls_has_effect(reader: &mut Reader, url: Option<&Url>) {
@@ -155,7 +229,7 @@ fn bare(reader: &mut Reader, field: &str, url: Url) -> Option<Url> {
 fn headers(
     reader: &mut Reader,
     headers: Option<Vec<Option<raw::Header>>>,
-) -> Option<Vec<(String, SecretText)>> {
+) -> Option<Vec<LookupHeader>> {
     reader.each("tenants.lookup.headers", headers, |reader, at, header| {
         let name = header.name.and_then(|name| header_name(reader, &format!("{at}.name"), &name));
         let value = match (header.value, header.value_file) {
@@ -164,19 +238,10 @@ fn headers(
                 None
             }
             (None, Some(file)) => {
-                reader.header_secret_file(&format!("{at}.value_file"), Some(file))
+                let secret = reader.header_secret_file(&format!("{at}.value_file"), Some(file));
+                secret.map(|value| (value, false))
             }
-            (Some(value), None) if value.bytes().all(|b| matches!(b, b' '..=b'~')) => {
-                Some(SecretText(Secret::new(value)))
-            }
-            (Some(_), None) => {
-                reader.problem(
-                    &format!("{at}.value"),
-                    "has characters that no header can carry",
-                    "use ASCII",
-                );
-                None
-            }
+            (Some(value), None) => header_value(reader, &format!("{at}.value"), value),
             (None, None) => {
                 if !["value", "value_file"].iter().any(|key| reader.given(&format!("{at}.{key}"))) {
                     reader.problem(
@@ -195,8 +260,31 @@ fn headers(
                 "remove this header, or `auth`",
             );
         }
-        name.zip(value)
+        let (name, (value, per_client)) = name.zip(value)?;
+        Some(LookupHeader { name, value, per_client })
     })
+}
+
+/// The value, and whether it has the client's id in it.
+fn header_value(reader: &mut Reader, field: &str, value: String) -> Option<(SecretText, bool)> {
+    if !value.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        reader.problem(field, "has characters that no header can carry", "use ASCII");
+        return None;
+    }
+    if has_variable(&value.replace(CLIENT_ID, "")) {
+        reader.problem(field, "has another variable than `{client_id}`", "use only that one");
+        return None;
+    }
+    let per_client = value.contains(CLIENT_ID);
+    Some((SecretText(Secret::new(value)), per_client))
+}
+
+/// Whether a name stands in braces. Other braces may be somebody's JSON.
+fn has_variable(text: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+    };
+    text.split('{').skip(1).any(|rest| rest.split_once('}').is_some_and(|(name, _)| is_name(name)))
 }
 
 /// In lower case.

@@ -2,6 +2,7 @@
 
 mod apis;
 mod auth;
+mod dialects;
 mod issuer;
 mod issuers;
 mod json_path;

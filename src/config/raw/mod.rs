@@ -4,6 +4,7 @@
 
 mod apis;
 mod auth;
+mod dialects;
 mod issuer;
 mod issuers;
 mod limits;
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use apis::{Api, ApiKey, Route};
 pub use auth::{Auth, Basic, Bearer, ClientTls, OAuth2, OAuth2Algorithm, OAuth2Method};
+pub use dialects::{
+    AnswerFormat, AuthZen, CodesOf, CompleteIf, Cursor, PageCount, Pages, QuotaPaths,
+};
 pub use issuer::{ClaimForm, Issuer, TenantClaim};
 pub use issuers::{Algorithm, IssuerFreshness, TrustedIssuer};
 pub use limits::{ForwardedHeader, Limits, Probing};

@@ -3,7 +3,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Auth, ClientTls, DurationText, FileText, JsonPathText, UrlText};
+use super::{
+    AnswerFormat, Auth, AuthZen, ClientTls, CodesOf, CompleteIf, DurationText, FileText,
+    JsonPathText, Pages, QuotaPaths, UrlText,
+};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -13,7 +16,7 @@ pub struct Tenants {
     /// the default, with its own defaults.
     pub freshness: Option<Freshness>,
     /// Who says which tenants a client may read. `static`: the client registry. A mapping: the
-    /// provider's own API, over HTTP (`url`) or gRPC (`grpc`).
+    /// provider's own API, over HTTP (`url`), AuthZEN (`authzen`) or gRPC (`grpc`).
     pub lookup: Option<Lookup>,
     /// What happens when a token lacks the tenant in the path. `deny`: the client has to mint
     /// anew. `lookup`: the client is looked up in the background, and the next call passes if the
@@ -89,29 +92,53 @@ pub enum StaticWord {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RemoteLookup {
-    /// The URL of a client's grants, with `{client_id}` in its path or query.
+    /// The URL of a client's grants, with `{client_id}` in its path or query where neither `body`
+    /// nor a header has it.
     #[schemars(extend("examples" = ["https://api.example.com/{client_id}/authorizedTenants"]))]
     pub url: Option<UrlText>,
     /// Accept plain `http://` for `url` outside loopback.
     pub allow_http: Option<bool>,
     /// The HTTP method.
     pub method: Option<LookupMethod>,
+    /// The JSON body of a POST, with `{client_id}` inside its strings. Left out:
+    /// `{"client_id": "{client_id}"}`.
+    #[schemars(extend("examples" = ["{\"app\": \"{client_id}\"}"]))]
+    pub body: Option<String>,
     /// Further headers of the request.
     pub headers: Option<Vec<Option<Header>>>,
     /// Where the tenant codes stand in the answer (RFC 9535). Needed with `url`.
     pub select: Option<JsonPathText>,
+    /// What of it the codes are. `values`: texts and whole numbers. `keys`: the keys of an object;
+    /// those whose value is `false` or null are left out. `text`: one text, separated by commas or
+    /// blanks.
+    pub of: Option<CodesOf>,
+    /// Cuts the code out of each text: a regular expression with exactly one group. What does not
+    /// match is dropped and counted.
+    #[schemars(extend("examples" = ["^urn:acme:tenant:([^:]+)$"]))]
+    pub code_pattern: Option<String>,
+    /// `json_lines`: the answer is any number of JSON values, which are read as one array.
+    pub format: Option<AnswerFormat>,
+    /// What an answer has to show to be complete; otherwise it means "unavailable".
+    pub complete_if: Option<CompleteIf>,
+    /// How an answer of several pages is read. Complete, or "unavailable".
+    pub pages: Option<Pages>,
+    /// The client's quota, where the answer holds one.
+    pub quota: Option<QuotaPaths>,
     /// Further claims of the token: the claim's name, and where its value stands in the answer.
     pub claims: Option<BTreeMap<String, Option<Claim>>>,
-    /// Statuses that mean "no grants". Everything unexpected means "unavailable".
+    /// Statuses that mean "no grants", such as 404 where a URL that leads nowhere cannot answer
+    /// so. All others but 200 mean "unavailable".
     #[schemars(inner(range(min = 201, max = 499)))]
     pub no_grants_status: Option<Vec<Option<u16>>>,
-    /// A larger answer means "unavailable".
+    /// A larger answer, unpacked and over all its pages, means "unavailable".
     #[schemars(range(min = 1, max = 1_073_741_824))]
     pub max_body_bytes: Option<u32>,
     /// The proxy to reach `url` through. The environment's proxy variables are not read.
     pub proxy: Option<UrlText>,
     /// Ask over gRPC (`tenantgate.directory.v1`) instead of HTTP.
     pub grpc: Option<Grpc>,
+    /// Ask a policy decision point by OpenID AuthZEN instead of an API of your own.
+    pub authzen: Option<AuthZen>,
     /// For one lookup in total, over all tries.
     pub timeout: Option<DurationText>,
     /// How long an answer with grants serves mints. Never longer than `tenants.freshness.max_age`.
@@ -142,13 +169,21 @@ impl Default for RemoteLookup {
             url: None,
             allow_http: Some(false),
             method: Some(LookupMethod::Get),
+            body: None,
             headers: Some(Vec::new()),
             select: None,
+            of: Some(CodesOf::Values),
+            code_pattern: None,
+            format: Some(AnswerFormat::Json),
+            complete_if: None,
+            pages: None,
+            quota: None,
             claims: Some(BTreeMap::new()),
-            no_grants_status: Some(vec![Some(404)]),
+            no_grants_status: Some(Vec::new()),
             max_body_bytes: Some(1_048_576),
             proxy: None,
             grpc: None,
+            authzen: None,
             timeout: Some("1s".into()),
             cache_ttl: Some("60s".into()),
             negative_ttl: Some("10s".into()),
@@ -176,7 +211,7 @@ pub enum LookupMethod {
 pub struct Header {
     /// The header's name.
     pub name: Option<String>,
-    /// Its value. Either this or `value_file`.
+    /// Its value, with `{client_id}` where the client's id belongs. Either this or `value_file`.
     pub value: Option<String>,
     /// The file that holds its value, for a secret one.
     pub value_file: Option<FileText>,

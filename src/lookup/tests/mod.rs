@@ -1,11 +1,13 @@
 //! The room as a whole against a provider that misbehaves.
 
+mod dialects;
 mod grpc;
+
 mod token;
 
 use std::time::Duration;
 
-use crate::config::{Lookup, LookupMethod};
+use crate::config::{BodyTemplate, Lookup};
 
 use super::testing::*;
 use super::{Directory, Question, Step};
@@ -28,7 +30,7 @@ fn table() -> Vec<Row> {
     vec![
         row("granted", "granted", 1, |_| tenants(&["T1", "T2"])),
         row("an empty array", "denied", 1, |_| tenants(&[])),
-        row("404", "denied", 1, |_| answer(404, &[], "no such client")),
+        row("404", "unexpected_status", 1, |_| answer(404, &[], "no such client")),
         row("500 for good", "server_error", 3, |_| answer(500, &[], "")),
         row("503 once", "granted", 2, |nth| match nth {
             0 => answer(503, &[], ""),
@@ -58,8 +60,17 @@ fn table() -> Vec<Row> {
         row("items without a code", "wrong_shape", 1, |_| {
             answer(200, &[], r#"{"tenants": [{"id": "T1"}]}"#)
         }),
-        row("a code that is a number", "wrong_shape", 1, |_| {
-            answer(200, &[], r#"{"tenants": [{"code": "T1"}, {"code": 2}]}"#)
+        row("codes that are whole numbers", "granted", 1, |_| {
+            answer(200, &[], r#"{"tenants": [{"code": 1}, {"code": 18446744073709551615}]}"#)
+        }),
+        row("a code that is another number", "wrong_shape", 1, |_| {
+            answer(200, &[], r#"{"tenants": [{"code": "T1"}, {"code": 2.5}]}"#)
+        }),
+        row("a code of more digits than are kept", "wrong_shape", 1, |_| {
+            answer(200, &[], r#"{"tenants": [{"code": 18446744073709551616}]}"#)
+        }),
+        row("a byte order mark", "granted", 1, |_| {
+            answer(200, &[], &format!("\u{feff}{}", tenants_body(&["T1"])))
         }),
         row("only codes that are none", "wrong_shape", 1, |_| tenants(&["a/b", "..", ""])),
         row("some codes that are none", "granted", 1, |_| tenants(&["a/b", "T1"])),
@@ -165,10 +176,11 @@ async fn waiting_for_a_place_counts_in_the_budget() {
 async fn the_request_is_what_the_config_says() {
     let provider = Provider::start(|_, _| tenants(&["T1"])).await;
     let mut lookup = http_lookup(&provider);
-    lookup.headers = vec![("X-Region".to_owned(), secret("eu"))];
+    lookup.headers = vec![header("x-region", "eu")];
     let bench = LookupBench::new(lookup.clone());
     bench.ask("a@b:c+d").await;
-    lookup.method = LookupMethod::Post;
+    let body = r#"{"client_id":"{client_id}"}"#.to_owned();
+    lookup.body = Some(BodyTemplate { first: body.clone(), further: body });
     LookupBench::new(lookup).ask("a@b:c+d").await;
 
     let seen = provider.seen("/a%40b%3Ac%2Bd/authorizedTenants");
@@ -186,7 +198,7 @@ async fn the_request_is_what_the_config_says() {
 async fn a_header_that_cannot_be_sent_is_a_problem_of_the_config() {
     let provider = Provider::start(|_, _| Vec::new()).await;
     let mut lookup = http_lookup(&provider);
-    lookup.headers = vec![("X-Key".to_owned(), secret("two\nlines"))];
+    lookup.headers = vec![header("X-Key", "two\nlines")];
     let bench = LookupBench::with(&Lookup::Static);
     let config = Lookup::Http(Box::new(lookup));
     let directory = Directory::new(&config, bench.clock.clone(), bench.metrics.clone());
@@ -224,6 +236,7 @@ async fn steps_are_shown_without_secrets() {
         "Waiting",
         "Token",
         "Asking",
+        "Read",
         "Answered",
     ];
     assert_eq!(names, expected);

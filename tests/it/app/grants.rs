@@ -6,10 +6,11 @@ async fn nobody_without_a_grant_gets_a_token() {
     gate.provider.grant("acme", &[]);
     let (status, body) = gate.request("").await;
     assert_eq!((status, &body["error"]), (400, &json!("invalid_target")));
+    // 404 says that there is nothing at this URL, not that nobody has authorised the app.
     gate.provider.grants.lock().unwrap().clear();
     gate.clock.advance(Duration::from_secs(61));
     let (status, body) = gate.request("").await;
-    assert_eq!((status, &body["error"]), (400, &json!("invalid_target")));
+    assert_eq!((status, &body["error"]), (503, &json!("temporarily_unavailable")));
 }
 
 #[tokio::test]
