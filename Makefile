@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build ready run demo test unused soak bench instructions tools release need-cargo need-python
+.PHONY: help build ready run demo test test-openfga unused soak bench instructions tools release need-cargo need-python
 
 help:
 	@echo 'make build  tenantgate and the example provider, in target/debug/'
@@ -14,6 +14,7 @@ help:
 	@echo 'make demo   play the story once with the real exchanges shown'
 	@echo 'make test   all checks and tests, as CI runs them'
 	@echo 'make unused  dependencies that nothing uses (part of CI)'
+	@echo 'make test-openfga  mint from what a real OpenFGA says (needs Go; builds it once, some minutes)'
 	@echo 'make soak   five minutes of trouble around clients that keep calling (SECONDS=300)'
 	@echo 'make bench  measure: against an empty handler, through Envoy, as it grows; see docs/performance.md'
 	@echo 'make instructions  count the instructions of a warm check; more than 5 % over the recorded figure fails (needs valgrind)'
@@ -49,6 +50,20 @@ unused: $(MACHETE)
 
 $(MACHETE): | need-cargo
 	cargo install --locked --quiet --debug --root $(@D)/.. --target-dir $(TARGET)/machete cargo-machete@0.9.2
+
+OPENFGA := .tools/openfga/openfga
+
+test-openfga: need-cargo tools
+	@if command -v go >/dev/null || [ -x $(OPENFGA) ]; then \
+		$(MAKE) --no-print-directory $(OPENFGA) && \
+		cargo build --locked --bins && \
+		TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e/test_openfga.py; \
+	else \
+		echo 'SKIPPED: no Go here, which builds OpenFGA (https://go.dev/dl)' >&2; \
+	fi
+
+$(OPENFGA):
+	GOBIN=$(CURDIR)/.tools/openfga GOFLAGS=-p=1 go install github.com/openfga/openfga/cmd/openfga@v1.22.1
 
 soak: need-cargo tools release
 	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
