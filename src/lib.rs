@@ -3,8 +3,10 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "server")]
 pub mod app;
 pub mod authz;
+#[cfg(feature = "server")]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print their results")]
 pub mod cli;
 pub mod clients;
@@ -16,6 +18,7 @@ pub mod grants;
 pub mod keys;
 pub mod lifecycle;
 pub mod lookup;
+#[cfg(feature = "server")]
 pub mod serve;
 pub mod sources;
 pub mod state;
