@@ -126,7 +126,9 @@ fn show_answer(answer: &Answer<'_>) {
             for (name, value) in &allow.set {
                 show("upstream", &format!("{name}: {value}"));
             }
-            show("removed", &allow.remove.join(", "));
+            for name in &allow.remove {
+                show("removed", name);
+            }
             for (name, value) in &allow.metadata {
                 show("metadata", &format!("{name}: {value}"));
             }

@@ -53,7 +53,8 @@ fn metadata<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Pairs<'a, V
     metadata.push(("route", Value::Text(&permit.route.name)));
     if let Some(caller) = &permit.caller {
         metadata.push(("client_id", Value::Text(caller.identity.client())));
-        metadata.push(("issuer", Value::Text(caller.identity.issuer(decided.snapshot))));
+        let issuer = Some(caller.identity.issuer(decided.snapshot)).filter(|name| !name.is_empty());
+        metadata.extend(issuer.map(|issuer| ("issuer", Value::Text(issuer))));
         metadata.push(("scope", Value::Text(caller.scopes().as_str())));
         let tenant = decided.tenant.as_deref();
         metadata.extend(tenant.map(|tenant| ("tenant_ref", Value::Text(tenant))));
