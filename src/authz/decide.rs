@@ -265,7 +265,7 @@ impl<'a> Authorizer<'a> {
         let caller = Caller {
             identity: identity.clone(),
             narrowed: client.and_then(|client| identity.scopes().narrowed_to(&client.scopes)),
-            quota: client.and_then(|client| client.quota),
+            quota: self.quota(identity, client),
         };
         let missing = matched.data.scopes.iter().find(|scope| !caller.scopes().contains(scope));
         if let Some(missing) = missing {
@@ -296,6 +296,19 @@ impl<'a> Authorizer<'a> {
         match &client.apis {
             Some(apis) if !apis.contains(&api.name) => Err(DenyReason::ApiNotAllowed),
             _ => Ok(Some(client)),
+        }
+    }
+
+    /// The registry's word, else what the provider said at the last lookup.
+    fn quota(&self, identity: &Identity, client: Option<&Client>) -> Option<Quota> {
+        if let Some(client) = client
+            && (client.quota.is_some() || client.static_grants.is_some())
+        {
+            return client.quota;
+        }
+        match identity {
+            Identity::Token(facts) => facts.grants.as_ref()?.current().as_ref()?.quota,
+            Identity::ApiKey(client) => self.grants.cell(&client.id).current().as_ref()?.quota,
         }
     }
 

@@ -318,6 +318,30 @@ fn what_a_lookup_tells_of_another_issuers_client_does_not_depend_on_our_registry
 }
 
 #[test]
+fn a_quota_is_the_registrys_or_else_the_last_lookups() {
+    let mut world = World::new();
+    let quota = |requests_per_unit| Quota { requests_per_unit, unit: QuotaUnit::Hour };
+    let holder = Holder { issuer: OWN, client: "acme" };
+    let codes = vec![TenantCode::parse("T1").unwrap()];
+    world.cells.cell(&ClientId::parse("acme").unwrap()).replace(Arc::new(GrantSet {
+        looked_up_at: NOW,
+        quota: Some(quota(7)),
+        ..GrantSet::of(codes, &world.snapshot.digester, holder)
+    }));
+    let token = bearer(&world.token());
+    let of = |world: &World| {
+        let target = b"/api/T1/report";
+        let input = CheckInput { profile: None, method: "GET", target, headers: &token };
+        let outcome = world.authorizer().decide(&input, &mut ());
+        let Verdict::Allowed(permit) = outcome.verdict else { panic!("refused") };
+        permit.caller.unwrap().quota
+    };
+    assert_eq!(of(&world), Some(quota(7)));
+    world.snapshot.clients = book([Client { quota: Some(quota(500)), ..client("acme") }]);
+    assert_eq!(of(&world), Some(quota(500)));
+}
+
+#[test]
 fn a_client_may_be_kept_to_some_apis() {
     let mut world = World::new();
     let mut kept = client("acme");

@@ -18,8 +18,8 @@ use super::trust::{Curve, KeySet, PublicKey, TrustedKey};
 use super::*;
 use crate::domain::{
     Algorithm, Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, DenyReason,
-    GRANTS_AT, GrantBook, GrantCell, GrantSet, Holder, Meter, ScopeSet, TenantCode, TenantDigester,
-    Timestamp,
+    GRANTS_AT, GrantBook, GrantCell, GrantSet, Holder, Meter, Quota, QuotaUnit, ScopeSet,
+    TenantCode, TenantDigester, Timestamp,
 };
 
 pub const OWN: &str = "https://issuer.test";
