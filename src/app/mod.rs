@@ -69,6 +69,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let readiness = Readiness::default();
     let starting = readiness.guard();
     let engine = Engine::open(config_path, clock)?;
+    engine.open_state().await?;
     let config = engine.config();
     let check = CheckServer(Arc::clone(&engine.gate));
 
@@ -112,6 +113,13 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let admin_address = spawn_http(&mut tasks, &listen.admin, admin, stop.admin.clone()).await?;
 
     engine.run(&background);
+    if engine.withdrawals().is_some_and(|withdrawals| !withdrawals.is_known()) {
+        let (waiting, engine) = (readiness.guard(), Arc::clone(&engine));
+        tokio::spawn(async move {
+            engine.state_known().await;
+            drop(waiting);
+        });
+    }
     drop(starting);
     let addresses = Addresses { check: check_address, token: token_address, admin: admin_address };
     Ok(Running { addresses, readiness, engine, background, stop, tasks })
@@ -136,6 +144,10 @@ fn token_service(engine: &Engine, limits: &Limits) -> Option<Arc<TokenService>> 
 }
 
 impl Running {
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// Reads the files again. What one says is applied whatever is wrong with another; the error is
     /// everything that is wrong.
     pub async fn reload(&self) -> Result<(), Vec<Problem>> {
@@ -223,5 +235,6 @@ fn gauges(engine: &Arc<Engine>) -> Arc<dyn Fn() + Send + Sync> {
             metrics.signing_key_created.set(created.secs() as f64);
         }
         engine.measure_sources();
+        engine.measure_state();
     })
 }

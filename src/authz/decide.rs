@@ -253,7 +253,13 @@ impl<'a> Authorizer<'a> {
         matched: Option<&RouteMatch<'a, 'a, Route>>,
         observer: &mut impl Observer,
     ) -> Result<Permit<'a>, Denied> {
-        let client = self.check_client(api, identity).inspect_err(|reason| {
+        let standing = self.withdrawal(identity).and_then(|withdrawal| {
+            if let Some(withdrawal) = &withdrawal {
+                self.check_standing(identity, withdrawal)?;
+            }
+            Ok((withdrawal, self.check_client(api, identity)?))
+        });
+        let (withdrawal, client) = standing.inspect_err(|reason| {
             observer.step("client", || format!("refused: {}", reason.as_str()));
         })?;
         observer.step("client", || "in good standing".to_owned());
@@ -275,9 +281,13 @@ impl<'a> Authorizer<'a> {
         observer.step("scope", || "sufficient".to_owned());
 
         let tenant = matched.tenant.ok_or(DenyReason::NoRoute)?;
-        let hint = self.check_tenant(identity, client, tenant).inspect_err(|denied| {
-            observer.step("tenant", || told(denied));
-        })?;
+        let checked = self.check_tenant(identity, client, tenant).and_then(|hint| {
+            if let Some(withdrawal) = &withdrawal {
+                self.check_grant_standing(identity, client, tenant, withdrawal)?;
+            }
+            Ok(hint)
+        });
+        let hint = checked.inspect_err(|denied| observer.step("tenant", || told(denied)))?;
         observer
             .step("tenant", || format!("{} is granted", self.snapshot.digester.reference(tenant)));
         Ok(permit(api, Some(caller), matched, hint))

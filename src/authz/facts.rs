@@ -7,7 +7,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::issuer::{IssuerPolicy, KeyUid, TenantForm};
-use crate::domain::{GrantCell, ScopeSet, TenantDigester, TenantSet, Timestamp};
+use crate::domain::{GrantCell, ScopeSet, Subject, TenantDigester, TenantSet, Timestamp, TokenRef};
 
 /// What a verified token says. Only `jwt::verify` makes one. It holds no verdict:
 /// expiry, keys, client, route, scope and tenant are decided again on every request.
@@ -15,6 +15,10 @@ pub struct Facts {
     pub issuer: Arc<IssuerPolicy>,
     pub(super) key: KeyUid,
     pub client: CompactString,
+    /// The issuer and the client, for what is withdrawn from them.
+    pub(super) subject: Subject,
+    /// The token's `jti`.
+    pub(super) id: Option<TokenRef>,
     pub scopes: ScopeSet,
     pub(super) not_before: Timestamp,
     pub(super) issued_at: Timestamp,

@@ -12,8 +12,8 @@ use super::issuer::{Issuer, IssuerPolicy, TenantForm, Trust};
 use super::json::parse_strict;
 use super::trust::TrustedKey;
 use crate::domain::{
-    Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, NARROWED, ScopeSet,
-    TenantDigest, TenantDigester, TenantSet, Timestamp, is_tenant_code,
+    Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, NARROWED, ScopeSet, Subject,
+    TenantDigest, TenantDigester, TenantSet, Timestamp, TokenRef, is_tenant_code,
 };
 
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
@@ -116,7 +116,8 @@ impl Verifier<'_> {
         verified.check_audience()?;
         let times = verified.times()?;
         times.check(policy, self.now)?;
-        if policy.own && verified.string("jti").is_none() {
+        let jti = verified.string("jti");
+        if policy.own && jti.is_none() {
             return Err(refuse(DenyReason::TokenClaimsInvalid, "jti is required"));
         }
         let client = verified.client()?;
@@ -128,6 +129,8 @@ impl Verifier<'_> {
             issuer: Arc::clone(&issuer.policy),
             key: issuer.uid(key).ok_or(refuse(DenyReason::TokenKeyUnknown, "kid"))?,
             client: client.into(),
+            subject: Subject::of(Holder { issuer: &policy.issuer, client }),
+            id: jti.map(TokenRef::of),
             scopes: verified.scopes()?,
             not_before: times.not_before,
             issued_at: times.issued_at,

@@ -15,6 +15,7 @@ mod tenant;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod trust;
+mod withdrawn;
 
 pub use bearer::{HeaderValue, Headers};
 pub use decide::{

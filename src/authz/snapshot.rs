@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::issuer::Trust;
 use super::probing::Probing;
 use super::route::{Demands, Router};
-use crate::domain::{ClientBook, Meter, TenantDigester};
+use crate::domain::{ClientBook, Meter, TenantDigester, Withdrawals};
 
 /// Everything a decision depends on besides the request, the time and the grants. Built whole, swapped whole.
 #[derive(Clone)]
@@ -15,6 +15,8 @@ pub struct Snapshot {
     /// `None`: this process has no registry; only the token speaks for a client.
     pub clients: Option<Arc<ClientBook>>,
     pub digester: Arc<TenantDigester>,
+    /// `None`: nothing is withdrawn but by files and lookups.
+    pub withdrawals: Option<Arc<Withdrawals>>,
     /// The issuer under whose name grants are kept.
     pub own_issuer: Arc<str>,
     pub freshness: Freshness,

@@ -79,7 +79,7 @@ impl Authorizer<'_> {
     }
 
     /// The digest under which the token names the tenant, if it does.
-    fn named_digest(&self, facts: &Facts, tenant: &str) -> Option<TenantDigest> {
+    pub(super) fn named_digest(&self, facts: &Facts, tenant: &str) -> Option<TenantDigest> {
         let holder = Holder { issuer: &facts.issuer.issuer, client: &facts.client };
         let mut digests = self.snapshot.digester.all(holder, tenant);
         digests.find(|digest| facts.tenants.contains(digest))
@@ -89,8 +89,17 @@ impl Authorizer<'_> {
         if let Some(digest) = asked.named {
             return grants.digests.contains(&digest);
         }
-        let holder = Holder { issuer: &self.snapshot.own_issuer, client: asked.identity.client() };
-        let mut digests = self.snapshot.digester.all(holder, asked.tenant);
+        self.holds_tenant(grants, asked.identity, asked.tenant)
+    }
+
+    pub(super) fn holds_tenant(
+        &self,
+        grants: &GrantSet,
+        identity: &Identity,
+        tenant: &str,
+    ) -> bool {
+        let holder = Holder { issuer: &self.snapshot.own_issuer, client: identity.client() };
+        let mut digests = self.snapshot.digester.all(holder, tenant);
         digests.any(|digest| grants.digests.contains(&digest))
     }
 

@@ -55,6 +55,11 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             }
             Err(StartError::Other(error)) => return Err(error),
         };
+        match engine.open_state().await {
+            Ok(()) => {}
+            Err(StartError::Config(problems)) => bail!("{}", problems[0]),
+            Err(StartError::Other(error)) => return Err(error),
+        }
         match (&args.client, &args.tenant) {
             (Some(client), Some(tenant)) => explain_grant(&engine, client, tenant).await,
             _ => explain_request(&engine, args).await,
@@ -150,9 +155,10 @@ fn read_token(file: &Path) -> anyhow::Result<String> {
 
 fn exit_code(reason: DenyReason) -> u8 {
     match reason {
-        DenyReason::KeysUnavailable | DenyReason::GrantsStale | DenyReason::InternalError => {
-            UNDECIDED
-        }
+        DenyReason::KeysUnavailable
+        | DenyReason::GrantsStale
+        | DenyReason::StateUnavailable
+        | DenyReason::InternalError => UNDECIDED,
         _ => DENY,
     }
 }

@@ -6,6 +6,7 @@ mod explain;
 mod keys;
 mod lookup;
 mod serve;
+mod state;
 mod validate;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ enum Command {
     Lookup(lookup::LookupArgs),
     Keys(keys::KeysArgs),
     Clients(clients::ClientsArgs),
+    State(state::StateArgs),
     #[command(hide = true)]
     Docs(docs::DocsArgs),
 }
@@ -60,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Lookup(args) => lookup::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Clients(args) => clients::run(args),
+        Command::State(args) => state::run(args),
         Command::Docs(args) => docs::run(&args),
     };
     done.unwrap_or_else(|error| {

@@ -36,6 +36,8 @@ pub struct Config {
     pub clients_file: Option<PathBuf>,
     pub tenants: Tenants,
     pub issuers: Vec<TrustedIssuer>,
+    /// `None`: nothing outlives this process but files.
+    pub state: Option<State>,
     pub apis: Vec<Api>,
     pub limits: Limits,
     /// The file and every secret that it names, for watching.
@@ -168,6 +170,23 @@ pub enum KeySource {
     Discovery(Url),
 }
 
+#[derive(Clone, PartialEq)]
+pub struct State {
+    pub engine: StateEngine,
+    pub key: DigestKey,
+    pub poll: Duration,
+    /// Where the local copy is kept.
+    pub snapshot: Option<PathBuf>,
+    pub keep_audit: Duration,
+    pub keep_usage: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum StateEngine {
+    Sqlite(PathBuf),
+    Postgres { url: SecretText, ca_pem: Option<String> },
+}
+
 #[derive(Debug)]
 pub struct Api {
     pub name: String,
@@ -247,6 +266,15 @@ impl std::fmt::Debug for ClaimForm {
         f.write_str(match self {
             Self::Digest { .. } => "Digest",
             Self::Plain => "Plain",
+        })
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.engine {
+            StateEngine::Sqlite(_) => "State(SQLite)",
+            StateEngine::Postgres { .. } => "State(PostgreSQL)",
         })
     }
 }

@@ -1,4 +1,5 @@
 mod dialects;
+mod state;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -24,20 +24,26 @@ pub enum DenyReason {
     TokenLifetimeTooLong,
     ApiKeyInvalid,
     ClientWithdrawn,
+    /// This token, or all of its client up to a time.
+    TokenRevoked,
     ApiNotAllowed,
     ScopeMissing,
     TenantNotGranted,
+    /// Withdrawn since whatever vouches for it.
+    GrantWithdrawn,
     ProbingThrottled,
     /// The issuer's key set has never loaded, or the last good one is too old.
     KeysUnavailable,
     /// Neither the token nor the last good lookup is young enough to vouch for the request.
     GrantsStale,
+    /// What has been withdrawn is not known yet.
+    StateUnavailable,
     /// A fault of ours.
     InternalError,
 }
 
 impl DenyReason {
-    pub const ALL: [DenyReason; 28] = [
+    pub const ALL: [DenyReason; 31] = [
         Self::NoHttpRequest,
         Self::UnknownApi,
         Self::PathRefused,
@@ -59,12 +65,15 @@ impl DenyReason {
         Self::TokenLifetimeTooLong,
         Self::ApiKeyInvalid,
         Self::ClientWithdrawn,
+        Self::TokenRevoked,
         Self::ApiNotAllowed,
         Self::ScopeMissing,
         Self::TenantNotGranted,
+        Self::GrantWithdrawn,
         Self::ProbingThrottled,
         Self::KeysUnavailable,
         Self::GrantsStale,
+        Self::StateUnavailable,
         Self::InternalError,
     ];
 
@@ -91,12 +100,15 @@ impl DenyReason {
             Self::TokenLifetimeTooLong => "token_lifetime_too_long",
             Self::ApiKeyInvalid => "api_key_invalid",
             Self::ClientWithdrawn => "client_withdrawn",
+            Self::TokenRevoked => "token_revoked",
             Self::ApiNotAllowed => "api_not_allowed",
             Self::ScopeMissing => "scope_missing",
             Self::TenantNotGranted => "tenant_not_granted",
+            Self::GrantWithdrawn => "grant_withdrawn",
             Self::ProbingThrottled => "probing_throttled",
             Self::KeysUnavailable => "keys_unavailable",
             Self::GrantsStale => "grants_stale",
+            Self::StateUnavailable => "state_unavailable",
             Self::InternalError => "internal_error",
         }
     }

@@ -324,9 +324,14 @@ impl Withdrawals {
         shard.get(&name(holder)).cloned()
     }
 
+    /// What is withdrawn from a client, for whoever has no number of it at hand.
+    pub fn lookup(&self, holder: Holder<'_>) -> Option<Arc<ClientWithdrawals>> {
+        self.of(Subject::of(holder), holder)
+    }
+
     /// Whether what is shown still stands.
     pub fn standing(&self, holder: Holder<'_>, evidence: Evidence<'_>) -> Result<(), Withdrawn> {
-        match self.of(Subject::of(holder), holder) {
+        match self.lookup(holder) {
             Some(withdrawn) => withdrawn.standing(evidence, &self.refs),
             None => Ok(()),
         }
@@ -529,5 +534,6 @@ mod tests {
         for bad in ["", "zz", &"0".repeat(31), &"0".repeat(34)] {
             assert_eq!(TenantRef::from_text(bad), None);
         }
+        assert_eq!(TokenRef::from_text(&TokenRef::of("a").to_string()), Some(TokenRef::of("a")));
     }
 }

@@ -28,6 +28,7 @@ impl Inputs {
             trust: Arc::new(self.trust(current)),
             clients: self.clients().cloned(),
             digester: Arc::clone(self.digester()),
+            withdrawals: self.withdrawals().cloned(),
             own_issuer: config.issuer.as_ref().map_or("", |issuer| &issuer.url).into(),
             freshness: freshness(config),
             lookup_on_miss: config.tenants.on_miss == OnMiss::Lookup,
@@ -83,6 +84,7 @@ impl Inputs {
             clients,
             keys: self.signing_keys().cloned().unwrap_or_default(),
             digester: Arc::clone(self.digester()),
+            withdrawals: self.withdrawals().cloned(),
         })
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 
 use super::restart::RestartOnly;
+use super::state;
 use crate::authz::trust::KeySet;
 use crate::clients::{self, LoadContext, Registry};
 use crate::config::{
     ClaimForm, Config, KeySource, LastGood, Lookup, Outline, Problem, TrustedIssuer, locate,
 };
-use crate::domain::{ClientBook, Clock, DIGEST_KEY_LEN, TenantDigester};
+use crate::domain::{ClientBook, Clock, DIGEST_KEY_LEN, TenantDigester, Withdrawals};
 use crate::keys::{self, FileKeys, LoadedKeys, Need, SigningKeys};
 use crate::sources::{Glance, Look, Reading, Source, SourceStatus};
 
@@ -33,6 +34,8 @@ pub struct Inputs {
     clients_context: Option<ClientsContext>,
     /// The keys of other issuers that stand in files, by issuer.
     issuer_keys: BTreeMap<String, IssuerFile>,
+    /// Whether there is a state is decided at the start.
+    withdrawals: Option<Arc<Withdrawals>>,
 }
 
 /// The secret behind tenant digests where the config names none: tokens hold plain codes then, and
@@ -92,6 +95,7 @@ impl Inputs {
             clients: Source::default(),
             clients_context: None,
             issuer_keys: BTreeMap::new(),
+            withdrawals: None,
         };
         inputs.read(Look::Everything);
         let mut problems = inputs.problems();
@@ -109,6 +113,7 @@ impl Inputs {
         let Some(config) = self.config.value().cloned() else { return any };
         if starting {
             self.restart_only = RestartOnly::of(&config);
+            self.withdrawals = config.state.as_ref().map(state::withdrawals);
             self.need = if config.listen.token.is_some() { Need::Sign } else { Need::VerifyOnly };
         }
         any |= self.read_keys(&config, glance, starting);
@@ -241,6 +246,11 @@ impl Inputs {
         &self.digester
     }
 
+    /// `None`: there is no state.
+    pub(super) fn withdrawals(&self) -> Option<&Arc<Withdrawals>> {
+        self.withdrawals.as_ref()
+    }
+
     /// `None`: there is no registry.
     pub fn clients(&self) -> Option<&Arc<ClientBook>> {
         self.clients.value()
@@ -367,9 +377,13 @@ fn beside(config: &Path) -> Vec<Problem> {
 }
 
 fn digester(config: &Config, process_key: &ProcessKey) -> TenantDigester {
-    match config.issuer.as_ref().map(|issuer| &issuer.tenant_claim.form) {
+    let digester = match config.issuer.as_ref().map(|issuer| &issuer.tenant_claim.form) {
         Some(ClaimForm::Digest { key, previous }) => TenantDigester::new(key, previous.as_deref()),
         Some(ClaimForm::Plain) | None => TenantDigester::new(&process_key.0, None),
+    };
+    match &config.state {
+        Some(state) => digester.with_references(state::tenant_refs(state)),
+        None => digester,
     }
 }
 

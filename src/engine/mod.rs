@@ -7,11 +7,12 @@ mod issuers;
 mod offline;
 mod report;
 mod restart;
+mod state;
 mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub use inputs::{Inputs, StartError};
 pub use offline::told;
 pub use report::Report;
+pub use state::place as state_place;
 
 use self::issuers::RemoteIssuers;
 use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
@@ -30,7 +32,8 @@ use crate::grants::{Settings, Tenants};
 use crate::lifecycle::Supervisor;
 use crate::lookup::Directory;
 use crate::sources::Look;
-use crate::telemetry::Metrics;
+use crate::state::State;
+use crate::telemetry::{Metrics, StateGauges};
 use crate::token::MintContext;
 
 /// What is in force, and what brings changes into it.
@@ -42,6 +45,8 @@ pub struct Engine {
     /// `None`: this process mints nothing.
     pub mint: Option<Arc<ArcSwap<MintContext>>>,
     pub tasks: Supervisor,
+    state: OnceLock<Arc<State>>,
+    state_gauges: Option<StateGauges>,
     issuers: Arc<RemoteIssuers>,
     /// Somebody thinks that the files have changed.
     look: Arc<Notify>,
@@ -99,6 +104,8 @@ impl Engine {
             tenants,
             mint: mint.map(|context| Arc::new(ArcSwap::from_pointee(context))),
             tasks,
+            state: OnceLock::new(),
+            state_gauges: config.state.is_some().then(|| metrics.state()),
             issuers,
             look,
             report: ArcSwap::from_pointee(Report::of(&inputs, &[])),
@@ -111,6 +118,7 @@ impl Engine {
     pub fn run(self: &Arc<Self>, stop: &CancellationToken) {
         let (tenants, stopped) = (Arc::clone(&self.tenants), stop.clone());
         self.tasks.spawn("grants", stop.clone(), move || Arc::clone(&tenants).run(stopped.clone()));
+        self.run_state(stop);
         let engine = Arc::clone(self);
         self.tasks.spawn("reload", stop.clone(), move || watch::follow(Arc::clone(&engine)));
     }

@@ -50,6 +50,7 @@ impl Engine {
         for source in self.sources() {
             let _ = writeln!(text, "source {}: {}", source.name, condition(&source, now));
         }
+        self.describe_state(&mut text);
         for (name, task) in self.tasks.statuses() {
             let _ = writeln!(
                 text,

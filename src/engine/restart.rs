@@ -1,3 +1,4 @@
+use super::state;
 use crate::config::Config;
 
 /// The settings that are read at the start only, with what they said then.
@@ -11,6 +12,7 @@ impl RestartOnly {
             ("listen.check", format!("{:?}", listen.check)),
             ("listen.token", format!("{:?}", listen.token)),
             ("listen.admin", format!("{:?}", listen.admin)),
+            ("state", state::fingerprint(config.state.as_ref())),
             ("limits.token_cache_bytes", limits.token_cache_bytes.to_string()),
             ("limits.token_connections", limits.token_connections.to_string()),
             ("limits.failures_per_minute", limits.failures_per_minute.to_string()),

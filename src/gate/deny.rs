@@ -54,7 +54,7 @@ fn denial(reason: DenyReason) -> Denial {
         },
         R::TokenExpired => bad_token("the token has expired"),
         R::TokenNotYetValid => bad_token("the token is not valid yet"),
-        R::ClientWithdrawn => bad_token("the token is no longer valid"),
+        R::ClientWithdrawn | R::TokenRevoked => bad_token("the token is no longer valid"),
         R::TokenTooLarge
         | R::TokenMalformed
         | R::TokenHeaderRefused
@@ -76,7 +76,7 @@ fn denial(reason: DenyReason) -> Denial {
             )
         },
         // One text for all: it must not tell whether a tenant or a route exists.
-        R::UnknownApi | R::NoRoute | R::ApiNotAllowed | R::TenantNotGranted => {
+        R::UnknownApi | R::NoRoute | R::ApiNotAllowed | R::TenantNotGranted | R::GrantWithdrawn => {
             plain(403, "access_denied", "the token does not give access to this resource")
         }
         R::ProbingThrottled => Denial {
@@ -85,6 +85,7 @@ fn denial(reason: DenyReason) -> Denial {
         },
         R::KeysUnavailable => undecided(5, "the keys of the token's issuer are not available"),
         R::GrantsStale => undecided(1, "the grants of this client cannot be confirmed right now"),
+        R::StateUnavailable => undecided(5, "what has been withdrawn is not known yet"),
         R::InternalError => undecided(1, "the request cannot be decided right now"),
     }
 }

@@ -148,6 +148,14 @@ impl Tenants {
         outcome
     }
 
+    /// The grants of a client by a lookup that is made now, or under way.
+    pub async fn grants_anew(&self, client: &ClientId) -> Outcome {
+        let entry = self.entry(client);
+        entry.cell.touch(self.core.clock.now());
+        let outcome = self.look_up(client, &entry).result().await;
+        outcome.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
+    }
+
     async fn remembered_or_looked_up(&self, client: &ClientId, entry: &Arc<Entry>) -> Outcome {
         let settings = self.core.settings.load_full();
         if let Some(limits) = settings.directory.limits() {

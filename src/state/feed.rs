@@ -36,6 +36,7 @@ pub struct State {
     withdrawals: Arc<Withdrawals>,
     clock: Arc<dyn Clock>,
     settings: Settings,
+    started: Timestamp,
     inner: Mutex<Inner>,
     health: Mutex<Health>,
 }
@@ -80,7 +81,8 @@ impl State {
             cursor
         });
         let inner = Mutex::new(Inner { view, cursor, snapshot });
-        Self { store, withdrawals, clock, settings, inner, health: Mutex::default() }
+        let started = clock.now();
+        Self { store, withdrawals, clock, settings, started, inner, health: Mutex::default() }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -95,9 +97,9 @@ impl State {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How long ago the feed was last followed to its end.
-    pub fn age(&self) -> Option<Duration> {
-        Some(self.clock.now().since(self.health().followed_at?))
+    /// How long ago the feed was last followed to its end; where it never was, how long this has been tried.
+    pub fn age(&self) -> Duration {
+        self.clock.now().since(self.health().followed_at.unwrap_or(self.started))
     }
 
     /// Makes the schema if it has to, and reads what is there. On failure a local copy counts, if there is

@@ -21,6 +21,11 @@ impl StateKey {
         TenantRefs::new(&self.derived(b"tenantgate state: tenant references"))
     }
 
+    /// Names the key without telling it.
+    pub fn id(&self) -> String {
+        hex::encode(&self.derived(b"tenantgate state: key id")[..8])
+    }
+
     pub fn sealer(&self) -> Sealer {
         let key = self.derived(b"tenantgate state: sealed tenants");
         let key = RandomizedNonceKey::new(&AES_256_GCM, &*key);

@@ -52,6 +52,14 @@ pub struct Metrics {
     pub panics: IntCounterVec,
 }
 
+/// How the state is doing. Only where there is one.
+pub struct StateGauges {
+    pub age: Gauge,
+    pub ok: IntGauge,
+    pub withdrawals: IntGauge,
+    pub differences: IntCounter,
+}
+
 /// One API's counters, resolved once, so that a decision touches no lock and no label.
 pub struct ApiCounters {
     allowed: IntCounter,
@@ -318,6 +326,25 @@ impl Metrics {
     pub fn issuer(&self, issuer: &str) -> IssuerCounters {
         let of = |outcome| self.issuer_decisions.with_label_values(&[issuer, outcome]);
         IssuerCounters { allowed: of("allowed"), denied: of("denied"), shadowed: of("shadowed") }
+    }
+
+    /// Once a process, where there is a state.
+    pub fn state(&self) -> StateGauges {
+        let int = |name: &str, help: &str| register(&self.registry, IntGauge::new(name, help));
+        StateGauges {
+            age: gauge(
+                &self.registry,
+                "state_age_seconds",
+                "How long ago this process last had everything that the state's database knows.",
+            ),
+            ok: int("state_ok", "1 if the state's database answered when it was last asked."),
+            withdrawals: int("state_withdrawals", "Withdrawals by calls that are in force."),
+            differences: counter(
+                &self.registry,
+                "state_differences_total",
+                "Records that a full reading of the state found to differ from what was followed.",
+            ),
+        }
     }
 
     pub fn observe_decision(&self, took: Duration) {

@@ -4,4 +4,4 @@ mod logs;
 mod metrics;
 
 pub use logs::{LogFormat, dropped_lines, init as init_logs, log_panics};
-pub use metrics::{ApiCounters, Metrics};
+pub use metrics::{ApiCounters, Metrics, StateGauges};

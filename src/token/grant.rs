@@ -9,11 +9,13 @@ use super::error::TokenError;
 use super::form::TokenForm;
 use super::mint::{Grant, Granted, MintContext};
 use super::throttle::Throttle;
+use super::withdrawn::Withdrawal;
 use crate::clients::{Attempt, Authentication, Authenticator};
 use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest};
 use crate::grants::{Outcome, Tenants};
 use crate::telemetry::Metrics;
 
+const NO_TENANT: TokenError = TokenError::InvalidTarget("no tenant has authorised this client");
 /// Above this a client has to name the tenants it wants: a token is sent with every request.
 const MAX_TENANTS: usize = 300;
 
@@ -73,11 +75,16 @@ impl TokenService {
         let client = self.authenticate(&context, source, &presented).await?;
         client.id.as_str().clone_into(authenticated);
         check_standing(&client)?;
+        let withdrawal = Withdrawal::of(&context, &client)?;
         let scopes = narrow_scopes(&client, form.scope.as_ref())?;
-        let grants = self.grants(&client).await?;
+        let mut grants = self.grants(&client).await?;
+        if withdrawal.wants_newer(&grants, self.clock.now()) {
+            grants = usable(self.tenants.grants_anew(&client.id).await)?;
+        }
         let narrowed = !form.tenants.is_empty();
-        let tenants = narrow_tenants(&context, &client, &grants, &form.tenants)?;
+        let tenants = narrow_tenants(&context, &client, (&grants, &withdrawal), &form.tenants)?;
         let now = self.clock.now();
+        let issued_at = withdrawal.issued_at(now)?;
         let mut attributes = client.attributes.clone();
         attributes.extend(grants.attributes.clone());
         let grant = Grant {
@@ -86,7 +93,11 @@ impl TokenService {
             tenants: &tenants,
             attributes: &attributes,
             narrowed,
-            grants_at: if client.static_grants.is_some() { now } else { grants.looked_up_at },
+            grants_at: match client.static_grants {
+                Some(_) => issued_at,
+                None => withdrawal.grants_at(&grants),
+            },
+            issued_at,
         };
         let access_token = context.mint(&grant, now).map_err(|error| {
             tracing::error!(%error, client = client.id.as_str(), "no token could be signed");
@@ -124,18 +135,21 @@ impl TokenService {
     }
 
     async fn grants(&self, client: &Client) -> Result<Arc<GrantSet>, TokenError> {
-        let none = TokenError::InvalidTarget("no tenant has authorised this client");
         if let Some(grants) = &client.static_grants {
-            return if grants.codes.is_empty() { Err(none) } else { Ok(Arc::clone(grants)) };
+            return if grants.codes.is_empty() { Err(NO_TENANT) } else { Ok(Arc::clone(grants)) };
         }
-        match self.tenants.grants(&client.id).await {
-            Outcome::Granted(grants) => Ok(grants),
-            Outcome::Denied(_) => Err(none),
-            Outcome::Unavailable(reason) => Err(TokenError::Unavailable {
-                retry_after: reason.retry_after().map_or(5, |wait| wait.as_secs().max(1)),
-                told: "the tenants of this client cannot be looked up right now",
-            }),
-        }
+        usable(self.tenants.grants(&client.id).await)
+    }
+}
+
+fn usable(outcome: Outcome) -> Result<Arc<GrantSet>, TokenError> {
+    match outcome {
+        Outcome::Granted(grants) => Ok(grants),
+        Outcome::Denied(_) => Err(NO_TENANT),
+        Outcome::Unavailable(reason) => Err(TokenError::Unavailable {
+            retry_after: reason.retry_after().map_or(5, |wait| wait.as_secs().max(1)),
+            told: "the tenants of this client cannot be looked up right now",
+        }),
     }
 }
 
@@ -161,10 +175,14 @@ fn narrow_scopes(client: &Client, wanted: Option<&ScopeSet>) -> Result<ScopeSet,
 fn narrow_tenants<'g>(
     context: &MintContext,
     client: &Client,
-    grants: &'g GrantSet,
+    (grants, withdrawal): (&'g GrantSet, &Withdrawal<'_>),
     wanted: &[TenantCode],
 ) -> Result<Vec<Granted<'g>>, TokenError> {
     let mut tenants = context.granted(client, grants);
+    tenants.retain(|tenant| withdrawal.leaves(tenant.code, grants));
+    if tenants.is_empty() {
+        return Err(NO_TENANT);
+    }
     if !wanted.is_empty() {
         let holder = context.holder(client);
         let digests = wanted.iter().map(|code| context.digester.current(holder, code.expose()));

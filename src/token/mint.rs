@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{
     Attributes, Client, ClientBook, GRANTS_AT, GrantSet, Holder, NARROWED, ScopeSet, TenantCode,
-    TenantDigest, TenantDigester, Timestamp,
+    TenantDigest, TenantDigester, Timestamp, Withdrawals,
 };
 use crate::keys::{Signer, SigningKeys};
 
@@ -30,6 +30,8 @@ pub struct MintContext {
     pub clients: Arc<ClientBook>,
     pub keys: Arc<SigningKeys>,
     pub digester: Arc<TenantDigester>,
+    /// `None`: nothing is withdrawn but by files and lookups.
+    pub withdrawals: Option<Arc<Withdrawals>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Grant<'a> {
     pub tenants: &'a [Granted<'a>],
     pub attributes: &'a Attributes,
     pub grants_at: Timestamp,
+    /// The token's `iat`.
+    pub issued_at: Timestamp,
     /// The request named the tenants.
     pub narrowed: bool,
 }
@@ -120,8 +124,8 @@ impl MintContext {
             aud: &self.audience,
             sub: grant.client.id.as_str(),
             client_id: grant.client.id.as_str(),
-            iat: now.secs(),
-            exp: now.plus(self.lifetime(grant.client)).secs(),
+            iat: grant.issued_at.secs(),
+            exp: grant.issued_at.plus(self.lifetime(grant.client)).secs(),
             jti: random_id()?,
             scope: grant.scopes.as_str(),
             further,

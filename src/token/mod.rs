@@ -6,6 +6,7 @@ mod form;
 mod grant;
 mod mint;
 mod throttle;
+mod withdrawn;
 
 pub use credentials::{Presented, Source};
 pub use error::TokenError;

@@ -619,8 +619,10 @@ fn answer(reason: DenyReason) -> Answer {
         R::SeveralCredentials => Answer::SeveralCredentials,
         R::NoCredential => Answer::NoCredential,
         R::ScopeMissing => Answer::ScopeMissing,
-        R::UnknownApi | R::NoRoute | R::ApiNotAllowed | R::TenantNotGranted => Answer::AccessDenied,
-        R::KeysUnavailable | R::GrantsStale => Answer::CannotDecide,
+        R::UnknownApi | R::NoRoute | R::ApiNotAllowed | R::TenantNotGranted | R::GrantWithdrawn => {
+            Answer::AccessDenied
+        }
+        R::KeysUnavailable | R::GrantsStale | R::StateUnavailable => Answer::CannotDecide,
         R::ProbingThrottled | R::InternalError => panic!("{}", reason.as_str()),
         R::TokenTooLarge
         | R::TokenMalformed
@@ -636,7 +638,8 @@ fn answer(reason: DenyReason) -> Answer {
         | R::TokenNotYetValid
         | R::TokenLifetimeTooLong
         | R::ApiKeyInvalid
-        | R::ClientWithdrawn => Answer::BadCredential,
+        | R::ClientWithdrawn
+        | R::TokenRevoked => Answer::BadCredential,
     }
 }
 

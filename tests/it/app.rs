@@ -4,6 +4,7 @@
 mod changes;
 mod grants;
 mod peers;
+mod state;
 mod tokens;
 mod withdrawals;
 

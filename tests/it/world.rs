@@ -118,6 +118,7 @@ impl World {
                 trust: Arc::new(trust),
                 clients: Some(Arc::new([client()].into_iter().collect())),
                 digester: Arc::new(TenantDigester::new(&[7; 32], None)),
+                withdrawals: None,
                 own_issuer: OWN.into(),
                 freshness: Freshness::MaxAge(MAX_AGE),
                 lookup_on_miss: false,

@@ -88,7 +88,11 @@ fn tenant_claim(reader: &mut Reader, claim: Option<raw::TenantClaim>) -> Option<
     Some(TenantClaim { name: name?, form: form?, display: claim.display? })
 }
 
-fn digest_key(reader: &mut Reader, field: &str, file: Option<raw::FileText>) -> Option<DigestKey> {
+pub fn digest_key(
+    reader: &mut Reader,
+    field: &str,
+    file: Option<raw::FileText>,
+) -> Option<DigestKey> {
     let text = reader.secret_file(field, file)?;
     let mut key: DigestKey = Zeroizing::new([0; DIGEST_KEY_LEN]);
     let digits = text.0.expose().as_bytes();

@@ -9,6 +9,7 @@ mod json_path;
 mod limits;
 mod listen;
 mod lookup;
+mod state;
 mod tenants;
 
 use super::reader::Reader;
@@ -26,6 +27,7 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     let tenants = tenants::parse(reader, root.tenants, tenant_claim_name.as_deref());
     let issuers = issuers::parse(reader, root.issuers, own_url.as_deref());
     let apis = apis::parse(reader, root.apis);
+    let state = root.state.map(|state| state::parse(reader, state));
     let limits = limits::parse(reader, root.limits);
     needs(reader);
     if let (Some(apis), Some(tenants)) = (&apis, &tenants) {
@@ -41,6 +43,10 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
         clients_file,
         tenants: tenants?,
         issuers: issuers?,
+        state: match state {
+            Some(state) => Some(state?),
+            None => None,
+        },
         apis: apis?,
         limits: limits?,
         files: Vec::new(),
@@ -57,11 +63,11 @@ fn needs(reader: &mut Reader) {
             "add the section, or remove `listen.token`",
         );
     }
-    if mints && !reader.given("clients") {
+    if mints && !reader.given("clients") && !reader.given("state") {
         reader.problem(
             "clients",
             "is missing, but `listen.token` wants to mint",
-            "add the section, or remove `listen.token`",
+            "add the section or `state`, or remove `listen.token`",
         );
     }
     if !mints && !reader.given("issuer") && !reader.given("issuers") {

@@ -9,6 +9,7 @@ mod issuer;
 mod issuers;
 mod limits;
 mod listen;
+mod state;
 mod tenants;
 mod text;
 
@@ -24,6 +25,7 @@ pub use issuer::{ClaimForm, Issuer, TenantClaim};
 pub use issuers::{Algorithm, IssuerFreshness, TrustedIssuer};
 pub use limits::{ForwardedHeader, Limits, Probing};
 pub use listen::{FullListen, Listen, ListenOn};
+pub use state::{Postgres, Retention, State};
 pub use tenants::{
     Claim, Fresh, Freshness, FullClaim, Grpc, Header, Lookup, LookupMethod, OnMiss, RemoteLookup,
     StaticWord, Tenants, TokenWord,
@@ -41,12 +43,14 @@ pub struct Root {
     pub listen: Option<Listen>,
     /// Our own tokens. Needed with `listen.token`; without it at least one of `issuers` is needed.
     pub issuer: Option<Issuer>,
-    /// The registered apps. Needed with `listen.token` and for API keys.
+    /// The registered apps. Needed with `listen.token` and for API keys, unless `state` keeps them.
     pub clients: Option<Clients>,
     /// Which tenants a client may read, and how fresh that must be.
     pub tenants: Option<Tenants>,
     /// Other issuers whose tokens are accepted too.
     pub issuers: Option<Vec<Option<TrustedIssuer>>>,
+    /// Where withdrawals, clients and records are kept that outlive a process. Left out: files only.
+    pub state: Option<State>,
     /// The APIs behind Envoy. One API is used for every check; of several, Envoy names one in
     /// `context_extensions` as `tenantgate_api`.
     #[schemars(length(min = 1))]
@@ -63,6 +67,7 @@ impl Default for Root {
             clients: None,
             tenants: Some(Tenants::default()),
             issuers: Some(Vec::new()),
+            state: None,
             apis: None,
             limits: Some(Limits::default()),
         }

@@ -1,0 +1,134 @@
+//! The state in the composition: what is kept for longer than this process lives.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_lc_rs::digest;
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, StartError};
+use crate::config::{self, StateEngine};
+use crate::domain::{TenantRefs, Withdrawals};
+use crate::state::{Engine as Place, PostgresSettings, Retention, Settings, State, StateKey};
+
+/// How often a start that waits for the state looks whether it is there.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Where the config wants the state.
+pub fn place(config: &StateEngine) -> Place {
+    match config {
+        StateEngine::Sqlite(path) => Place::Sqlite(path.clone()),
+        StateEngine::Postgres { url, ca_pem } => {
+            Place::Postgres(PostgresSettings { url: url.0.clone(), ca_pem: ca_pem.clone() })
+        }
+    }
+}
+
+/// Nothing is known yet.
+pub(super) fn withdrawals(config: &config::State) -> Arc<Withdrawals> {
+    Arc::new(Withdrawals::new(tenant_refs(config)))
+}
+
+/// What names tenants in rows names them in logs and metadata too.
+pub(super) fn tenant_refs(config: &config::State) -> TenantRefs {
+    StateKey::new(config.key.clone()).tenant_refs()
+}
+
+/// Tells one config of the state from another without keeping its secrets.
+pub(super) fn fingerprint(config: Option<&config::State>) -> String {
+    let Some(config) = config else { return String::new() };
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let place = match &config.engine {
+        StateEngine::Sqlite(path) => format!("sqlite {}", path.display()),
+        StateEngine::Postgres { url, ca_pem } => {
+            hash.update(url.0.expose().as_bytes());
+            format!("postgres {ca_pem:?}")
+        }
+    };
+    hash.update(&*config.key);
+    let rest = format!(
+        "{place} {:?} {:?} {:?} {:?}",
+        config.poll, config.snapshot, config.keep_audit, config.keep_usage
+    );
+    hash.update(rest.as_bytes());
+    hex::encode(hash.finish())
+}
+
+impl Engine {
+    /// Opens the state, if the config has one, and reads what is there. A database that is away is no error:
+    /// nothing is decided until it has been read, or a local copy of it.
+    pub async fn open_state(&self) -> Result<(), StartError> {
+        let config = self.config();
+        let (Some(config), Some(withdrawals)) = (&config.state, self.withdrawals()) else {
+            return Ok(());
+        };
+        let opened = place(&config.engine).open(Arc::clone(&self.clock)).await;
+        let store = opened.map_err(anyhow::Error::new).context("state")?;
+        let settings = Settings {
+            poll: config.poll,
+            retention: Retention { audit: config.keep_audit, usage: config.keep_usage },
+            snapshot: config.snapshot.clone(),
+            key_id: StateKey::new(config.key.clone()).id(),
+        };
+        let clients = Box::new(|_: &[_]| ());
+        let clock = Arc::clone(&self.clock);
+        let state = Arc::new(State::new(store, withdrawals, clients, clock, settings));
+        state.start().await.map_err(anyhow::Error::new).context("state")?;
+        // Opened once: a changed section takes effect at the next start.
+        let _ = self.state.set(state);
+        Ok(())
+    }
+
+    /// `None`: the config has no state, or it has not been opened.
+    pub fn state(&self) -> Option<&Arc<State>> {
+        self.state.get()
+    }
+
+    /// What is withdrawn by calls. `None`: the config has no state.
+    pub fn withdrawals(&self) -> Option<Arc<Withdrawals>> {
+        self.gate.snapshot.load().withdrawals.clone()
+    }
+
+    /// Returns once what has been withdrawn is known.
+    pub async fn state_known(&self) {
+        let Some(withdrawals) = self.withdrawals() else { return };
+        while !withdrawals.is_known() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    pub(super) fn run_state(&self, stop: &CancellationToken) {
+        let Some(state) = self.state().cloned() else { return };
+        self.tasks.spawn("state", stop.clone(), move || {
+            let state = Arc::clone(&state);
+            async move { state.run().await }
+        });
+    }
+
+    /// A line of `/readyz?verbose`.
+    pub(super) fn describe_state(&self, text: &mut String) {
+        let Some(state) = self.state() else { return };
+        let health = state.health();
+        let age = match health.followed_at {
+            Some(_) => format!("{} s old", state.age().as_secs()),
+            None => "never read".to_owned(),
+        };
+        let copy = if health.from_snapshot { ", from the local copy" } else { "" };
+        let _ = match &health.trouble {
+            None => writeln!(text, "state: ok, {age}{copy}"),
+            Some(trouble) => writeln!(text, "state: {trouble}; {age}{copy}"),
+        };
+    }
+
+    /// Brings the gauges of the state up to date.
+    pub fn measure_state(&self) {
+        let (Some(state), Some(gauges)) = (self.state(), &self.state_gauges) else { return };
+        let health = state.health();
+        gauges.age.set(state.age().as_secs_f64());
+        gauges.ok.set(i64::from(health.trouble.is_none()));
+        gauges.withdrawals.set(state.withdrawals().len() as i64);
+        gauges.differences.inc_by(health.differences.saturating_sub(gauges.differences.get()));
+    }
+}
