@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import shutil
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 from conftest import bin_dir
+from test_callout import certificate
 from test_docs import SAMPLES, furnish
 
 # Of each app, in pages of two.
@@ -34,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     def reply(self, value, **headers):
         body = value if isinstance(value, str) else json.dumps(value)
         self.send_response(200)
-        for name, text in headers.items():
+        for name, text in {"content-length": str(len(body)), **headers}.items():
             self.send_header(name, text)
         self.end_headers()
         self.wfile.write(body.encode())
@@ -140,3 +142,55 @@ def test_a_404_is_no_answer_unless_the_config_says_so(stub, tmp_path):
     config.write_text(yaml.safe_dump(whole))
     code, _, shown = look_up(config, "unknown")
     assert code == 1 and "tenants.lookup.url: check the path; " in shown and "tenantgate.yaml:" in shown
+
+
+def test_what_keeps_tls_from_coming_about_is_told_with_its_key(tmp_path):
+    ca, ca_key, _ = certificate("our own CA")
+    server, _, server_key = certificate("provider", "our own CA", ca_key)
+    client, _, client_key = certificate("tenantgate", "our own CA", ca_key)
+    (tmp_path / "ca.pem").write_text(ca)
+    (tmp_path / "server.pem").write_text(server + server_key)
+    stranger, _, stranger_key = certificate("nobody knows")
+    for name, text in {"client": client, "stranger": stranger}.items():
+        (tmp_path / f"{name}.pem").write_text(text)
+    for name, text in {"client": client_key, "stranger": stranger_key}.items():
+        (tmp_path / f"{name}.key").write_text(text)
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tmp_path / "server.pem")
+    plain, wrapped = Stub(), Stub()
+    wrapped.socket = context.wrap_socket(wrapped.socket, server_side=True)
+    for stub in (plain, wrapped):
+        threading.Thread(target=stub.serve_forever, args=[0.05], daemon=True).start()
+
+    config = configured("openfga", plain.url, tmp_path)
+    written = config.read_text()
+
+    def cure(url, **tls):
+        whole = yaml.safe_load(written.replace(plain.url, url))
+        if tls:
+            whole["tenants"]["lookup"]["tls"] = tls
+        config.write_text(yaml.safe_dump(whole))
+        code, _, shown = look_up(config, "acme")
+        return code, " ".join(line for line in shown.splitlines() if line.startswith("cure "))
+
+    https = wrapped.url.replace("http:", "https:")
+    ours = {"ca_file": "ca.pem"}
+    pair = lambda name: {"cert_file": f"{name}.pem", "key_file": f"{name}.key"}
+    for url, tls, expected in [
+        (https, {}, "tenants.lookup.tls.ca_file: name the file with the CA"),
+        (https, ours, "tenants.lookup.tls.cert_file: the server wants a certificate"),
+        (https, ours | pair("stranger"), "tenants.lookup.tls.cert_file: the server does not accept this certificate"),
+        (https.replace("127.0.0.1", "localhost"), ours, "tenants.lookup.url: use a name that the server's certificate has"),
+        (plain.url.replace("http:", "https:"), {}, "tenants.lookup.url: what answers there does not speak TLS"),
+        (wrapped.url, {}, "tenants.lookup.url: check that it leads to the provider's API, and that http:// does not go to a TLS"),
+    ]:
+        code, shown = cure(url, **tls)
+        assert code == 1 and expected in shown, (url, tls, shown)
+    cure(https, **ours, **pair("client"))
+    code, codes, shown = look_up(config, "acme", "--show-codes")
+    assert (code, codes) == (0, GRANTS["acme"]), shown
+    for stub in (plain, wrapped):
+        stub.shutdown()
+        stub.server_close()

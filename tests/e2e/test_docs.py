@@ -81,15 +81,16 @@ def test_there_are_sample_configs():
 
 
 def select_examples():
-    """The rows of the table in docs/lookup.md that shows answers and what `select` finds in them."""
+    """The rows of the table in docs/lookup.md that shows answers and what each config finds in them."""
     text = (ROOT / "docs/lookup.md").read_text()
-    rows = re.findall(r"^\| `([{\[].*?)` \| `(\$.*?)` \| ([\w, ]+) \|$", text, re.MULTILINE)
-    assert len(rows) >= 5
-    return rows
+    rows = re.findall(r"^\| `([{\[].*?)` \| (`select: .*?`) \| ([\w, ]+) \|$", text, re.MULTILINE)
+    assert len(rows) >= 9
+    keys = lambda cell: dict(key.split(": ", 1) for key in re.findall(r"`(.*?)`", cell))
+    return [(answer, keys(cell), codes) for answer, cell, codes in rows]
 
 
-@pytest.mark.parametrize("answer, select, codes", select_examples())
-def test_select_finds_what_the_document_says(answer, select, codes, tmp_path):
+@pytest.mark.parametrize("answer, keys, codes", select_examples())
+def test_select_finds_what_the_document_says(answer, keys, codes, tmp_path):
     class Directory(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -107,7 +108,7 @@ def test_select_finds_what_the_document_says(answer, select, codes, tmp_path):
         threading.Thread(target=server.handle_request, daemon=True).start()
         config = yaml.safe_load(copy.read_text())
         url = f"http://127.0.0.1:{server.server_port}/{{client_id}}"
-        config["tenants"]["lookup"] = {"url": url, "select": select}
+        config["tenants"]["lookup"] = {"url": url, **keys}
         copy.write_text(yaml.safe_dump(config))
         lookup = ["lookup", "test", "--config", copy, "--client", "app", "--show-codes"]
         shown = stack.tenantgate(bin_dir(), *lookup)
