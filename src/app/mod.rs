@@ -70,6 +70,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let starting = readiness.guard();
     let engine = Engine::open(config_path, clock)?;
     engine.open_state().await?;
+    engine.warn();
     let config = engine.config();
     let check = CheckServer(Arc::clone(&engine.gate));
 

@@ -15,7 +15,7 @@ use crate::clients::{
     RawDeveloper, RawDeveloperStatus,
 };
 use crate::domain::{
-    ClientId, Clock, Secret, SystemClock, Timestamp, is_scope_token, is_tenant_code,
+    ClientId, Clock, Secret, SystemClock, Timestamp, is_scope_token, is_tenant_code, parse_duration,
 };
 
 const MIN_SECRET: usize = 8;
@@ -80,7 +80,7 @@ struct RotateArgs {
     #[command(flatten)]
     client: ClientArg,
     /// Let the credential that is active now expire after this time, such as 7d
-    #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
     expire_old: Option<Duration>,
     /// Write the new secret to this file, which must not be there yet, instead of showing it
     #[arg(long, value_name = "FILE")]
@@ -307,8 +307,8 @@ fn revoke(args: &RevokeArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn list(args: &ListArgs, now: Timestamp, out: &mut dyn Write) -> anyhow::Result<()> {
-    let registry =
-        clients::read(&args.file).map_err(|misshapen| EditError::Problems(misshapen.problems))?;
+    let registry = clients::read(&args.file)
+        .map_err(|misshapen| EditError::misshapen(misshapen, &args.file))?;
     match args.output {
         Output::Json => {
             let listed: Vec<_> =

@@ -38,8 +38,13 @@ const INTRODUCTION: &str = "\
 <!-- Written by `tenantgate docs --dir docs` from the types in src/config/raw/ and src/clients/file.rs. -->
 
 `tenantgate serve --config FILE` reads `tenantgate.yaml`, and `tenantgate validate --config FILE` shows everything \
-that is wrong with it, with the client registry and with the files that they name. A changed file is read again while \
-tenantgate runs; a broken one leaves the last good state.
+that is wrong with it, with the client registry and with the files that they name, with file, line and column. What is \
+allowed, but hardly meant (a public route over a closed one, a method that nobody sends, a scope that no client has) is a \
+`warning:`, and an error with `--strict`; `serve` logs warnings. A changed file is read again while tenantgate runs; a \
+broken one leaves the last good state.
+
+Without `--config` the file is the one that `TENANTGATE_CONFIG` names, else `tenantgate.yaml` in the current folder. \
+Variables like `${NAME}` in it are not expanded.
 
 Editors complete and check the files with this line at their top (and [clients.schema.json](clients.schema.json) for \
 `clients.yaml`):
@@ -74,7 +79,7 @@ mod tests {
             let committed = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(
                 committed == text,
-                "docs/{name} is out of date; run: cargo run -- docs --dir docs"
+                "docs/{name} is out of date; run: cargo run --bin tenantgate -- docs --dir docs"
             );
         }
     }

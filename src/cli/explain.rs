@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 
+use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::authz::{CheckInput, Denied, HeaderValue, Headers, Observer, Verdict};
 use crate::domain::{ClientId, DenyReason, Holder, Secret, Standing, SystemClock, TenantCode};
 use crate::engine::{Engine, StartError, told};
@@ -20,7 +21,7 @@ const UNDECIDED: u8 = 1;
 #[command(group(ArgGroup::new("question").required(true).args(["path", "tenant"])))]
 #[command(group(ArgGroup::new("bearer").args(["token", "token_file"])))]
 pub struct ExplainArgs {
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = CONFIG_ENV, default_value = CONFIG_FILE)]
     config: PathBuf,
     /// The API, where the config has several.
     #[arg(long, value_name = "NAME")]
@@ -32,7 +33,7 @@ pub struct ExplainArgs {
     path: Option<String>,
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Keeps the token out of the shell's history.
+    /// Keeps the token out of the shell's history; `-`: standard input.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Asks for this client instead of for a request.
@@ -149,6 +150,9 @@ fn show_answer(answer: &Answer<'_>) {
 }
 
 fn read_token(file: &Path) -> anyhow::Result<String> {
+    if file == Path::new("-") {
+        return std::io::read_to_string(std::io::stdin()).context("--token-file -: cannot be read");
+    }
     std::fs::read_to_string(file)
         .with_context(|| format!("--token-file {}: cannot be read", file.display()))
 }

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::domain::{Algorithm, Clock as _, SystemClock, Timestamp};
+use crate::domain::{Algorithm, Clock as _, SystemClock, Timestamp, parse_duration};
 use crate::keys::SigningAlgorithm;
 use crate::keys::store::{self, Existing, KeyRecord, KeyState, StoreError, to_rfc3339};
 
@@ -29,7 +29,7 @@ enum KeysCommand {
         #[arg(long, value_name = "ALG", default_value = "ES256", value_parser = signing_algorithm())]
         alg: SigningAlgorithm,
         /// How long the key is published before it signs [default: 0s for the first key, else 10s]
-        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         activate_after: Option<Duration>,
     },
     /// Show the signing keys

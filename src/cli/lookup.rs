@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
+use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::config::{AnswerReading, ClaimForm, CodesOf, Config, Lookup, Problem, locate};
 use crate::domain::{ClientId, DIGEST_KEY_LEN, Quota, SystemClock, TenantCode, TenantDigester};
 use crate::lookup::{
@@ -33,7 +34,7 @@ enum LookupCommand {
 
 #[derive(Args)]
 struct TestArgs {
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = CONFIG_ENV, default_value = CONFIG_FILE)]
     config: PathBuf,
     /// The client to look up; it need not be registered.
     #[arg(long, value_name = "ID")]

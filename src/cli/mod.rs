@@ -6,15 +6,20 @@ mod explain;
 mod keys;
 mod lookup;
 mod serve;
+mod shell;
 mod state;
 mod validate;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use crate::telemetry::{LogFormat, init_logs, log_panics};
+
+/// Where the config is, unless `--config` says so.
+const CONFIG_ENV: &str = "TENANTGATE_CONFIG";
+const CONFIG_FILE: &str = "tenantgate.yaml";
 
 /// External authorization for Envoy that makes an API multi-tenant safe, and the OAuth 2.0 token
 /// endpoint that goes with it.
@@ -46,6 +51,8 @@ enum Command {
     Keys(keys::KeysArgs),
     Clients(clients::ClientsArgs),
     State(state::StateArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
     #[command(hide = true)]
     Docs(docs::DocsArgs),
 }
@@ -63,6 +70,8 @@ pub fn run() -> ExitCode {
         Command::Keys(args) => keys::run(args),
         Command::Clients(args) => clients::run(args),
         Command::State(args) => state::run(args),
+        Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
+        Command::Man(args) => shell::man(&args, Cli::command()),
         Command::Docs(args) => docs::run(&args),
     };
     done.unwrap_or_else(|error| {
@@ -73,8 +82,6 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

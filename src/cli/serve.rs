@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
+use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::app::{self, Addresses, Environment, Running, StartError};
 use crate::domain::SystemClock;
 use crate::lifecycle::{Request, Signals};
@@ -15,7 +16,7 @@ use crate::lifecycle::{Request, Signals};
 /// Run until SIGTERM or SIGINT; SIGHUP or a changed file reloads.
 #[derive(Args)]
 pub struct ServeArgs {
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = CONFIG_ENV, default_value = CONFIG_FILE)]
     config: PathBuf,
     /// Write the bound addresses there as JSON once ready.
     #[arg(long, value_name = "FILE")]

@@ -4,30 +4,46 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::{CONFIG_ENV, CONFIG_FILE};
+use crate::config::{Config, Problem};
 use crate::domain::SystemClock;
 use crate::engine::{Inputs, StartError};
 
-/// Read the config, the client registry and every file they name, and show every problem.
+/// Read the config, the client registry and every file they name, and show every problem. What is
+/// allowed, but hardly meant, is a warning.
 #[derive(Args)]
 pub struct ValidateArgs {
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = CONFIG_ENV, default_value = CONFIG_FILE)]
     config: PathBuf,
+    /// Exit with 1 where there are warnings, too.
+    #[arg(long)]
+    strict: bool,
 }
 
 pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     match Inputs::open(&args.config, Arc::new(SystemClock)) {
         Ok(inputs) => {
+            let warnings = inputs.warnings();
+            warn(&warnings);
             let clients = inputs.clients().map_or(0, |book| book.len());
             let apis = inputs.config().apis.len();
             println!("{}: valid; APIs: {apis}, clients: {clients}", args.config.display());
-            Ok(ExitCode::SUCCESS)
+            let passes = warnings.is_empty() || !args.strict;
+            Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Err(StartError::Other(error)) => Err(error),
         Err(StartError::Config(problems)) => {
             for problem in problems {
                 println!("{problem}");
             }
+            warn(&Config::warnings_of(&args.config));
             Ok(ExitCode::FAILURE)
         }
+    }
+}
+
+fn warn(warnings: &[Problem]) {
+    for warning in warnings {
+        println!("warning: {warning}");
     }
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::file::{
-    RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawRegistry, read,
+    Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawRegistry, read,
 };
 use super::load::parse_time;
-use crate::config::Problem;
+use crate::config::{Problem, locate};
 use crate::domain::{MAX_ACTIVE_CREDENTIALS, Timestamp};
 
 const HEAD: &str = "\
@@ -40,6 +40,13 @@ pub enum EditError {
     Write { path: PathBuf, error: io::Error },
     #[error("the registry cannot be put into YAML: {0}")]
     Yaml(#[from] serde_saphyr::SerializeError),
+}
+
+impl EditError {
+    /// With the places in the file.
+    pub fn misshapen(misshapen: Misshapen, file: &Path) -> Self {
+        Self::Problems(locate::place(misshapen.problems, file))
+    }
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -73,7 +80,7 @@ pub fn edit<T>(
     let exists = target.try_exists().map_err(unwritable)?;
     let mut registry = match if_missing {
         IfMissing::Create if !exists => RawRegistry::default(),
-        _ => read(&target).map_err(|misshapen| EditError::Problems(misshapen.problems))?,
+        _ => read(&target).map_err(|misshapen| EditError::misshapen(misshapen, &target))?,
     };
     let outcome = change(&mut registry)?;
     // Otherwise a long digest would be folded onto a line of its own.

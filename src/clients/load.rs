@@ -16,7 +16,7 @@ use crate::config::Problem;
 use crate::domain::{
     Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, GrantSet, Holder,
     MAX_ACTIVE_CREDENTIALS, Quota, QuotaUnit, ScopeSet, TenantCode, TenantDigester, Timestamp,
-    argon2id_cost, is_reserved_claim, is_scope_token,
+    argon2id_cost, is_reserved_claim, is_scope_token, parse_duration,
 };
 
 /// A failed authentication computes a hash of every cost that the registry knows.
@@ -65,8 +65,7 @@ pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<Registry, Vec<Prob
 
 /// The error says what is wrong and what to do.
 pub fn parse_token_ttl(text: &str) -> Result<Duration, String> {
-    let ttl = humantime::parse_duration(text)
-        .map_err(|error| format!("not a duration ({error}); write it like 30m"))?;
+    let ttl = parse_duration(text).map_err(|error| error.to_string())?;
     if ttl < Duration::from_secs(1) {
         return Err("shorter than a second; write it like 30m".to_owned());
     }
@@ -496,7 +495,7 @@ mod tests {
                 "id: a, tenants: [ok, ok]",
                 "clients[1].tenants[1]: the same as tenants[0]; remove one",
             ),
-            ("id: a, token_ttl: soon", "clients[1].token_ttl: not a duration ("),
+            ("id: a, token_ttl: soon", "clients[1].token_ttl: not a duration; "),
             ("id: a, token_ttl: 0s", "clients[1].token_ttl: shorter than a second; write it like"),
             (
                 "id: a, apis: [oda, odb]",

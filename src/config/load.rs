@@ -2,9 +2,12 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::reader::Reader;
+use super::schema::{self, Step};
 use super::yaml::{self, Checked};
-use super::{Config, Problem, parse, raw};
+use super::{Config, Problem, locate, parse, raw};
 use crate::domain::Secret;
 
 /// What even a broken config says of the files beside it, so that their problems can be shown in
@@ -35,9 +38,17 @@ impl Outline {
 }
 
 impl Config {
-    /// Reads the file and every file that it names. On failure every problem is in the answer.
+    /// Reads the file and every file that it names. On failure every problem is in the answer, with
+    /// its place in the file.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
-        LastGood::default().read(path).map(|reading| reading.config)
+        let read = LastGood::default().read(path);
+        read.map(|reading| reading.config).map_err(|problems| locate::place(problems, path))
+    }
+
+    /// What can be told of a file that is not in order beside its problems.
+    pub fn warnings_of(path: &Path) -> Vec<Problem> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        parse_text(path, &text, &HashMap::new()).warnings
     }
 }
 
@@ -62,6 +73,7 @@ pub struct Reading {
 struct Parsed {
     config: Option<Config>,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
     named: HashMap<PathBuf, Secret>,
     fields: Vec<(String, PathBuf)>,
 }
@@ -125,19 +137,70 @@ impl LastGood {
 fn parse_text(path: &Path, text: &str, instead: &HashMap<PathBuf, Secret>) -> Parsed {
     let name = path.display().to_string();
     let Checked { value, document, problems } = yaml::check::<raw::Root>(&name, text);
+    let with_variables = variables(&document);
     let mut reader = Reader::new(path, document, problems, instead);
     let config = value.and_then(|root| parse::root(&mut reader, root));
     let config = config.filter(|_| reader.problems.is_empty());
-    let mut problems = reader.problems;
+    call_out(&mut reader, &with_variables);
+    let problems = ordered(reader.problems);
     debug_assert!(config.is_some() || !problems.is_empty(), "what cannot be parsed is reported");
-    problems.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
-    problems.dedup();
+    let warnings = locate::place_in(ordered(reader.warnings), &name, text);
     let files = std::iter::once(path.to_owned());
     let files = files.chain(reader.files.iter().map(|(_, path)| path.clone())).collect();
     Parsed {
-        config: config.map(|config| Config { files, ..config }),
+        config: config.map(|config| Config { files, warnings: warnings.clone(), ..config }),
         problems,
+        warnings,
         named: reader.texts,
         fields: reader.files,
+    }
+}
+
+fn ordered(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
+    problems.dedup();
+    problems
+}
+
+/// The fields whose value looks as if a variable of the environment should stand in for it.
+fn variables(document: &Value) -> Vec<String> {
+    fn walk(value: &Value, path: &mut Vec<Step>, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) => {
+                let starts = text.match_indices("${").map(|(at, start)| &text[at + start.len()..]);
+                let is_name = |c: char| c == '_' || c.is_ascii_alphabetic();
+                if starts.into_iter().any(|name| name.starts_with(is_name) && name.contains('}')) {
+                    found.push(schema::field(path));
+                }
+            }
+            Value::Array(items) => items.iter().enumerate().for_each(|(index, inner)| {
+                path.push(Step::Index(index));
+                walk(inner, path, found);
+                path.pop();
+            }),
+            Value::Object(object) => object.iter().for_each(|(key, inner)| {
+                path.push(Step::Key(key.clone()));
+                walk(inner, path, found);
+                path.pop();
+            }),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut found = Vec::new();
+    walk(document, &mut Vec::new(), &mut found);
+    found
+}
+
+fn call_out(reader: &mut Reader, fields: &[String]) {
+    for field in fields {
+        let mut about = reader.problems.iter_mut().filter(|problem| problem.field == *field);
+        match about.next() {
+            Some(problem) => problem.message.push_str(" (variables, `${NAME}`, are not expanded)"),
+            None => reader.warning(
+                field,
+                "has a variable, `${NAME}`, and these are not expanded",
+                "write the value itself, or have a template engine write this file",
+            ),
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The lines that field paths such as `apis[0].routes[1].path` name. Values lose their lines when
-//! they are read, so that a text with problems is walked a second time to tell them.
+//! The places that field paths such as `apis[0].routes[1].path` name. Values lose their
+//! places when they are read, so that a text with problems is walked a second time to tell them.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,32 +9,41 @@ use serde_saphyr::granit_parser::{Event, Options, Parser, ScanError};
 
 use super::Problem;
 
-/// Appends `(FILE:LINE)` to every problem with a field of `file`.
-pub(crate) fn place(mut problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
-    let shown = file.display().to_string();
-    let Ok(text) = std::fs::read_to_string(file) else { return problems };
+/// Appends `(FILE:LINE:COLUMN)` to every problem with a field of `file`.
+pub(crate) fn place(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => place_in(problems, &file.display().to_string(), &text),
+        Err(_) => problems,
+    }
+}
+
+/// The same for a file that has been read.
+pub fn place_in(mut problems: Vec<Problem>, file: &str, text: &str) -> Vec<Problem> {
     let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
-    let lines = lines_of(&text, &fields);
-    for (problem, line) in problems.iter_mut().zip(lines) {
+    let places = places_of(text, &fields);
+    for (problem, place) in problems.iter_mut().zip(places) {
         // A problem of the text as a whole names the file already.
-        if let Some(line) = line
-            && !problem.field.starts_with(&shown)
+        if let Some((line, column)) = place
+            && !problem.field.starts_with(file)
         {
-            let _ = write!(problem.message, " ({shown}:{line})");
+            let _ = write!(problem.message, " ({file}:{line}:{column})");
         }
     }
     problems
 }
 
-/// For each field the line of its key or list item, or of the nearest one around it that is there.
+/// Line and column, from 1.
+type Spot = (usize, usize);
+
+/// For each field the spot of its key or list item, or of the nearest one around it that is there.
 /// All are `None` in a text that is not YAML.
-fn lines_of(text: &str, fields: &[&str]) -> Vec<Option<usize>> {
-    let mut lines: HashMap<&str, Option<usize>> =
+fn places_of(text: &str, fields: &[&str]) -> Vec<Option<Spot>> {
+    let mut spots: HashMap<&str, Option<Spot>> =
         fields.iter().flat_map(|field| around(field)).map(|path| (path, None)).collect();
-    if walk(text, &mut lines).is_err() {
+    if walk(text, &mut spots).is_err() {
         return vec![None; fields.len()];
     }
-    let nearest = |field: &&str| around(field).find_map(|path| lines[path]);
+    let nearest = |field: &&str| around(field).find_map(|path| spots[path]);
     fields.iter().map(nearest).collect()
 }
 
@@ -57,8 +66,8 @@ enum Kind {
     Mapping { key_read: bool },
 }
 
-/// Fills in the lines of the paths that are there.
-fn walk(text: &str, lines: &mut HashMap<&str, Option<usize>>) -> Result<(), ScanError> {
+/// Fills in the spots of the paths that are there.
+fn walk(text: &str, spots: &mut HashMap<&str, Option<Spot>>) -> Result<(), ScanError> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     let mut path = String::new();
@@ -93,8 +102,8 @@ fn walk(text: &str, lines: &mut HashMap<&str, Option<usize>>) -> Result<(), Scan
                 *key_read = true;
             }
         }
-        if let Some(line) = lines.get_mut(path.as_str()) {
-            line.get_or_insert(span.start.line());
+        if let Some(spot) = spots.get_mut(path.as_str()) {
+            spot.get_or_insert((span.start.line(), span.start.col() + 1));
         }
         let kind = match event {
             Event::SequenceStart(..) => Kind::List { next: 0 },

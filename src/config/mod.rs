@@ -42,6 +42,8 @@ pub struct Config {
     pub limits: Limits,
     /// The file and every secret that it names, for watching.
     pub files: Vec<PathBuf>,
+    /// What is allowed, but hardly meant.
+    pub warnings: Vec<Problem>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use url::{Host, Url};
 
 use super::raw::{DurationText, FileText, UrlText};
 use super::{Problem, SecretText};
-use crate::domain::Secret;
+use crate::domain::{DurationError, Secret, parse_duration};
 
 /// Turns single values into types and gathers what is wrong with them. A `None` that comes in
 /// was left out or has been reported; a `None` that goes out has been reported, too.
@@ -17,6 +17,8 @@ pub struct Reader<'a> {
     folder: PathBuf,
     document: Value,
     pub problems: Vec<Problem>,
+    /// What is allowed, but hardly meant.
+    pub warnings: Vec<Problem>,
     /// Every file that was to be read, by its field.
     pub files: Vec<(String, PathBuf)>,
     /// What they said.
@@ -33,12 +35,16 @@ impl<'a> Reader<'a> {
         instead: &'a HashMap<PathBuf, Secret>,
     ) -> Self {
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-        let (files, texts) = (Vec::new(), HashMap::new());
-        Self { folder, document, problems, files, texts, instead }
+        let (warnings, files, texts) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { folder, document, problems, warnings, files, texts, instead }
     }
 
     pub fn problem(&mut self, field: &str, wrong: impl AsRef<str>, cure: impl AsRef<str>) {
         self.problems.push(Problem::new(field, wrong, cure));
+    }
+
+    pub fn warning(&mut self, field: &str, odd: impl AsRef<str>, cure: impl AsRef<str>) {
+        self.warnings.push(Problem::new(field, odd, cure));
     }
 
     /// Whether the file says anything for `field`, be it right or wrong.
@@ -92,17 +98,11 @@ impl<'a> Reader<'a> {
 
     pub fn duration(&mut self, field: &str, text: Option<DurationText>) -> Option<Duration> {
         let DurationText(text) = text?;
-        // The library takes `M` for months.
-        let parsed = humantime::parse_duration(&text).ok();
-        let parsed = parsed.filter(|_| !text.contains(|c: char| c.is_ascii_uppercase()));
-        if parsed.is_none() {
-            self.problem(
-                field,
-                "is not a duration",
-                "write a number with its unit (ms, s, m, h, d), such as `30s` or `5m`",
-            );
+        let parsed = parse_duration(&text);
+        if parsed.is_err() {
+            self.problem(field, "is not a duration", DurationError::CURE);
         }
-        parsed
+        parsed.ok()
     }
 
     pub fn positive_duration(
@@ -205,6 +205,17 @@ impl<'a> Reader<'a> {
         if secret.expose().is_empty() {
             self.problem(field, "names an empty file", "write the secret into it");
             return None;
+        }
+        let text = secret.expose();
+        let odd = if text.starts_with('\u{feff}') {
+            Some("names a file that starts with a byte order mark, which is sent too")
+        } else if text.trim() != text {
+            Some("names a file with blanks at an end of the secret, which are sent too")
+        } else {
+            None
+        };
+        if let Some(odd) = odd {
+            self.warning(field, odd, "remove them unless they belong to the secret");
         }
         if secret.expose().chars().any(char::is_control) {
             self.problem(

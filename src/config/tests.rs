@@ -58,12 +58,12 @@ apis:
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
 
-fn full() -> Value {
+pub fn full() -> Value {
     serde_saphyr::from_str(FULL).unwrap()
 }
 
 /// A folder with the files that the tests' configs name.
-fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("secrets")).unwrap();
     for (name, content) in [
@@ -86,7 +86,13 @@ fn folder() -> TempDir {
 fn load_in(folder: &Path, config: &Value) -> Result<Config, Vec<Problem>> {
     let file = folder.join("tenantgate.yaml");
     fs::write(&file, config.to_string()).unwrap();
-    Config::load(&file)
+    let without_place = |mut problem: Problem| {
+        let (message, place) = problem.message.rsplit_once(" (").expect("a place");
+        assert!(place.starts_with(&format!("{}:1:", file.display())), "{place}");
+        problem.message = message.to_owned();
+        problem
+    };
+    Config::load(&file).map_err(|problems| problems.into_iter().map(without_place).collect())
 }
 
 fn load(config: &Value) -> Result<Config, Vec<Problem>> {
@@ -94,7 +100,7 @@ fn load(config: &Value) -> Result<Config, Vec<Problem>> {
 }
 
 /// The full example with one place set; `null` removes the key.
-fn with(changes: &[(&str, Value)]) -> Value {
+pub fn with(changes: &[(&str, Value)]) -> Value {
     let mut config = full();
     for (place, value) in changes {
         let (holder, key) = place.rsplit_once('/').unwrap();
@@ -486,6 +492,21 @@ fn each_line_says_what_is_wrong_and_what_to_do() {
             "apis[0].routes[0].path: does not start with `/`; ",
         ),
         ("/apis/0/routes/0/path", json!("/api"), "apis[0].routes[0].path: has no `{tenant}`; "),
+        (
+            "/apis/0/routes/0/path",
+            json!("/api/{tennant}/x"),
+            "apis[0].routes[0].path: has `{tennant}`, but no `{tenant}`; did you mean `{tenant}`?",
+        ),
+        (
+            "/apis/0/routes/0/path",
+            json!("/api/:tenant"),
+            "apis[0].routes[0].path: has `:tenant`, but no `{tenant}`; did you mean `{tenant}`?",
+        ),
+        (
+            "/apis/0/routes/0/path",
+            json!("/api/{Tenant}"),
+            "apis[0].routes[0].path: has the variable `{Tenant}`; ",
+        ),
         (
             "/apis/0/routes/0/methods",
             json!([]),

@@ -1,10 +1,11 @@
-//! The words of the project as types. Knows nothing but `std`, a swap cell and
-//! the keyed hash that stands in for a tenant code.
+//! The words of the project as types. Knows nothing but `std`, a swap cell, a reader of durations
+//! and the keyed hash that stands in for a tenant code.
 
 mod algorithm;
 mod claims;
 mod client;
 mod deny;
+mod duration;
 mod grants;
 mod ids;
 mod meter;
@@ -21,6 +22,7 @@ pub use client::{
     argon2id_cost,
 };
 pub use deny::DenyReason;
+pub use duration::{DurationError, parse_duration};
 pub use grants::{Attributes, GrantBook, GrantCell, GrantSet};
 pub use ids::{ClientId, ScopeSet, is_scope_token};
 pub use meter::Meter;

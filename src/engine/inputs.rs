@@ -425,10 +425,10 @@ mod tests {
         let Err(StartError::Config(problems)) = opened else { panic!("the config is broken") };
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         for (field, place) in [
-            ("issuer.token_ttl: ", "/tenantgate.yaml:2)"),
-            ("clients[0].status: ", "/clients.yaml:2)"),
-            ("clients[0].apis[1]: ", "/clients.yaml:3)"),
-            ("issuer.signing_keys: ", "/tenantgate.yaml:2)"),
+            ("issuer.token_ttl: ", "/tenantgate.yaml:2:41)"),
+            ("clients[0].status: ", "/clients.yaml:2:3)"),
+            ("clients[0].apis[1]: ", "/clients.yaml:3:15)"),
+            ("issuer.signing_keys: ", "/tenantgate.yaml:2:58)"),
         ] {
             let found = lines.iter().filter(|line| line.starts_with(field));
             let found: Vec<_> = found.filter(|line| line.ends_with(place)).collect();

@@ -8,6 +8,7 @@ mod offline;
 mod report;
 mod restart;
 mod state;
+mod warnings;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -174,6 +175,9 @@ impl Engine {
         self.metrics.last_reload_ok.set(i64::from(ok));
         for problem in problems {
             tracing::error!(%problem, "not reloaded: what this source last said stays in force");
+        }
+        for warning in now.warnings.iter().filter(|warning| !before.warnings.contains(warning)) {
+            tracing::warn!(%warning, "reloaded, but look at this");
         }
         for setting in &now.waiting_for_restart {
             tracing::warn!(setting, "changed, and takes effect at the next start only");

@@ -11,6 +11,7 @@ pub struct Report {
     pub sources: Vec<SourceStatus>,
     pub problems: Vec<String>,
     pub waiting_for_restart: Vec<&'static str>,
+    pub warnings: Vec<String>,
 }
 
 impl Report {
@@ -21,6 +22,7 @@ impl Report {
             sources: inputs.statuses(),
             problems: problems.collect(),
             waiting_for_restart: inputs.waiting_for_restart(),
+            warnings: inputs.warnings().iter().map(ToString::to_string).collect(),
         }
     }
 }

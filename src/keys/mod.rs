@@ -1,11 +1,13 @@
 //! Keys: those that sign our tokens, and the public ones of other issuers.
 
+mod ignored;
 mod jwks;
 mod key_pair;
 mod remote;
 mod signing;
 pub mod store;
 
+pub use ignored::ignored_files;
 pub use jwks::{FileKeys, parse_jwks, read_jwks_file};
 pub use key_pair::{KeyPair, PrivateKeyError, SignError, SigningAlgorithm};
 pub use remote::{FetchStatus, Location, RemoteKeys};

@@ -71,6 +71,59 @@ def test_validate_names_all_three_mistakes_at_once(config, plant):
         assert wrong and cure
 
 
+def test_validate_warns_and_fails_only_when_strict(config, tmp_path):
+    parsed, write = config
+    parsed["apis"][0]["shadow"] = True
+    route = parsed["apis"][0]["routes"][0]
+    route["methods"], route["scopes"] = ["GET", "GTE"], ["reports.red"]
+    parsed["listen"]["admin"] = "0.0.0.0:9193"
+    (tmp_path / "keys/old.pem").write_text("")
+    file = write(parsed)
+    done = tenantgate("validate", "--config", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    fields = [line.split(": ")[1] for line in warnings]
+    assert sorted(fields) == [
+        "apis[0].routes[0].methods[1]",
+        "apis[0].routes[0].scopes[0]",
+        "apis[0].shadow",
+        "issuer.signing_keys",
+        "listen.admin",
+    ]
+    for line in warnings:
+        assert "; " in line and f"({file}:" in line
+    assert tenantgate("validate", "--config", file, "--strict").returncode == 1
+    parsed["issuer"]["token_ttl"] = "soon"
+    done = tenantgate("validate", "--config", write(parsed))
+    assert done.returncode == 1
+    assert "warning: apis[0].shadow: " in done.stdout
+
+
+def test_the_config_is_found_without_being_named(config, tmp_path):
+    parsed, write = config
+    file = write(parsed)
+    argv = [bin_dir() / "tenantgate", "validate"]
+    for folder, variables in [(tmp_path, {}), ("/", {"TENANTGATE_CONFIG": str(file)})]:
+        done = subprocess.run(argv, cwd=folder, env=variables, capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_explain_takes_a_token_from_standard_input(config):
+    parsed, write = config
+    arguments = ["--config", write(parsed), "--path", REPORT.format("T1"), "--token-file", "-"]
+    done = tenantgate("explain", *arguments, stdin="no.token\n")
+    assert done.returncode == 3
+    assert "token_malformed" in done.stdout
+
+
+def test_completions_and_man_pages(tmp_path):
+    for shell in ["bash", "zsh", "fish"]:
+        done = tenantgate("completions", shell)
+        assert done.returncode == 0 and "validate" in done.stdout
+    assert tenantgate("man", "--out", tmp_path / "man").returncode == 0
+    assert ".TH" in (tmp_path / "man/tenantgate-validate.1").read_text()
+
+
 def test_validate_reads_the_registry_too(config, tmp_path):
     parsed, write = config
     registry = tmp_path / "clients.yaml"

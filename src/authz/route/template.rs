@@ -1,5 +1,6 @@
 //! The route template: its text, and how it reads a path that it matches.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use super::super::path::{CheckedPath, PathError};
@@ -126,6 +127,44 @@ impl Template {
         self.segments.iter().filter_map(Segment::variable)
     }
 
+    /// Whether both match one path, at least but for case.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let pairs = self.segments.iter().zip(&other.segments);
+        let shared = pairs.into_iter().all(|(a, b)| match (a.fixed(), b.fixed()) {
+            (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+            (fixed, None) | (None, fixed) => fixed != Some(""),
+        });
+        let longer_has_room = match self.segments.len().cmp(&other.segments.len()) {
+            Ordering::Less => self.has_rest,
+            Ordering::Equal => true,
+            Ordering::Greater => other.has_rest,
+        };
+        shared && longer_has_room
+    }
+
+    /// Whether both match the same paths but for case or a trailing slash.
+    pub fn is_near(&self, other: &Self) -> bool {
+        let bare = |template: &Self| {
+            let slash = template.segments.last().is_some_and(|last| last.fixed() == Some(""));
+            template.segments.len() - usize::from(slash)
+        };
+        let (a, b) = (&self.segments[..bare(self)], &other.segments[..bare(other)]);
+        self.has_rest == other.has_rest
+            && a.len() == b.len()
+            && a.iter().zip(b).all(|(a, b)| a.same_place_but_for_case(b))
+    }
+
+    /// A path that matches but for something behind the last segment, where that is a fixed one.
+    pub fn sample_with(&self, suffix: &str) -> Option<String> {
+        self.segments.last()?.fixed().filter(|last| !last.is_empty())?;
+        let mut path = String::new();
+        for segment in &self.segments {
+            path.push('/');
+            path.push_str(segment.fixed().unwrap_or("any-name"));
+        }
+        Some(path + suffix)
+    }
+
     pub(super) fn ignores_case(&self) -> bool {
         let mut segments = self.segments.iter();
         segments.any(|segment| matches!(segment, Segment::IgnoreCase(_)))
@@ -192,6 +231,13 @@ impl Segment {
             return Ok(Self::IgnoreCase(text.to_ascii_lowercase()));
         }
         Ok(Self::Exact(text.to_owned()))
+    }
+
+    fn fixed(&self) -> Option<&str> {
+        match self {
+            Self::Exact(text) | Self::IgnoreCase(text) => Some(text),
+            Self::Variable(_) | Self::Tenant => None,
+        }
     }
 
     fn variable(&self) -> Option<&str> {

@@ -20,7 +20,7 @@ last: 1
 ";
 
 fn line_of(text: &str, field: &str) -> Option<usize> {
-    lines_of(text, &[field])[0]
+    places_of(text, &[field])[0].map(|(line, _)| line)
 }
 
 #[test]
@@ -60,14 +60,15 @@ fn a_field_that_is_not_there_is_told_by_what_is_around_it() {
 #[test]
 fn several_fields_are_found_at_once_in_their_order() {
     let fields = ["last", "apis[0].name", "last"];
-    assert_eq!(lines_of(TEXT, &fields), [Some(16), Some(6), Some(16)]);
+    assert_eq!(places_of(TEXT, &fields), [Some((16, 1)), Some((6, 5)), Some((16, 1))]);
 }
 
 #[test]
 fn what_stands_behind_an_alias_is_told_by_the_alias() {
     let text = "a: &x { b: 1 }\nc: *x\nd: [*x,\n  { e: &y 5 }]\n";
     let fields = ["a.b", "c.b", "d[0].b", "d[1].e"];
-    assert_eq!(lines_of(text, &fields), [Some(1), Some(2), Some(3), Some(4)]);
+    let lines: Vec<_> = places_of(text, &fields).into_iter().map(|spot| spot.unwrap().0).collect();
+    assert_eq!(lines, [1, 2, 3, 4]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
-use crate::authz::route::{Conflict, RouteRule, Router, Template};
+use crate::authz::route::{Conflict, RouteRule, Router, Template, TemplateError};
 use crate::config::reader::Reader;
+use crate::config::schema::nearest;
 use crate::config::{Api, Route, raw};
 use crate::domain::is_scope_token;
 
@@ -89,20 +90,30 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
     let template = text.as_deref().zip(route.ignore_case).and_then(|(text, ignore_case)| {
         Template::parse(text, ignore_case)
             .map_err(|error| {
-                reader.problems.push(crate::config::Problem {
-                    field: path.clone(),
-                    message: error.to_string(),
-                })
+                let mut message = error.to_string();
+                if matches!(&error, TemplateError::VariableName(name) if means_tenant(&format!("{{{name}}}")))
+                {
+                    message.push_str("; did you mean `{tenant}`?");
+                }
+                reader.problems.push(crate::config::Problem { field: path.clone(), message });
             })
             .ok()
     });
     let lacks_tenant = template.as_ref().is_some_and(|template| !template.has_tenant());
     if lacks_tenant && route.public == Some(false) {
-        reader.problem(
-            &path,
-            "has no `{tenant}`",
-            "write it where the tenant code stands, or set `public: true` to let everybody pass",
-        );
+        let meant = text.as_deref().unwrap_or_default().split('/').find(|part| means_tenant(part));
+        match meant {
+            Some(meant) => reader.problem(
+                &path,
+                format!("has `{meant}`, but no `{{tenant}}`"),
+                "did you mean `{tenant}`?",
+            ),
+            None => reader.problem(
+                &path,
+                "has no `{tenant}`",
+                "write it where the tenant code stands, or set `public: true` to let everybody pass",
+            ),
+        }
     }
     let methods = reader.each(&format!("{at}.methods"), route.methods, method);
     let scopes = reader.each(&format!("{at}.scopes"), route.scopes, scope);
@@ -126,6 +137,12 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
         public: route.public?,
         allow_encoded_percent: route.allow_encoded_percent?,
     })
+}
+
+/// Whether a segment looks like `{tenant}`, misspelt or in the way of another product.
+fn means_tenant(segment: &str) -> bool {
+    let name = segment.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    name.len() < segment.len() && nearest(name, ["tenant"].into_iter()).is_some()
 }
 
 fn method(reader: &mut Reader, field: &str, text: String) -> Option<String> {

@@ -11,6 +11,7 @@ mod listen;
 mod lookup;
 mod state;
 mod tenants;
+mod warnings;
 
 use super::reader::Reader;
 use super::{Api, Config, Freshness, Lookup, Tenants, raw};
@@ -30,6 +31,19 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     let state = root.state.map(|state| state::parse(reader, state));
     let limits = limits::parse(reader, root.limits);
     needs(reader);
+    if let Some(listen) = &listen {
+        warnings::listen(reader, listen);
+    }
+    if let Some(Some(issuer)) = &issuer {
+        warnings::issuer(reader, issuer);
+    }
+    if let Some(issuers) = &issuers {
+        warnings::issuers(reader, issuers);
+    }
+    if let Some(apis) = &apis {
+        warnings::apis(reader, apis);
+    }
+    warnings::registry(reader);
     if let (Some(apis), Some(tenants)) = (&apis, &tenants) {
         api_keys_need_grants(reader, apis, tenants);
     }
@@ -50,6 +64,7 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
         apis: apis?,
         limits: limits?,
         files: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

@@ -49,13 +49,13 @@ async fn a_wrong_value_is_told_with_its_file_and_line() {
     gate.running.reload().await.unwrap_err();
     let (_, text) = gate.admin("/readyz?verbose").await;
     let told = text.lines().find(|line| line.contains("clients[0].status: "));
-    assert!(told.is_some_and(|line| line.contains("/clients.yaml:7)")), "{text}");
+    assert!(told.is_some_and(|line| line.contains("/clients.yaml:7:5)")), "{text}");
     let config = std::fs::read_to_string(gate.file("tenantgate.yaml")).unwrap();
     gate.write("clients.yaml", &clients_yaml(""));
     gate.write("tenantgate.yaml", &format!("# One line more.\n{config}nonsense: 1\n"));
     gate.running.reload().await.unwrap_err();
     let (_, text) = gate.admin("/readyz?verbose").await;
-    let place = format!("/tenantgate.yaml:{})", config.lines().count() + 2);
+    let place = format!("/tenantgate.yaml:{}:1)", config.lines().count() + 2);
     let told = text.lines().find(|line| line.contains("nonsense: "));
     assert!(told.is_some_and(|line| line.contains(&place)), "{text}");
 }
