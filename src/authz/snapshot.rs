@@ -86,7 +86,7 @@ impl Demands for Route {
 
 /// The APIs by the name that Envoy gives in `context_extensions`.
 pub enum Apis {
-    /// One API needs no name: it is used for every check.
+    /// One API needs no name: it is used for every check that gives none.
     Single(Box<Api>),
     Several(HashMap<String, Api>),
 }
@@ -103,7 +103,8 @@ impl Apis {
 
     pub fn select(&self, profile: Option<&str>) -> Option<&Api> {
         match self {
-            Self::Single(api) => Some(api),
+            // It may be one that was left of several: the others' requests are not its own.
+            Self::Single(api) => profile.is_none_or(|name| name == api.name).then_some(api),
             Self::Several(apis) => apis.get(profile?),
         }
     }

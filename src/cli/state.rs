@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::config::Config;
 use crate::domain::SystemClock;
 use crate::engine;
@@ -27,7 +28,7 @@ enum StateCommand {
 
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = CONFIG_ENV, default_value = CONFIG_FILE)]
     config: PathBuf,
 }
 

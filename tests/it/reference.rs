@@ -109,7 +109,8 @@ pub fn decide(state: &State, request: &Request<'_>) -> Answer {
 }
 
 fn walk(state: &State, request: &Request<'_>) -> Step<()> {
-    let named = |api: &&Api| state.apis.len() == 1 || Some(api.name) == request.profile;
+    let only = state.apis.len() == 1;
+    let named = |api: &&Api| request.profile.map_or(only, |name| api.name == name);
     let api = state.apis.iter().find(named).ok_or(AccessDenied)?;
     let path = path(request.target).ok_or(AmbiguousPath)?;
     let route = route(&api.routes, request.method, path)?;

@@ -342,6 +342,24 @@ fn a_quota_is_the_registrys_or_else_the_last_lookups() {
 }
 
 #[test]
+fn one_api_is_for_requests_that_name_it_or_none() {
+    // It may be what a reload left of several.
+    let world = World::new();
+    let token = bearer(&world.token());
+    for (profile, expected) in [
+        (None, None),
+        (Some("oda"), None),
+        (Some("gone"), Some(DenyReason::UnknownApi)),
+        (Some(""), Some(DenyReason::UnknownApi)),
+    ] {
+        let input =
+            CheckInput { profile, method: "GET", target: b"/api/T1/report", headers: &token };
+        let outcome = world.authorizer().decide(&input, &mut ());
+        assert_eq!(outcome.denied(), expected, "{profile:?}");
+    }
+}
+
+#[test]
 fn a_client_may_be_kept_to_some_apis() {
     let mut world = World::new();
     let mut kept = client("acme");
