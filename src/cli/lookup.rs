@@ -51,7 +51,7 @@ pub fn run(args: LookupArgs) -> anyhow::Result<ExitCode> {
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(problems) => {
-            for problem in locate::place(problems, &args.config) {
+            for problem in problems {
                 eprintln!("tenantgate: {problem}");
             }
             return Ok(ExitCode::FAILURE);
