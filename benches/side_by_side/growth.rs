@@ -175,7 +175,8 @@ fn serve(gate: Gate, in_process: f64) {
         let connections = Connections::new("check", 64, Patience::default(), &Metrics::new());
         let limits = MessageLimits::new(1 << 20, 1 << 26, &Metrics::new());
         let edge = CheckEdge { check: server, limits, readiness: Readiness::default() };
-        serve_check(Entrance { listener, connections }, edge, std::future::pending()).await;
+        let entrance = Entrance { listener, tls: None, connections };
+        serve_check(entrance, edge, std::future::pending()).await;
     });
 }
 

@@ -1,6 +1,6 @@
 //! The composition root: files in, running listeners out. Nobody else wires.
 
-mod bounds;
+mod listeners;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,18 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::engine::StartError;
 
-use self::bounds::Bounds;
+use self::listeners::{Listeners, Planned};
 use crate::clients::Authenticator;
-use crate::config::{Limits, ListenAddress, Problem};
+use crate::config::{Config, Limits, Problem};
 use crate::domain::Clock;
 use crate::engine::Engine;
 use crate::lifecycle::{DRAIN_LIMIT, Readiness};
 use crate::serve::{
-    self, AdminState, Bound, CheckEdge, CheckServer, Connections, Entrance, HttpLimits, Listener,
-    MessageLimits,
+    self, AdminState, Bound, CheckEdge, CheckServer, ForwardedBy, HttpLimits, MessageLimits,
 };
 use crate::sources::Look;
-use crate::telemetry::dropped_lines;
+use crate::telemetry::{Metrics, dropped_lines};
 use crate::token::{Throttle, TokenService};
 
 /// Long enough for a health check to notice that this process goes away, before it does.
@@ -44,6 +43,7 @@ pub struct Addresses {
     pub check: Bound,
     pub token: Option<Bound>,
     pub admin: Bound,
+    pub management: Option<Bound>,
 }
 
 /// A running tenantgate.
@@ -77,16 +77,19 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let mut tasks = JoinSet::new();
     let stop = Stop::default();
     let background = CancellationToken::new();
-    let listen = &config.listen;
-    let bounds = Bounds::new(&config, &engine.metrics);
+    let listeners = Listeners::plan(&config, &engine.clock, &engine.metrics);
+    let listeners = listeners.map_err(StartError::Config)?;
+    let status = listeners.status();
+    for tls in status.certificates.iter().map(Arc::clone) {
+        let follow = move || Arc::clone(&tls).follow();
+        engine.tasks.spawn("certificates", background.clone(), follow);
+    }
+    let Listeners { check: planned, token, admin, management } = listeners;
 
     let check_address = {
-        let address = listen.check.clone();
-        let bind = async move { Listener::bind(&address).await };
-        let bound = check_runtime.spawn(bind).await.context("binding listen.check")?;
-        let (listener, bound) = bound.with_context(|| cannot_listen("check", &listen.check))?;
+        let bound = check_runtime.spawn(planned.bind()).await.context("binding listen.check")?;
+        let (entrance, bound) = bound?;
         let shutdown = stop.callers.clone().cancelled_owned();
-        let entrance = Entrance { listener, connections: Arc::clone(&bounds.check) };
         let limits = message_limits(&engine, &config.limits);
         let edge = CheckEdge { check, limits, readiness: readiness.clone() };
         let served = serve::serve_check(entrance, edge, shutdown);
@@ -94,24 +97,31 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
         bound
     };
 
-    let token_address = match (&listen.token, token_service(&engine, &config.limits)) {
-        (Some(address), Some(service)) => {
-            let router = serve::token_router(service, config.limits.trusted_proxies);
-            let served = (router, Arc::clone(&bounds.token));
-            Some(spawn_http(&mut tasks, address, served, stop.callers.clone()).await?)
+    let token_address = match (token, token_service(&engine, &config.limits)) {
+        (Some(planned), Some(service)) => {
+            let router = serve::token_router(service, ForwardedBy::of(&config.limits));
+            Some(spawn_http(&mut tasks, planned, router, stop.callers.clone()).await?)
         }
         _ => None,
     };
 
-    let (described, admin_connections) = (Arc::clone(&engine), Arc::clone(&bounds.admin));
-    let admin = AdminState {
+    let management_address = match management {
+        Some(planned) => {
+            let router = serve::management_router();
+            Some(spawn_http(&mut tasks, planned, router, stop.callers.clone()).await?)
+        }
+        None => None,
+    };
+
+    let described = Arc::clone(&engine);
+    let state = AdminState {
         readiness: readiness.clone(),
         metrics: Arc::clone(&engine.metrics),
-        describe: Arc::new(move || described.describe() + &bounds.describe()),
+        describe: Arc::new(move || described.describe() + &status.describe()),
         before_scrape: gauges(&engine),
     };
-    let admin = (serve::admin_router(admin), admin_connections);
-    let admin_address = spawn_http(&mut tasks, &listen.admin, admin, stop.admin.clone()).await?;
+    let router = serve::admin_router(state);
+    let admin_address = spawn_http(&mut tasks, admin, router, stop.admin.clone()).await?;
 
     engine.run(&background);
     if engine.withdrawals().is_some_and(|withdrawals| !withdrawals.is_known()) {
@@ -122,7 +132,12 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
         });
     }
     drop(starting);
-    let addresses = Addresses { check: check_address, token: token_address, admin: admin_address };
+    let addresses = Addresses {
+        check: check_address,
+        token: token_address,
+        admin: admin_address,
+        management: management_address,
+    };
     Ok(Running { addresses, readiness, engine, background, stop, tasks })
 }
 
@@ -193,26 +208,23 @@ impl Running {
     }
 }
 
-fn cannot_listen(name: &str, address: &ListenAddress) -> String {
-    format!(
-        "listen.{name}: cannot listen on {address}; choose another address or stop what uses it"
-    )
-}
-
 async fn spawn_http(
     tasks: &mut JoinSet<anyhow::Result<()>>,
-    address: &ListenAddress,
-    (router, connections): (axum::Router, Arc<Connections>),
+    planned: Planned,
+    router: axum::Router,
     shutdown: CancellationToken,
 ) -> Result<Bound, StartError> {
-    let bound = Listener::bind(address).await;
-    let (listener, bound) = bound.with_context(|| cannot_listen(connections.listener, address))?;
-    let entrance = Entrance { listener, connections };
+    let (entrance, bound) = planned.bind().await?;
     tasks.spawn(async move {
         serve::serve_http(entrance, router, HttpLimits::default(), shutdown).await;
         Ok(())
     });
     Ok(bound)
+}
+
+/// What is wrong with the certificates of a config's listeners.
+pub fn certificate_problems(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Problem> {
+    Listeners::plan(config, clock, &Metrics::new()).err().unwrap_or_default()
 }
 
 /// The gauges that nobody keeps up to date between scrapes.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{CONFIG_ENV, CONFIG_FILE};
+use crate::app::certificate_problems;
 use crate::config::{Config, Problem};
-use crate::domain::SystemClock;
+use crate::domain::{Clock, SystemClock};
 use crate::engine::{Inputs, StartError};
 
 /// Read the config, the client registry and every file they name, and show every problem. What is
@@ -21,7 +22,12 @@ pub struct ValidateArgs {
 }
 
 pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
-    match Inputs::open(&args.config, Arc::new(SystemClock)) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let inputs = Inputs::open(&args.config, Arc::clone(&clock)).and_then(|inputs| {
+        let problems = certificate_problems(&inputs.config(), &clock);
+        if problems.is_empty() { Ok(inputs) } else { Err(StartError::Config(problems)) }
+    });
+    match inputs {
         Ok(inputs) => {
             let warnings = inputs.warnings();
             warn(&warnings);

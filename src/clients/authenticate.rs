@@ -1,15 +1,17 @@
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use quick_cache::sync::Cache;
 use subtle::{Choice, ConstantTimeEq};
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use super::queue::FairQueue;
 use super::secret::matches_imported;
 use crate::domain::{
-    Client, ClientBook, CredentialDigest, MAX_ACTIVE_CREDENTIALS, Secret, Timestamp, argon2id_cost,
+    Caller, Client, ClientBook, Credential, CredentialDigest, MAX_ACTIVE_CREDENTIALS, Secret,
+    Timestamp, argon2id_cost,
 };
 
 /// So many successes with imported secrets are remembered.
@@ -19,7 +21,7 @@ const REMEMBERED: usize = 10_000;
 /// cannot be told apart, neither by the answer nor by the work: see [`ClientBook::decoys`].
 pub struct Authenticator {
     hasher: Arc<dyn SlowHasher>,
-    slots: Arc<Semaphore>,
+    slots: Arc<FairQueue>,
     /// Keyed digests of an imported credential and the secret that matched it. A changed
     /// credential gives another digest, so that what is remembered dies with it.
     matched: Cache<[u8; 32], ()>,
@@ -29,18 +31,40 @@ pub struct Authenticator {
 pub enum Authentication {
     /// The secret is right. Whether the client is in good standing is another question.
     Verified(Arc<Client>),
-    Refused,
+    Refused(Refused),
     /// Too many failures before this attempt, which was not looked into; wait so long.
     Throttled(Duration),
     /// Too many imported secrets are being checked; try again later.
     Busy,
 }
 
+/// Why nobody was proven. For the log alone: callers cannot tell these apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Unknown,
+    SecretWrong,
+    Expired,
+    Revoked,
+}
+
 /// An id, and the secret that is to prove it.
+pub struct Presented {
+    pub id: String,
+    pub secret: Secret,
+}
+
+impl fmt::Debug for Presented {
+    /// Not the id either: it is only a reading, and may hold a part of the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented").finish_non_exhaustive()
+    }
+}
+
+/// What a caller shows. One that can be read in more than one way is good if one of them is right.
 #[derive(Clone, Copy)]
 pub struct Attempt<'a> {
-    pub id: &'a str,
-    pub secret: &'a Secret,
+    pub readings: &'a [Presented],
+    pub caller: Caller,
     pub now: Timestamp,
 }
 
@@ -68,7 +92,7 @@ impl Authenticator {
         aws_lc_rs::rand::fill(key.as_mut()).expect("the operating system has random bytes");
         Self {
             hasher,
-            slots: Arc::new(Semaphore::new(slow_hashes)),
+            slots: FairQueue::new(slow_hashes),
             matched: Cache::new(REMEMBERED),
             key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
         }
@@ -83,44 +107,47 @@ impl Authenticator {
         attempt: Attempt<'_>,
         admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Authentication {
-        let Attempt { id, secret, now } = attempt;
-        let client = book.get(id);
-        let generated = matches_generated(client, secret, now);
-        if let Some(client) = client.filter(|_| generated) {
-            return Authentication::Verified(client.clone());
-        }
-
-        let hashes = slow_hashes(book, client, now);
-        let tags: Vec<_> = hashes.iter().map(|phc| self.tag(phc, secret)).collect();
-        // Counted, so that all are looked up whichever is there.
-        let remembered = tags.iter().filter(|tag| self.matched.get(*tag).is_some()).count() > 0;
-        if let Some(client) = client.filter(|_| remembered) {
-            return Authentication::Verified(client.clone());
+        let Attempt { readings, caller, now } = attempt;
+        let mut slow = Vec::new();
+        for Presented { id, secret } in readings {
+            let client = book.get(id);
+            let generated = matches_generated(client, secret, now);
+            if let Some(client) = client.filter(|_| generated) {
+                return Authentication::Verified(client.clone());
+            }
+            let hashes = slow_hashes(book, client, now);
+            let tags: Vec<_> = hashes.iter().map(|phc| self.tag(phc, secret)).collect();
+            // Counted, so that all are looked up whichever is there.
+            let remembered = tags.iter().filter(|tag| self.matched.get(*tag).is_some()).count() > 0;
+            if let Some(client) = client.filter(|_| remembered) {
+                return Authentication::Verified(client.clone());
+            }
+            slow.push(Slow { client: client.cloned(), secret: secret.clone(), hashes, tags });
         }
 
         if let Err(wait) = admit() {
             return Authentication::Throttled(wait);
         }
-        if hashes.is_empty() {
-            return Authentication::Refused;
+        if slow.iter().all(|reading| reading.hashes.is_empty()) {
+            return Authentication::Refused(refused(book, attempt));
         }
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+        let Some(slot) = self.slots.slot(caller.network()).await else {
             return Authentication::Busy;
         };
-        let (hasher, secret) = (self.hasher.clone(), secret.clone());
+        let hasher = self.hasher.clone();
         let matched = tokio::task::spawn_blocking(move || {
             // The slot goes along: a caller who hangs up does not stop the computation.
             let _slot = slot;
-            hashes.iter().position(|phc| hasher.matches(&secret, phc))
+            slow.into_iter().find_map(|reading| reading.compute(&*hasher))
         });
-        match (client, matched.await) {
-            (Some(client), Ok(Some(position))) => {
-                self.matched.insert(tags[position], ());
-                Authentication::Verified(client.clone())
+        match matched.await {
+            Ok(Some((client, tag))) => {
+                self.matched.insert(tag, ());
+                Authentication::Verified(client)
             }
-            (_, Ok(_)) => Authentication::Refused,
+            Ok(None) => Authentication::Refused(refused(book, attempt)),
             // The runtime is shutting down.
-            (_, Err(_)) => Authentication::Busy,
+            Err(_) => Authentication::Busy,
         }
     }
 
@@ -132,6 +159,45 @@ impl Authenticator {
         let mut tag = [0; 32];
         tag.copy_from_slice(mac.sign().as_ref());
         tag
+    }
+}
+
+/// A reading that has failed the quick ways.
+struct Slow {
+    client: Option<Arc<Client>>,
+    secret: Secret,
+    hashes: Vec<String>,
+    tags: Vec<[u8; 32]>,
+}
+
+impl Slow {
+    /// Who is proven, and what to remember of it.
+    fn compute(self, hasher: &dyn SlowHasher) -> Option<(Arc<Client>, [u8; 32])> {
+        let matched = self.hashes.iter().position(|phc| hasher.matches(&self.secret, phc));
+        Some((self.client?, self.tags[matched?]))
+    }
+}
+
+/// Looks at what is known of the first reading that names a client. Nothing slow is computed for it,
+/// so of an imported secret that is no longer usable this says more than it was shown to be right.
+fn refused(book: &ClientBook, attempt: Attempt<'_>) -> Refused {
+    let known = |presented: &'_ Presented| {
+        Some((book.get(&presented.id)?.clone(), presented.secret.clone()))
+    };
+    let Some((client, secret)) = attempt.readings.iter().find_map(known) else {
+        return Refused::Unknown;
+    };
+    let digest = CredentialDigest::sha256_of(secret.expose());
+    let unusable = |credential: &&Credential| !credential.usable_at(attempt.now);
+    let shown = client.credentials.iter().filter(unusable).find(|credential| {
+        matches!(&credential.digest, CredentialDigest::Sha256(own) if bool::from(own.ct_eq(&digest)))
+    });
+    let all_unusable = client.credentials.iter().all(|c| !c.usable_at(attempt.now));
+    let last = client.credentials.last().filter(|_| all_unusable);
+    match shown.or(last) {
+        Some(credential) if credential.active => Refused::Expired,
+        Some(_) => Refused::Revoked,
+        None => Refused::SecretWrong,
     }
 }
 
@@ -173,6 +239,7 @@ fn usable(client: Option<&Arc<Client>>, now: Timestamp) -> impl Iterator<Item = 
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Mutex;
     use std::sync::mpsc;
 
@@ -194,14 +261,20 @@ mod tests {
         }
     }
 
+    const CALLER: Caller = Caller(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
+    fn presented(id: &str, secret: &str) -> Presented {
+        Presented { id: id.into(), secret: Secret::new(secret) }
+    }
+
     async fn try_once(
         authenticator: &Authenticator,
         book: &ClientBook,
         (id, secret): (&str, &str),
         now: Timestamp,
     ) -> Authentication {
-        let secret = Secret::new(secret);
-        let attempt = Attempt { id, secret: &secret, now };
+        let readings = [presented(id, secret)];
+        let attempt = Attempt { readings: &readings, caller: CALLER, now };
         authenticator.authenticate(book, attempt, || Ok(())).await
     }
 
@@ -264,7 +337,7 @@ mod tests {
         let answer = try_once(&authenticator, book, (id, secret), NOW).await;
         let verified = match answer {
             Authentication::Verified(client) => Some(client.id.to_string()),
-            Authentication::Refused | Authentication::Throttled(_) => None,
+            Authentication::Refused(_) | Authentication::Throttled(_) => None,
             Authentication::Busy => panic!("busy"),
         };
         let mut work = counting.0.lock().unwrap().clone();
@@ -350,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_semaphore_answers_busy_at_once_and_does_not_touch_generated_credentials() {
+    async fn slow_hashes_take_turns_and_generated_credentials_wait_for_none() {
         struct Waiting(Mutex<mpsc::Receiver<()>>);
         impl SlowHasher for Waiting {
             fn matches(&self, _: &Secret, _: &str) -> bool {
@@ -367,24 +440,44 @@ mod tests {
         };
 
         let hung_up = start("imported", "i1");
-        while authenticator.slots.available_permits() > 0 {
+        while authenticator.slots.free() > 0 {
             tokio::task::yield_now().await;
         }
         hung_up.abort();
         assert!(hung_up.await.is_err());
-        for id in ["imported", "generated", "unknown"] {
-            let answer = start(id, "wrong").await.unwrap();
-            assert!(matches!(answer, Authentication::Busy), "{id}");
-        }
+        let waiting = start("imported", "i1");
         let answer = start("generated", "g1").await.unwrap();
         assert!(matches!(answer, Authentication::Verified(_)));
+        assert!(!waiting.is_finished());
+        release.send(()).unwrap();
+        release.send(()).unwrap();
+        assert!(matches!(waiting.await.unwrap(), Authentication::Verified(_)));
+    }
 
-        release.send(()).unwrap();
-        while authenticator.slots.available_permits() == 0 {
-            tokio::task::yield_now().await;
-        }
-        release.send(()).unwrap();
-        let answer = start("imported", "i1").await.unwrap();
+    #[tokio::test]
+    async fn a_refusal_knows_its_cause_and_any_reading_may_be_right() {
+        let revoked_one = Credential { active: false, ..generated("revoked") };
+        let expired = Credential { expires_at: Some(NOW), ..generated("expired") };
+        let book = book([
+            client("a", vec![generated("right"), revoked_one, expired]),
+            client("dead", vec![revoked(imported(COST, "x"))]),
+        ]);
+        let authenticator = Authenticator::new(1);
+        let refused =
+            async |id: &str, secret: &str| match try_once(&authenticator, &book, (id, secret), NOW)
+                .await
+            {
+                Authentication::Refused(cause) => Some(cause),
+                _ => None,
+            };
+        assert_eq!(refused("nobody", "right").await, Some(Refused::Unknown));
+        assert_eq!(refused("a", "wrong").await, Some(Refused::SecretWrong));
+        assert_eq!(refused("a", "revoked").await, Some(Refused::Revoked));
+        assert_eq!(refused("a", "expired").await, Some(Refused::Expired));
+        assert_eq!(refused("dead", "x").await, Some(Refused::Revoked));
+        let readings = [presented("nobody", "right"), presented("a", "right")];
+        let attempt = Attempt { readings: &readings, caller: CALLER, now: NOW };
+        let answer = authenticator.authenticate(&book, attempt, || Ok(())).await;
         assert!(matches!(answer, Authentication::Verified(_)));
     }
 
@@ -410,8 +503,8 @@ mod tests {
         let counting = Arc::new(Counting::default());
         let authenticator = Authenticator::with_hasher(1, counting.clone());
         let try_throttled = async |secret: &str| {
-            let secret = Secret::new(secret);
-            let attempt = Attempt { id: "imported", secret: &secret, now: NOW };
+            let readings = [presented("imported", secret)];
+            let attempt = Attempt { readings: &readings, caller: CALLER, now: NOW };
             let wait = Duration::from_secs(7);
             authenticator.authenticate(&book, attempt, || Err(wait)).await
         };

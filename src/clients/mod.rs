@@ -4,9 +4,10 @@ mod authenticate;
 mod edit;
 mod file;
 mod load;
+mod queue;
 mod secret;
 
-pub use authenticate::{Attempt, Authentication, Authenticator};
+pub use authenticate::{Attempt, Authentication, Authenticator, Presented, Refused};
 pub use edit::{EditError, IfMissing, add, edit, revoke, rotate, state};
 pub use file::{
     Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,

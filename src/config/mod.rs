@@ -48,10 +48,30 @@ pub struct Config {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    pub check: ListenAddress,
+    pub check: ListenOn,
     /// `None`: this process mints nothing.
-    pub token: Option<ListenAddress>,
-    pub admin: ListenAddress,
+    pub token: Option<ListenOn>,
+    pub admin: ListenOn,
+    /// `None`: no management API.
+    pub management: Option<ListenOn>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenOn {
+    pub address: ListenAddress,
+    /// `None`: plain.
+    pub tls: Option<ServerTls>,
+}
+
+/// What a listener shows of itself, and whom it lets in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    /// `None`: clients need no certificate.
+    pub client_ca_file: Option<PathBuf>,
+    /// URIs or DNS names, of which a client's certificate has to have one. Empty: any.
+    pub client_identities: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -166,8 +166,8 @@ fn what_is_left_out_has_the_safe_default() {
         "apis": [{"name": "a", "routes": [{"path": "/{tenant}/**", "methods": ["GET"]}]}],
     });
     let config = load(&smallest).unwrap();
-    assert_eq!(config.listen.check, ListenAddress::Tcp("127.0.0.1:9191".parse().unwrap()));
-    assert_eq!(config.listen.admin, ListenAddress::Tcp("127.0.0.1:9193".parse().unwrap()));
+    assert_eq!(config.listen.check.address, ListenAddress::Tcp("127.0.0.1:9191".parse().unwrap()));
+    assert_eq!(config.listen.admin.address, ListenAddress::Tcp("127.0.0.1:9193".parse().unwrap()));
     assert!(config.listen.token.is_none() && config.issuer.is_none());
     assert_eq!(config.tenants.lookup, Lookup::Static);
     assert_eq!(config.tenants.on_miss, OnMiss::Deny);
@@ -724,8 +724,9 @@ fn listeners_may_share_port_zero_and_check_may_be_a_socket() {
     ]);
     let config = load_in(folder.path(), &config).unwrap();
     let socket = folder.path().join("run/check.sock");
-    assert_eq!(config.listen.check, ListenAddress::Unix(socket, SocketAccess::default()));
-    assert_eq!(config.listen.admin, ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()));
+    let socket = ListenAddress::Unix(socket, SocketAccess::default());
+    assert_eq!(config.listen.check.address, socket);
+    assert_eq!(config.listen.admin.address, ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! and the keyed hash that stands in for a tenant code.
 
 mod algorithm;
+mod caller;
 mod claims;
 mod client;
 mod deny;
@@ -16,6 +17,7 @@ mod time;
 mod withdrawals;
 
 pub use algorithm::Algorithm;
+pub use caller::Caller;
 pub use claims::{GRANTS_AT, NARROWED, is_reserved_claim};
 pub use client::{
     Client, ClientBook, Credential, CredentialDigest, MAX_ACTIVE_CREDENTIALS, Standing,

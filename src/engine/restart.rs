@@ -12,11 +12,16 @@ impl RestartOnly {
             ("listen.check", format!("{:?}", listen.check)),
             ("listen.token", format!("{:?}", listen.token)),
             ("listen.admin", format!("{:?}", listen.admin)),
+            ("listen.management", format!("{:?}", listen.management)),
             ("state", state::fingerprint(config.state.as_ref())),
+            ("limits.check_connections", limits.check_connections.to_string()),
+            ("limits.check_message_bytes", limits.check_message_bytes.to_string()),
+            ("limits.check_unfinished_bytes", limits.check_unfinished_bytes.to_string()),
             ("limits.token_cache_bytes", limits.token_cache_bytes.to_string()),
             ("limits.token_connections", limits.token_connections.to_string()),
             ("limits.failures_per_minute", limits.failures_per_minute.to_string()),
             ("limits.trusted_proxies", limits.trusted_proxies.to_string()),
+            ("limits.forwarded_header", format!("{:?}", limits.forwarded_header)),
             ("limits.slow_hashes", limits.slow_hashes.to_string()),
         ])
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
@@ -12,16 +14,18 @@ use super::connections::{Connections, Place};
 use super::finish::finish;
 use super::listener::{Listener, Socket};
 use super::peer::{Peer, PeerStream};
+use super::tls::Tls;
 
 /// Where connections come in.
 pub struct Entrance {
     pub listener: Listener,
+    pub tls: Option<Arc<Tls>>,
     pub connections: Arc<Connections>,
 }
 
 /// A connection that has been accepted.
 pub struct Arrival {
-    pub stream: PeerStream<Socket>,
+    pub stream: PeerStream<Either<Socket, Box<TlsStream<Socket>>>>,
     pub peer: Peer,
     pub place: Arc<Place>,
     /// Ends the connection gracefully.
@@ -31,26 +35,41 @@ pub struct Arrival {
 /// Runs `serve` for every connection until `shutdown`, then waits until `requests` are answered.
 pub async fn serve_each<F>(
     entrance: Entrance,
-    serve: impl Fn(Arrival) -> F,
+    serve: impl Fn(Arrival) -> F + Clone + Send + 'static,
     requests: TaskTracker,
     shutdown: impl Future<Output = ()>,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let graceful = GracefulShutdown::new();
+    let mut graceful = GracefulShutdown::new();
+    let mut admission = entrance.tls.as_ref().map(|tls| tls.admission());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             accepted = next(&entrance) => accepted,
+            () = changed(&mut admission) => {
+                // Who was let in may not be any more, and has to show its certificate again.
+                tokio::spawn(std::mem::take(&mut graceful).shutdown());
+                continue;
+            }
             () = &mut shutdown => break,
         };
         match accepted {
             Ok((socket, peer, place)) => {
                 let place = Arc::new(place);
-                let stream = PeerStream::new(socket, Arc::clone(&place));
-                let watcher = graceful.watcher();
-                let arrival = Arrival { stream, peer, place: Arc::clone(&place), watcher };
-                place.belongs_to(tokio::spawn(serve(arrival)).abort_handle());
+                let arriving = Arriving {
+                    socket,
+                    peer,
+                    place: Arc::clone(&place),
+                    watcher: graceful.watcher(),
+                };
+                let (tls, serve) = (entrance.tls.clone(), serve.clone());
+                let task = tokio::spawn(async move {
+                    if let Some(arrival) = arriving.arrive(tls).await {
+                        serve(arrival).await;
+                    }
+                });
+                place.belongs_to(task.abort_handle());
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others may be closed in a moment.
@@ -64,6 +83,16 @@ pub async fn serve_each<F>(
     finish(graceful, requests).await;
 }
 
+async fn changed(admission: &mut Option<watch::Receiver<u64>>) {
+    let never = match admission {
+        Some(admission) => admission.changed().await.is_err(),
+        None => true,
+    };
+    if never {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn next(entrance: &Entrance) -> io::Result<(Socket, Peer, Place)> {
     let (socket, peer) = match &entrance.listener {
         Listener::Tcp(listener) => {
@@ -75,4 +104,32 @@ async fn next(entrance: &Entrance) -> io::Result<(Socket, Peer, Place)> {
         Listener::Unix(listener) => (Either::Right(listener.accept().await?.0), Peer(None)),
     };
     Ok((socket, peer, entrance.connections.place().await))
+}
+
+/// A connection before its handshake, if it needs one.
+struct Arriving {
+    socket: Socket,
+    peer: Peer,
+    place: Arc<Place>,
+    watcher: Watcher,
+}
+
+impl Arriving {
+    async fn arrive(self, tls: Option<Arc<Tls>>) -> Option<Arrival> {
+        let Self { socket, peer, place, watcher } = self;
+        let stream = match tls {
+            None => Either::Left(socket),
+            Some(tls) => {
+                let within = place.patience().to_begin;
+                let Ok(Ok(stream)) = tokio::time::timeout(within, tls.handshake(socket)).await
+                else {
+                    place.closed_without_handshake();
+                    return None;
+                };
+                Either::Right(Box::new(stream))
+            }
+        };
+        let stream = PeerStream::new(stream, Arc::clone(&place));
+        Some(Arrival { stream, peer, place, watcher })
+    }
 }

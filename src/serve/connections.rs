@@ -43,6 +43,7 @@ pub struct Connections {
     open: IntGauge,
     evicted: IntCounter,
     silent: IntCounter,
+    no_handshake: IntCounter,
     /// Handlers that panicked.
     pub panics: IntCounter,
 }
@@ -85,6 +86,7 @@ impl Connections {
             open: metrics.connections.with_label_values(&[listener]),
             evicted: closed("evicted"),
             silent: closed("silent"),
+            no_handshake: closed("tls"),
             panics: metrics.panics.with_label_values(&[listener]),
         })
     }
@@ -192,6 +194,10 @@ impl Place {
 
     pub fn closed_for_silence(&self) {
         self.connections.silent.inc();
+    }
+
+    pub fn closed_without_handshake(&self) {
+        self.connections.no_handshake.inc();
     }
 
     fn begin(&self) {

@@ -45,7 +45,7 @@ pub async fn serve(entrance: Entrance, edge: CheckEdge, shutdown: impl Future<Ou
     let checks = TaskTracker::new();
     let health = Routes::new(health).prepare();
     let edge = Arc::new(Edge { check, limits, checks: checks.clone(), health });
-    let serve = |arrival| serve_connection(Arc::clone(&edge), arrival);
+    let serve = move |arrival| serve_connection(Arc::clone(&edge), arrival);
     serve_each(entrance, serve, checks, shutdown).await;
     watcher.abort();
 }

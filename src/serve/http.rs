@@ -57,8 +57,8 @@ pub async fn serve(
     let requests = TaskTracker::new();
     let panics = entrance.connections.panics.clone();
     let server = Server { router, limits, requests: requests.clone(), panics };
-    serve_each(entrance, |arrival| server.clone().serve(arrival), requests, shutdown.cancelled())
-        .await;
+    let serve = move |arrival| server.clone().serve(arrival);
+    serve_each(entrance, serve, requests, shutdown.cancelled()).await;
 }
 
 #[derive(Clone)]

@@ -1,42 +1,46 @@
 //! The token listener: OAuth 2.0 over HTTP.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::peer::Peer;
-use crate::token::{Issued, MAX_FORM, MintContext, Source, TokenError, TokenService};
+use super::source::ForwardedBy;
+use crate::domain::Caller;
+use crate::token::{
+    Arrival, Issued, MAX_FORM, MintContext, TokenError, TokenRequest, TokenService,
+};
 
 /// A form is small; whoever needs longer to send it is not worth the connection.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[derive(Clone)]
 struct Shared {
     service: Arc<TokenService>,
-    /// Proxies in front of us that append to `X-Forwarded-For`.
-    trusted_proxies: usize,
+    forwarded_by: ForwardedBy,
 }
 
-pub fn router(service: Arc<TokenService>, trusted_proxies: usize) -> Router {
-    let shared = Shared { service, trusted_proxies };
+pub fn router(service: Arc<TokenService>, forwarded_by: ForwardedBy) -> Router {
+    let shared = Shared { service, forwarded_by };
     Router::new()
-        .route("/oauth2/token", post(token))
+        .route("/oauth2/token", any(token))
+        .route("/oauth2/token/", any(misspelt))
         .route("/oauth2/jwks", get(jwks))
         .route("/.well-known/oauth-authorization-server", get(metadata))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
@@ -47,66 +51,75 @@ pub fn router(service: Arc<TokenService>, trusted_proxies: usize) -> Router {
         .with_state(shared)
 }
 
+async fn misspelt() -> Response {
+    let text = "the token endpoint is /oauth2/token, without a slash at its end";
+    error(StatusCode::NOT_FOUND, "not_found", text)
+}
+
 async fn token(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
-    match issue(&shared, peer, &uri, &headers, body).await {
+    let (head, body) = request.into_parts();
+    let caller = Caller(shared.forwarded_by.source(peer, &head.headers));
+    let arrival = Arrival { caller, request_id: request_id(&head.headers) };
+    if head.method != Method::POST {
+        let refused = TokenError::InvalidRequest("a token is asked for by POST");
+        let refused = shared.service.refuse_early(arrival, refused);
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let mut response = error(status, refused.code(), refused.description());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
+    let issued = match form(&head, body).await {
+        Ok(body) => {
+            let authorization: Vec<&[u8]> =
+                head.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
+            let request = TokenRequest { arrival, authorization: &authorization, body: &body };
+            shared.service.issue(request).await
+        }
+        Err(error) => Err(shared.service.refuse_early(arrival, error)),
+    };
+    match issued {
         Ok(issued) => success(issued),
         Err(error) => refusal(error, &realm(&shared.service.context)),
     }
 }
 
-async fn issue(
-    shared: &Shared,
-    peer: Peer,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Issued, TokenError> {
-    if uri.query().is_some() {
-        // URLs end up in logs; a secret in one is lost.
-        return Err(TokenError::InvalidRequest("parameters belong in the body, not in the URL"));
-    }
-    if !is_form(headers) {
-        return Err(TokenError::InvalidRequest(
-            "the content type must be application/x-www-form-urlencoded",
-        ));
-    }
+/// The body, read first whatever is wrong with the rest: what is left unread costs the connection.
+async fn form(head: &Parts, body: Body) -> Result<Bytes, TokenError> {
     let body = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_FORM)).await;
     let body = body
         .map_err(|_| TokenError::InvalidRequest("the body took too long"))?
         .map_err(|_| TokenError::InvalidRequest("the body is too large or broken off"))?;
-    let authorization: Vec<&[u8]> =
-        headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
-    let source = Source(source(peer, headers, shared.trusted_proxies));
-    shared.service.issue(source, &authorization, &body).await
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(HeaderValue::to_str) else { return false };
-    let media_type = value.split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
-/// The address that the outermost trusted proxy saw. What stands further left in the header was written by
-/// the caller.
-fn source(peer: Peer, headers: &HeaderMap, trusted_proxies: usize) -> IpAddr {
-    if trusted_proxies == 0 {
-        return peer.ip();
+    if head.uri.query().is_some() {
+        // URLs end up in logs; a secret in one is lost.
+        return Err(TokenError::InvalidRequest("parameters belong in the body, not in the URL"));
     }
-    let forwarded: Vec<&str> = headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    let outermost = forwarded.len().checked_sub(trusted_proxies).and_then(|at| forwarded.get(at));
-    outermost.and_then(|address| address.parse().ok()).unwrap_or(peer.ip())
+    match media_type(&head.headers).as_deref() {
+        Some("application/x-www-form-urlencoded") => Ok(body),
+        // What is missing first is said by whoever reads the form.
+        None if body.is_empty() => Ok(body),
+        Some("application/json") => Err(TokenError::InvalidRequest(
+            "send a form (application/x-www-form-urlencoded), not JSON",
+        )),
+        _ => Err(TokenError::InvalidRequest(
+            "the content type must be application/x-www-form-urlencoded",
+        )),
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().unwrap_or_default();
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// If it looks like an id: it may be the caller's own.
+fn request_id(headers: &HeaderMap) -> &str {
+    let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let harmless = id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if harmless { id } else { "" }
 }
 
 #[derive(Serialize)]
@@ -182,30 +195,9 @@ async fn metadata(State(shared): State<Shared>) -> Response {
         "token_endpoint": format!("{base}/oauth2/token"),
         "jwks_uri": format!("{base}/oauth2/jwks"),
         "grant_types_supported": ["client_credentials"],
-        "response_types_supported": [],
+        // Required, and not empty for those who validate it. This one gives nothing away.
+        "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
     }))
     .into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(forwarded: &[&str], trusted: usize) -> String {
-        let mut headers = HeaderMap::new();
-        for value in forwarded {
-            headers.append(FORWARDED_FOR, HeaderValue::from_str(value).unwrap());
-        }
-        source(Peer(None), &headers, trusted).to_string()
-    }
-
-    #[test]
-    fn a_caller_cannot_choose_its_source() {
-        assert_eq!(seen(&["6.6.6.6"], 0), "127.0.0.1");
-        assert_eq!(seen(&["6.6.6.6, 192.0.2.1"], 1), "192.0.2.1");
-        assert_eq!(seen(&["6.6.6.6", "192.0.2.1, 10.0.0.1"], 2), "192.0.2.1");
-        assert_eq!(seen(&["10.0.0.1"], 2), "127.0.0.1");
-        assert_eq!(seen(&["nonsense"], 1), "127.0.0.1");
-    }
 }

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub connections: IntGaugeVec,
     pub connections_limit: IntGaugeVec,
     pub connections_closed: IntCounterVec,
+    pub certificate_expiry: GaugeVec,
+    pub certificate_ok: IntGaugeVec,
     pub check_messages_refused: IntCounterVec,
     pub panics: IntCounterVec,
 }
@@ -281,8 +283,21 @@ impl Metrics {
             connections_closed: counters(
                 &registry,
                 "connections_closed_total",
-                "Connections that were ended, by listener and why: `evicted` (idle, and others waited at the bound) or `silent` (the peer did not begin).",
+                "Connections that were ended, by listener and why: `evicted` (idle, and others waited at the bound), `silent` (the peer did not begin), or `tls` (no handshake).",
                 &["listener", "reason"],
+            ),
+            certificate_expiry: {
+                let opts = Opts::new(
+                    "certificate_expiry_timestamp_seconds",
+                    "When the certificate that a listener shows expires.",
+                );
+                register(&registry, GaugeVec::new(opts, &["listener"]))
+            },
+            certificate_ok: gauges(
+                &registry,
+                "certificate_ok",
+                "1 if a listener's certificate files on disk are what it shows, 0 if they are broken.",
+                &["listener"],
             ),
             check_messages_refused: counters(
                 &registry,

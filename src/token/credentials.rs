@@ -1,54 +1,53 @@
-use std::net::IpAddr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::TokenError;
 use super::form::TokenForm;
+use crate::clients::Presented;
 use crate::domain::Secret;
 
-/// Who sent a request, for limits on guessing. Not an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source(pub IpAddr);
+/// A colon in an id makes it unclear where the secret begins; so many places are tried.
+const MAX_COLONS: usize = 3;
 
-/// A client id and the secret shown with it, by `client_secret_basic` or `client_secret_post` of RFC 6749,
-/// section 2.3.1.
-#[derive(Debug)]
-pub struct Presented {
-    pub id: String,
-    pub secret: Secret,
-}
-
-impl Presented {
-    /// Exactly one method: whoever uses two may have had one of them smuggled in.
-    pub fn from_request(authorization: &[&[u8]], form: &mut TokenForm) -> Result<Self, TokenError> {
-        let several = TokenError::InvalidRequest("more than one way of client authentication");
-        let in_header = match authorization {
-            [] => None,
-            [value] => Some(basic(value).ok_or(TokenError::InvalidClient)?),
-            _ => return Err(several),
-        };
-        let in_form = form.client_secret.take();
-        match (in_header, in_form) {
-            (Some(_), Some(_)) => Err(several),
-            (Some(_), None) if form.other_authentication => Err(several),
-            (None, Some(_)) if form.other_authentication => Err(several),
-            (Some(presented), None) => match &form.client_id {
-                Some(id) if *id != presented.id => Err(TokenError::InvalidRequest(
-                    "client_id differs from the Authorization header",
-                )),
-                _ => Ok(presented),
-            },
-            (None, Some(secret)) => {
-                let id = form.client_id.take().ok_or(TokenError::InvalidClient)?;
-                Ok(Self { id, secret })
+/// What a request shows by `client_secret_basic` or `client_secret_post` (RFC 6749, section 2.3.1), in all
+/// the ways in which it can be read.
+pub fn presented(
+    authorization: &[&[u8]],
+    form: &mut TokenForm,
+) -> Result<Vec<Presented>, TokenError> {
+    // Exactly one method: whoever uses two may have had one of them smuggled in.
+    let several = TokenError::InvalidRequest("more than one way of client authentication");
+    let in_header = match authorization {
+        [] => None,
+        [value] => Some(basic(value).ok_or(TokenError::InvalidClient)?),
+        _ => return Err(several),
+    };
+    let in_form = form.client_secret.take();
+    match (in_header, in_form) {
+        (Some(_), Some(_)) => Err(several),
+        (Some(_), None) if form.other_authentication => Err(several),
+        (None, Some(_)) if form.other_authentication => Err(several),
+        (Some(mut readings), None) => {
+            if let Some(id) = &form.client_id {
+                readings.retain(|reading| reading.id == *id);
             }
-            (None, None) => Err(TokenError::InvalidClient),
+            if readings.is_empty() {
+                let differs = "client_id differs from the Authorization header";
+                return Err(TokenError::InvalidRequest(differs));
+            }
+            Ok(readings)
         }
+        (None, Some(secret)) => {
+            let id = form.client_id.take().ok_or(TokenError::InvalidClient)?;
+            Ok(vec![Presented { id, secret }])
+        }
+        (None, None) => Err(TokenError::InvalidClient),
     }
 }
 
-fn basic(value: &[u8]) -> Option<Presented> {
+/// Both halves are to be form-encoded before they are joined (RFC 6749, appendix B). Not every client
+/// does it, so they are read as they were sent, too.
+fn basic(value: &[u8]) -> Option<Vec<Presented>> {
     let value = str::from_utf8(value).ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -56,10 +55,21 @@ fn basic(value: &[u8]) -> Option<Presented> {
     }
     let pair = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (id, secret) = pair.split_once(':')?;
-    Some(Presented { id: form_decode(id), secret: Secret::new(form_decode(secret)) })
+    let decoded = (form_decode(id), form_decode(secret));
+    let is_encoded = (decoded.0.as_str(), decoded.1.as_str()) != (id, secret);
+    let mut readings = vec![reading(decoded.0, decoded.1)];
+    let as_sent = pair.match_indices(':').take(MAX_COLONS);
+    // The first one has been read, where nothing was encoded in it.
+    for (at, _) in as_sent.skip(usize::from(!is_encoded)) {
+        readings.push(reading(pair[..at].to_owned(), pair[at + 1..].to_owned()));
+    }
+    Some(readings)
 }
 
-/// Both halves are form-encoded before they are joined (RFC 6749, appendix B).
+fn reading(id: String, secret: String) -> Presented {
+    Presented { id, secret: Secret::new(secret) }
+}
+
 fn form_decode(text: &str) -> String {
     let text = text.replace('+', " ");
     percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
@@ -69,24 +79,42 @@ fn form_decode(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn present(authorization: &[&str], body: &str) -> Result<Presented, TokenError> {
+    fn present(authorization: &[&str], body: &str) -> Result<Vec<Presented>, TokenError> {
         let body = format!("grant_type=client_credentials&{body}");
         let mut form = TokenForm::parse(body.as_bytes(), "https://a").unwrap();
         let headers: Vec<&[u8]> = authorization.iter().map(|value| value.as_bytes()).collect();
-        Presented::from_request(&headers, &mut form)
+        presented(&headers, &mut form)
     }
 
     fn encode(pair: &str) -> String {
-        format!("bAsIc {}", STANDARD.encode(pair))
+        format!("bAsIc  {}", STANDARD.encode(pair))
+    }
+
+    fn readings(authorization: &[&str], body: &str) -> Vec<(String, String)> {
+        let readings = present(authorization, body).unwrap();
+        readings.into_iter().map(|r| (r.id, r.secret.expose().to_owned())).collect()
+    }
+
+    fn pair(id: &str, secret: &str) -> (String, String) {
+        (id.to_owned(), secret.to_owned())
     }
 
     #[test]
     fn takes_either_method() {
-        let basic = present(&[&encode("a%3Ac:s+%25")], "").unwrap();
-        assert_eq!((basic.id.as_str(), basic.secret.expose()), ("a:c", "s %"));
-        let post = present(&[], "client_id=a&client_secret=s").unwrap();
-        assert_eq!((post.id.as_str(), post.secret.expose()), ("a", "s"));
-        assert!(present(&[&encode("a:s")], "client_id=a").is_ok());
+        assert_eq!(readings(&[], "client_id=a&client_secret=s"), [pair("a", "s")]);
+        assert_eq!(readings(&[&encode("a:s")], "client_id=a"), [pair("a", "s")]);
+    }
+
+    #[test]
+    fn reads_basic_as_encoded_and_as_sent() {
+        let encoded = readings(&[&encode("a%3Ac:s+%25")], "");
+        assert_eq!(encoded, [pair("a:c", "s %"), pair("a%3Ac", "s+%25")]);
+        let plain = readings(&[&encode("a:s/+=")], "");
+        assert_eq!(plain, [pair("a", "s/ ="), pair("a", "s/+=")]);
+        let colons = readings(&[&encode("a:b:c")], "");
+        assert_eq!(colons, [pair("a", "b:c"), pair("a:b", "c")]);
+        assert_eq!(readings(&[&encode("a:b:c")], "client_id=a%3Ab"), [pair("a:b", "c")]);
+        assert!(readings(&[&encode(&"x:".repeat(50))], "").len() <= 1 + MAX_COLONS);
     }
 
     #[test]

@@ -46,13 +46,15 @@ impl TokenForm {
                 "client_id" => form.client_id = Some(value.into_owned()),
                 "client_secret" => form.client_secret = Some(Secret::new(value)),
                 "client_assertion" | "client_assertion_type" => form.other_authentication = true,
-                _ => {}
+                other => refuse_near_miss(other)?,
             }
         }
         match grant_type.as_deref() {
             Some("client_credentials") => Ok(form),
             Some(_) => Err(TokenError::UnsupportedGrantType),
-            None => Err(TokenError::InvalidRequest("grant_type is missing")),
+            None => Err(TokenError::InvalidRequest(
+                "grant_type is missing: send grant_type=client_credentials in a form",
+            )),
         }
     }
 
@@ -73,6 +75,27 @@ impl TokenForm {
         let code = TenantCode::parse(code).ok_or(TokenError::TENANT_NOT_GRANTED)?;
         self.tenants.push(code);
         Ok(())
+    }
+}
+
+/// Unknown parameters are ignored, but for those by which a client may believe that it has narrowed its
+/// token: `tenants`, `tenant[0]`, `resource[]`, `tenant_id`.
+fn refuse_near_miss(name: &str) -> Result<(), TokenError> {
+    let word = name.split(['[', '.']).next().unwrap_or_default().to_ascii_lowercase();
+    let word = word.replace('-', "_");
+    let word = word.strip_suffix("_codes").or(word.strip_suffix("_code")).unwrap_or(&word);
+    let word = word.strip_suffix("_ids").or(word.strip_suffix("_id")).unwrap_or(word);
+    match word.strip_suffix('s').unwrap_or(word) {
+        "tenant" | "tenant_list" => Err(TokenError::InvalidRequest(
+            "no such parameter: name each tenant as tenant=CODE, repeated",
+        )),
+        "resource" => Err(TokenError::InvalidRequest(
+            "no such parameter: name each resource as resource=URI, repeated",
+        )),
+        "scope" => Err(TokenError::InvalidRequest(
+            "no such parameter: name the scopes as one scope, separated by blanks",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -126,6 +149,12 @@ mod tests {
             ("grant_type=client_credentials&scope=%20", "invalid_scope"),
             ("grant_type=client_credentials&resource=https://other", "invalid_target"),
             ("grant_type=client_credentials&tenant=a/b", "invalid_target"),
+            ("grant_type=client_credentials&tenants=T1", "invalid_request"),
+            ("grant_type=client_credentials&tenant%5B0%5D=T1", "invalid_request"),
+            ("grant_type=client_credentials&tenant[]=T1", "invalid_request"),
+            ("grant_type=client_credentials&Tenant_ID=T1", "invalid_request"),
+            ("grant_type=client_credentials&resources=urn:x", "invalid_request"),
+            ("grant_type=client_credentials&scopes[0]=a", "invalid_request"),
             ("grant_type=client_credentials&resource=urn:tenantgate:tenant:..", "invalid_target"),
         ] {
             assert_eq!(parse(body).unwrap_err().code(), code, "{body}");

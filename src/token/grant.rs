@@ -4,18 +4,22 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
 
-use super::credentials::{Presented, Source};
+use super::credentials::presented;
 use super::error::TokenError;
 use super::form::TokenForm;
 use super::mint::{Grant, Granted, MintContext};
+use super::refusal::{Cause, Refusal};
 use super::throttle::Throttle;
 use super::withdrawn::Withdrawal;
-use crate::clients::{Attempt, Authentication, Authenticator};
-use crate::domain::{Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest};
+use crate::clients::{Attempt, Authentication, Authenticator, Presented};
+use crate::domain::{
+    Caller, Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest,
+};
 use crate::grants::{Outcome, Tenants};
 use crate::telemetry::Metrics;
 
-const NO_TENANT: TokenError = TokenError::InvalidTarget("no tenant has authorised this client");
+const NO_TENANT: Refusal =
+    TokenError::InvalidTarget("no tenant has authorised this client").because(Cause::NoGrants);
 /// Above this a client has to name the tenants it wants: a token is sent with every request.
 const MAX_TENANTS: usize = 300;
 
@@ -38,42 +42,71 @@ pub struct TokenService {
     pub metrics: Arc<Metrics>,
 }
 
+/// What is known of a request before it is read.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    pub caller: Caller,
+    /// The gateway's, to find the request in its log.
+    pub request_id: &'a str,
+}
+
+pub struct TokenRequest<'a> {
+    pub arrival: Arrival<'a>,
+    /// Every value of that header.
+    pub authorization: &'a [&'a [u8]],
+    /// The form.
+    pub body: &'a [u8],
+}
+
+/// Who asks, as far as that is known: proven, or a registered id that somebody claims.
+type Claimed = Option<Arc<Client>>;
+
 impl TokenService {
-    /// `authorization` holds every value of that header, `body` the form.
-    pub async fn issue(
-        &self,
-        source: Source,
-        authorization: &[&[u8]],
-        body: &[u8],
-    ) -> Result<Issued, TokenError> {
-        let mut client_id = String::new();
-        let issued = self.grant(source, authorization, body, &mut client_id).await;
-        let outcome = issued.as_ref().map_or_else(|error| error.code(), |_| "issued");
-        self.metrics.token_requests.with_label_values(&[outcome]).inc();
-        match &issued {
-            Ok(_) => tracing::debug!(client = client_id, "token issued"),
-            Err(error) => tracing::info!(
-                client = client_id,
-                reason = error.code(),
-                detail = error.description(),
-                "token refused"
-            ),
+    pub async fn issue(&self, request: TokenRequest<'_>) -> Result<Issued, TokenError> {
+        let mut claimed = None;
+        match self.grant(&request, &mut claimed).await {
+            Ok(issued) => {
+                self.metrics.token_requests.with_label_values(&["issued"]).inc();
+                let client = claimed.as_ref().map(|client| client.id.as_str());
+                tracing::debug!(client, request_id = request.arrival.request_id, "token issued");
+                Ok(issued)
+            }
+            Err(refusal) => Err(self.refuse(request.arrival, claimed, refusal)),
         }
-        issued
+    }
+
+    /// Counts and logs a request that was refused before its form was read.
+    pub fn refuse_early(&self, arrival: Arrival<'_>, error: TokenError) -> TokenError {
+        self.refuse(arrival, None, error.into())
+    }
+
+    fn refuse(&self, arrival: Arrival<'_>, claimed: Claimed, refusal: Refusal) -> TokenError {
+        let Refusal { error, cause } = refusal;
+        self.metrics.token_requests.with_label_values(&[error.code()]).inc();
+        tracing::info!(
+            client = claimed.as_ref().map(|client| client.id.as_str()),
+            source = %arrival.caller.0,
+            request_id = arrival.request_id,
+            reason = error.code(),
+            cause = cause.as_str(),
+            detail = error.description(),
+            "token refused"
+        );
+        error
     }
 
     async fn grant(
         &self,
-        source: Source,
-        authorization: &[&[u8]],
-        body: &[u8],
-        authenticated: &mut String,
-    ) -> Result<Issued, TokenError> {
+        request: &TokenRequest<'_>,
+        claimed: &mut Claimed,
+    ) -> Result<Issued, Refusal> {
         let context = self.context.load_full();
-        let mut form = TokenForm::parse(body, &context.audience)?;
-        let presented = Presented::from_request(authorization, &mut form)?;
-        let client = self.authenticate(&context, source, &presented).await?;
-        client.id.as_str().clone_into(authenticated);
+        let mut form = TokenForm::parse(request.body, &context.audience)?;
+        let readings = presented(request.authorization, &mut form)?;
+        let named = readings.iter().find_map(|reading| context.clients.get(&reading.id));
+        *claimed = named.cloned();
+        let client = self.authenticate(&context, request.arrival.caller, &readings).await?;
+        *claimed = Some(Arc::clone(&client));
         check_standing(&client)?;
         let withdrawal = Withdrawal::of(&context, &client)?;
         let scopes = narrow_scopes(&client, form.scope.as_ref())?;
@@ -101,7 +134,8 @@ impl TokenService {
         };
         let access_token = context.mint(&grant, now).map_err(|error| {
             tracing::error!(%error, client = client.id.as_str(), "no token could be signed");
-            TokenError::Unavailable { retry_after: 5, told: "no token can be signed right now" }
+            let told = "no token can be signed right now";
+            TokenError::Unavailable { retry_after: 5, told }.because(Cause::Signing)
         })?;
         Ok(Issued {
             access_token,
@@ -114,27 +148,29 @@ impl TokenService {
     async fn authenticate(
         &self,
         context: &MintContext,
-        source: Source,
-        presented: &Presented,
-    ) -> Result<Arc<Client>, TokenError> {
-        let now = self.clock.now();
-        let Presented { id, secret } = presented;
-        let admit = || self.throttle.attempt(source, id);
-        let attempt = Attempt { id, secret, now };
+        caller: Caller,
+        readings: &[Presented],
+    ) -> Result<Arc<Client>, Refusal> {
+        let attempt = Attempt { readings, caller, now: self.clock.now() };
+        // One attempt, in however many ways it can be read.
+        let id = readings.first().map_or("", |reading| &reading.id);
+        let admit = || self.throttle.attempt(caller, id);
         match self.authenticator.authenticate(&context.clients, attempt, admit).await {
             Authentication::Verified(client) => Ok(client),
-            Authentication::Refused => Err(TokenError::InvalidClient),
+            Authentication::Refused(refused) => Err(refused.into()),
             Authentication::Throttled(wait) => {
-                Err(TokenError::Throttled { retry_after: wait.as_secs() + 1 })
+                let error = TokenError::Throttled { retry_after: wait.as_secs() + 1 };
+                Err(error.because(Cause::Throttled))
             }
-            Authentication::Busy => Err(TokenError::Unavailable {
-                retry_after: 1,
-                told: "too many secrets are being checked right now",
-            }),
+            Authentication::Busy => {
+                let told = "too many secrets are being checked right now";
+                let error = TokenError::Unavailable { retry_after: 1, told };
+                Err(error.because(Cause::Throttled))
+            }
         }
     }
 
-    async fn grants(&self, client: &Client) -> Result<Arc<GrantSet>, TokenError> {
+    async fn grants(&self, client: &Client) -> Result<Arc<GrantSet>, Refusal> {
         if let Some(grants) = &client.static_grants {
             return if grants.codes.is_empty() { Err(NO_TENANT) } else { Ok(Arc::clone(grants)) };
         }
@@ -142,24 +178,29 @@ impl TokenService {
     }
 }
 
-fn usable(outcome: Outcome) -> Result<Arc<GrantSet>, TokenError> {
+fn usable(outcome: Outcome) -> Result<Arc<GrantSet>, Refusal> {
     match outcome {
         Outcome::Granted(grants) => Ok(grants),
         Outcome::Denied(_) => Err(NO_TENANT),
-        Outcome::Unavailable(reason) => Err(TokenError::Unavailable {
-            retry_after: reason.retry_after().map_or(5, |wait| wait.as_secs().max(1)),
-            told: "the tenants of this client cannot be looked up right now",
-        }),
+        Outcome::Unavailable(reason) => {
+            let error = TokenError::Unavailable {
+                retry_after: reason.retry_after().map_or(5, |wait| wait.as_secs().max(1)),
+                told: "the tenants of this client cannot be looked up right now",
+            };
+            Err(error.because(Cause::Lookup))
+        }
     }
 }
 
 /// Only after the secret has been verified: nobody else learns that a client exists.
-fn check_standing(client: &Client) -> Result<(), TokenError> {
+fn check_standing(client: &Client) -> Result<(), Refusal> {
     match client.standing() {
         Standing::Good => Ok(()),
-        Standing::Withdrawn => Err(TokenError::UnauthorizedClient(
-            "this client is revoked or its developer is not active",
-        )),
+        Standing::Withdrawn => {
+            let told = "this client is revoked or its developer is not active";
+            let cause = if client.approved { Cause::DeveloperInactive } else { Cause::AppRevoked };
+            Err(TokenError::UnauthorizedClient(told).because(cause))
+        }
     }
 }
 
@@ -177,7 +218,7 @@ fn narrow_tenants<'g>(
     client: &Client,
     (grants, withdrawal): (&'g GrantSet, &Withdrawal<'_>),
     wanted: &[TenantCode],
-) -> Result<Vec<Granted<'g>>, TokenError> {
+) -> Result<Vec<Granted<'g>>, Refusal> {
     let mut tenants = context.granted(client, grants);
     tenants.retain(|tenant| withdrawal.leaves(tenant.code, grants));
     if tenants.is_empty() {
@@ -190,13 +231,15 @@ fn narrow_tenants<'g>(
         // Compared by digest: how alike two codes are shows in no time that is taken.
         tenants.retain(|tenant| named.remove(&tenant.digest));
         if !named.is_empty() {
-            return Err(TokenError::TENANT_NOT_GRANTED);
+            return Err(TokenError::TENANT_NOT_GRANTED.into());
         }
     }
     if tenants.len() > MAX_TENANTS {
         return Err(TokenError::InvalidTarget(
-            "more than 300 tenants have authorised this client: name the ones the token is for",
-        ));
+            "more than 300 tenants have authorised this client: name the ones the token is for, \
+             each as tenant=CODE",
+        )
+        .into());
     }
     Ok(tenants)
 }

@@ -5,12 +5,14 @@ mod error;
 mod form;
 mod grant;
 mod mint;
+mod refusal;
 mod throttle;
 mod withdrawn;
 
-pub use credentials::{Presented, Source};
+pub use credentials::presented;
 pub use error::TokenError;
 pub use form::{MAX_FORM, TokenForm};
-pub use grant::{Issued, TokenService};
+pub use grant::{Arrival, Issued, TokenRequest, TokenService};
 pub use mint::{ClaimForm, MintContext};
+pub use refusal::{Cause, Refusal};
 pub use throttle::Throttle;

@@ -9,8 +9,7 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use prometheus::IntCounter;
 
-use super::credentials::Source;
-use crate::domain::Clock;
+use crate::domain::{Caller, Clock};
 use crate::telemetry::Metrics;
 
 /// Many clients may share one source: a gateway, a company's proxy.
@@ -60,7 +59,8 @@ impl Throttle {
     }
 
     /// Counts one attempt; the error says how long to wait.
-    pub fn attempt(&self, source: Source, client: &str) -> Result<(), Duration> {
+    pub fn attempt(&self, caller: Caller, client: &str) -> Result<(), Duration> {
+        let source = caller.network();
         // The source first: it bounds how many names a caller can fill the other map with. Hashed,
         // so that a key's size is not the caller's choice.
         self.by_source.take(self.hasher.hash_one(source))?;
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
     use crate::domain::{ManualClock, Timestamp};
 
-    fn source(last: u8) -> Source {
-        Source(IpAddr::from([192, 0, 2, last]))
+    fn source(last: u8) -> Caller {
+        Caller(IpAddr::from([192, 0, 2, last]))
     }
 
     fn throttle() -> (Throttle, Arc<ManualClock>) {
@@ -98,7 +98,7 @@ mod tests {
         (Throttle::new(NonZeroU32::new(3).unwrap(), &shared, &Metrics::new()), clock)
     }
 
-    fn failures(throttle: &Throttle, source: Source, client: &str, attempts: usize) -> usize {
+    fn failures(throttle: &Throttle, source: Caller, client: &str, attempts: usize) -> usize {
         (0..attempts).filter(|_| throttle.attempt(source, client).is_err()).count()
     }
 

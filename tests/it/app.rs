@@ -5,6 +5,7 @@ mod changes;
 mod grants;
 mod peers;
 mod state;
+mod tls;
 mod tokens;
 mod withdrawals;
 
@@ -162,8 +163,8 @@ impl Gate {
             check_runtime: tokio::runtime::Handle::current(),
         };
         let running = start(&folder.path().join("tenantgate.yaml"), environment).await.unwrap();
-        let check = AuthorizationClient::connect(format!("http://{}", running.addresses.check));
-        let check = check.await.unwrap();
+        let check = Channel::from_shared(format!("http://{}", running.addresses.check));
+        let check = AuthorizationClient::new(check.unwrap().connect_lazy());
         Self { folder, provider, clock, running, http: reqwest::Client::new(), check }
     }
 

@@ -9,7 +9,7 @@ use tenantgate::domain::{
     Credential, CredentialDigest, Holder, Secret, TenantCode, TenantDigester, Timestamp,
 };
 use tenantgate::telemetry::{LogFormat, init_logs, log_panics};
-use tenantgate::token::{Presented, TokenForm};
+use tenantgate::token::{TokenForm, presented};
 use tracing::level_filters::LevelFilter;
 
 const CANARY: &str = "canary-5c1e7a9f";
@@ -52,7 +52,7 @@ fn no_type_that_holds_a_secret_prints_it() {
     );
     let mut form = TokenForm::parse(body.as_bytes(), "https://api.test").unwrap();
     assert_redacted(&form);
-    assert_redacted(Presented::from_request(&[], &mut form).unwrap());
+    assert_redacted(presented(&[], &mut form).unwrap());
 }
 
 /// In a child process, since the hook is the whole process's.

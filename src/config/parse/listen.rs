@@ -1,30 +1,39 @@
 use std::net::SocketAddr;
 
 use crate::config::reader::Reader;
-use crate::config::{Listen, ListenAddress, SocketAccess, raw};
+use crate::config::{Listen, ListenAddress, ListenOn, ServerTls, SocketAccess, raw};
 
 pub fn parse(reader: &mut Reader, listen: Option<raw::Listen>) -> Option<Listen> {
-    let raw::Listen { check, token, admin } = listen?;
+    let raw::Listen { check, token, admin, management } = listen?;
     let check = check.map(|on| listen_on(reader, "listen.check", on));
     let token = token.map(|on| listen_on(reader, "listen.token", on));
-    let admin = admin.map(|text| tcp(reader, "listen.admin", &text));
-    let admin = admin.map(|address| address.map(ListenAddress::Tcp));
-    let all = [("check", &check), ("token", &token), ("admin", &admin)];
+    let management = management.map(|on| listen_on(reader, "listen.management", on));
+    let admin = admin.map(|text| tcp(reader, "listen.admin", &text).map(ListenOn::plain));
+    let all =
+        [("check", &check), ("token", &token), ("admin", &admin), ("management", &management)];
     refuse_shared_addresses(reader, &all);
+    let optional = |on: Option<Option<ListenOn>>| match on {
+        Some(on) => on.map(Some),
+        None => Some(None),
+    };
     Some(Listen {
         check: check??,
-        token: match token {
-            Some(token) => Some(token?),
-            None => None,
-        },
+        token: optional(token)?,
         admin: admin??,
+        management: optional(management)?,
     })
 }
 
-fn refuse_shared_addresses(reader: &mut Reader, all: &[(&str, &Option<Option<ListenAddress>>)]) {
+impl ListenOn {
+    fn plain(address: SocketAddr) -> Self {
+        Self { address: ListenAddress::Tcp(address), tls: None }
+    }
+}
+
+fn refuse_shared_addresses(reader: &mut Reader, all: &[(&str, &Option<Option<ListenOn>>)]) {
     let mut taken: Vec<(&str, &ListenAddress)> = Vec::new();
-    for (name, address) in all {
-        let Some(Some(address)) = address else { continue };
+    for (name, on) in all {
+        let Some(Some(ListenOn { address, .. })) = on else { continue };
         match taken.iter().find(|(_, other)| overlap(other, address)) {
             Some((other, _)) => reader.problem(
                 &format!("listen.{name}"),
@@ -47,22 +56,51 @@ fn overlap(a: &ListenAddress, b: &ListenAddress) -> bool {
     }
 }
 
-fn listen_on(reader: &mut Reader, field: &str, on: raw::ListenOn) -> Option<ListenAddress> {
+fn listen_on(reader: &mut Reader, field: &str, on: raw::ListenOn) -> Option<ListenOn> {
     let full = match on {
         raw::ListenOn::Address(text) => {
-            return address(reader, field, &text, SocketAccess::default());
+            let address = address(reader, field, &text, SocketAccess::default())?;
+            return Some(ListenOn { address, tls: None });
         }
         raw::ListenOn::Full(full) => full,
     };
-    let raw::FullListen { address: text, mode, group } = full;
-    let field = &format!("{field}.address");
+    let raw::FullListen { address: text, tls, mode, group } = full;
     let access = socket_access(reader, field, mode, group);
-    let address = address(reader, field, &text?, access?)?;
+    let tls = match tls {
+        Some(tls) => server_tls(reader, field, tls).map(Some),
+        None => Some(None),
+    };
+    let address = address(reader, &format!("{field}.address"), &text?, access?)?;
     if matches!(address, ListenAddress::Tcp(_)) {
-        let at = field.trim_end_matches(".address");
-        reader.without_effect(at, &["mode", "group"], "without a Unix socket");
+        reader.without_effect(field, &["mode", "group"], "without a Unix socket");
     }
-    Some(address)
+    Some(ListenOn { address, tls: tls? })
+}
+
+/// The files are read where they are used: they change while this process runs.
+fn server_tls(reader: &mut Reader, field: &str, tls: raw::ServerTls) -> Option<ServerTls> {
+    let raw::ServerTls { cert_file, key_file, client_ca_file, client_identities } = tls;
+    if client_identities.is_some() && client_ca_file.is_none() {
+        reader.problem(
+            &format!("{field}.tls.client_identities"),
+            "has no effect without `client_ca_file`",
+            "name the CA of these clients, too",
+        );
+        return None;
+    }
+    let identities = match client_identities {
+        Some(list) => {
+            let field = format!("{field}.tls.client_identities");
+            reader.each(&field, Some(list), |reader, at, name| reader.text(at, Some(name)))
+        }
+        None => Some(Vec::new()),
+    };
+    Some(ServerTls {
+        cert_file: reader.path(&cert_file?),
+        key_file: reader.path(&key_file?),
+        client_ca_file: client_ca_file.map(|file| reader.path(&file)),
+        client_identities: identities?,
+    })
 }
 
 fn socket_access(
@@ -71,14 +109,13 @@ fn socket_access(
     mode: Option<String>,
     group: Option<String>,
 ) -> Option<SocketAccess> {
-    let at = field.trim_end_matches(".address");
     let mode = match mode {
         None => Some(SocketAccess::default().mode),
         Some(text) => {
             let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
             if mode.is_none() {
                 reader.problem(
-                    &format!("{at}.mode"),
+                    &format!("{field}.mode"),
                     "is not the mode of a file",
                     "write an octal text such as \"0660\"",
                 );
@@ -88,7 +125,7 @@ fn socket_access(
     };
     let group = match group {
         None => Some(None),
-        Some(text) => reader.text(&format!("{at}.group"), Some(text)).map(Some),
+        Some(text) => reader.text(&format!("{field}.group"), Some(text)).map(Some),
     };
     Some(SocketAccess { mode: mode?, group: group? })
 }

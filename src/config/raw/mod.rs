@@ -24,7 +24,7 @@ pub use dialects::{
 pub use issuer::{ClaimForm, Issuer, TenantClaim};
 pub use issuers::{Algorithm, IssuerFreshness, TrustedIssuer};
 pub use limits::{ForwardedHeader, Limits, Probing};
-pub use listen::{FullListen, Listen, ListenOn};
+pub use listen::{FullListen, Listen, ListenOn, ServerTls};
 pub use state::{Postgres, Retention, State};
 pub use tenants::{
     Claim, Fresh, Freshness, FullClaim, Grpc, Header, Lookup, LookupMethod, OnMiss, RemoteLookup,

@@ -32,7 +32,7 @@ async fn start_with(router: Router, connections: usize, patience: Patience) -> R
         idle: Duration::from_millis(1500),
         ..HttpLimits::default()
     };
-    let entrance = Entrance { listener, connections };
+    let entrance = Entrance { listener, tls: None, connections };
     let served = tokio::spawn(serve(entrance, router, limits, shutdown.clone()));
     Running { address, shutdown, served }
 }

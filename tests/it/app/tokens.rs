@@ -190,3 +190,57 @@ async fn metadata_and_keys_are_published() {
     assert_eq!(keys["keys"][0]["alg"], "ES256");
     assert!(keys["keys"][0].get("d").is_none());
 }
+
+#[tokio::test]
+async fn what_a_client_may_get_wrong_is_told_with_its_cure() {
+    let gate = Gate::start().await;
+    let url = gate.token_url("/oauth2/token");
+    let told = async |request: reqwest::RequestBuilder| {
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let body: Value = response.json().await.unwrap();
+        (status, body["error_description"].as_str().unwrap().to_owned())
+    };
+    let (status, text) = told(gate.http.post(&url)).await;
+    assert!(status == 400 && text.contains("grant_type is missing"), "{text}");
+    let (status, text) = told(gate.http.post(&url).json(&json!({}))).await;
+    assert!(status == 400 && text.contains("send a form"), "{text}");
+    let (status, text) = told(gate.http.get(&url)).await;
+    assert!(status == 405 && text.contains("POST"), "{text}");
+    let (status, text) = told(gate.http.post(format!("{url}/"))).await;
+    assert!(status == 404 && text.contains("/oauth2/token"), "{text}");
+    for form in ["&tenants=T1", "&tenant[0]=T1", "&tenant%5B%5D=T1", "&resources=x"] {
+        let (status, body) = gate.request(form).await;
+        assert_eq!((status, &body["error"]), (400, &json!("invalid_request")), "{form}");
+    }
+    let metrics = reqwest::get(format!("http://{}/metrics", gate.running.addresses.admin));
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    let counted = r#"tenantgate_token_requests_total{outcome="invalid_request"} 7"#;
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test]
+async fn basic_credentials_that_were_not_encoded_pass_as_they_were_sent() {
+    let gate = Gate::start().await;
+    let secret = "p+q%41:r";
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let entry = |id: &str| {
+        format!(
+            "  - id: \"{id}\"\n    credentials: [{{ digest: \"sha256:{hex}\" }}]\n    tenants: [T1]\n"
+        )
+    };
+    gate.write("clients.yaml", &format!("clients:\n{}{}", entry("a+b"), entry("a:b")));
+    gate.running.reload().await.unwrap();
+    let form = [("grant_type", "client_credentials")];
+    for id in ["a+b", "a:b", "a%2Bb", "a%3Ab"] {
+        let encoded = id.contains('%');
+        let secret = if encoded { "p%2Bq%2541%3Ar" } else { secret };
+        let request = gate.http.post(gate.token_url("/oauth2/token")).form(&form);
+        let answer = request.basic_auth(id, Some(secret)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{id}");
+    }
+    let wrong = gate.http.post(gate.token_url("/oauth2/token")).form(&form);
+    let answer = wrong.basic_auth("a+b", Some("p q%41:r")).send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+}
