@@ -5,7 +5,10 @@ import json
 
 import pytest
 import requests
+import stack
+import yaml
 from authlib.integrations.requests_client import OAuth2Session as AuthlibSession
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from oauthlib.oauth2 import BackendApplicationClient
@@ -89,7 +92,45 @@ def test_metadata(world):
     assert metadata["jwks_uri"] == f"{issuer}/oauth2/jwks"
     assert metadata["grant_types_supported"] == ["client_credentials"]
     assert set(metadata["token_endpoint_auth_methods_supported"]) == {"client_secret_basic", "client_secret_post"}
-    assert metadata["response_types_supported"] == []
+
+
+def test_metadata_passes_the_validation_of_a_client_library(world, monkeypatch):
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # plain http, on loopback
+    answer = requests.get(f"{world.url}/.well-known/oauth-authorization-server", timeout=10)
+    AuthorizationServerMetadata(answer.json()).validate()
+
+
+def test_the_log_says_why_a_token_was_refused(own_world):
+    def behind_one_proxy(config):
+        config["limits"]["trusted_proxies"] = 1
+
+    world = own_world(change_config=behind_one_proxy, clients=["known"])
+    client = world.client("T1")
+
+    def refused(client_id, secret):
+        form = {"grant_type": "client_credentials"}
+        return requests.post(f"{world.url}/oauth2/token", data=form, auth=(client_id, secret), timeout=10)
+
+    def line_of(answer):
+        lines = [json.loads(line) for line in world.tenantgate.log.read_text().splitlines() if "token refused" in line]
+        flat = [{**line, **line.get("fields", {})} for line in lines]
+        (line,) = [line for line in flat if line["request_id"] == answer.headers["x-request-id"]]
+        assert (line["reason"], line["source"]) == (answer.json()["error"], "127.0.0.1")
+        return line
+
+    line = line_of(refused(client.id, "wrong"))
+    assert (line["client"], line["cause"]) == (client.id, "secret_wrong")
+    line = line_of(refused("nobody-knows", "wrong"))
+    assert "client" not in line and line["cause"] == "unknown"
+    assert "nobody-knows" not in world.tenantgate.log.read_text()
+    line = line_of(requests.get(f"{world.url}/oauth2/token", timeout=10))
+    assert line["cause"] == "request"
+    registry = yaml.safe_load((world.work / "clients.yaml").read_text())
+    registry["clients"][0]["status"] = "revoked"
+    (world.work / "clients.yaml").write_text(yaml.safe_dump(registry))
+    stack.wait_until("the refusal", lambda: refused(client.id, client.secret).status_code == 400, world.tenantgate)
+    line = line_of(refused(client.id, client.secret))
+    assert (line["client"], line["cause"]) == (client.id, "app_revoked")
 
 
 NARROWINGS = {

@@ -222,20 +222,20 @@ async fn what_a_client_may_get_wrong_is_told_with_its_cure() {
 #[tokio::test]
 async fn basic_credentials_that_were_not_encoded_pass_as_they_were_sent() {
     let gate = Gate::start().await;
-    let secret = "p+q%41:r";
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let entry = |id: &str| {
-        format!(
-            "  - id: \"{id}\"\n    credentials: [{{ digest: \"sha256:{hex}\" }}]\n    tenants: [T1]\n"
-        )
+    let entry = |id: &str, secret: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let credentials = format!("[{{ digest: \"sha256:{hex}\" }}]");
+        format!("  - {{ id: \"{id}\", credentials: {credentials}, tenants: [T1] }}\n")
     };
-    gate.write("clients.yaml", &format!("clients:\n{}{}", entry("a+b"), entry("a:b")));
+    let (one, other) = ("p+q%41:r", "s+t%42:u");
+    let registry = format!("clients:\n{}{}", entry("a+b", one), entry("a:b", other));
+    gate.write("clients.yaml", &registry);
     gate.running.reload().await.unwrap();
     let form = [("grant_type", "client_credentials")];
-    for id in ["a+b", "a:b", "a%2Bb", "a%3Ab"] {
-        let encoded = id.contains('%');
-        let secret = if encoded { "p%2Bq%2541%3Ar" } else { secret };
+    for (id, secret) in
+        [("a+b", one), ("a:b", other), ("a%2Bb", "p%2Bq%2541%3Ar"), ("a%3Ab", "s%2Bt%2542%3Au")]
+    {
         let request = gate.http.post(gate.token_url("/oauth2/token")).form(&form);
         let answer = request.basic_auth(id, Some(secret)).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{id}");
