@@ -7,7 +7,7 @@ use strsim::osa_distance;
 use crate::authz::path::CheckedPath;
 use crate::authz::route::{Demands, Found, RouteRule, Router};
 use crate::config::reader::Reader;
-use crate::config::{Api, Issuer, Listen, ListenAddress, Route, TrustedIssuer};
+use crate::config::{Api, Issuer, Listen, ListenAddress, ListenOn, Route, TrustedIssuer};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -57,9 +57,13 @@ const METHODS: [&str; 41] = [
 ];
 
 pub fn listen(reader: &mut Reader, listen: &Listen) {
-    let others = [("token", listen.token.as_ref()), ("admin", Some(&listen.admin))];
-    for (name, address) in others {
-        if let Some(ListenAddress::Tcp(address)) = address
+    let others = [
+        ("token", listen.token.as_ref()),
+        ("admin", Some(&listen.admin)),
+        ("management", listen.management.as_ref()),
+    ];
+    for (name, on) in others {
+        if let Some(ListenOn { address: ListenAddress::Tcp(address), tls: None }) = on
             && address.ip().is_unspecified()
         {
             reader.warning(
