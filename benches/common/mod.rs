@@ -110,7 +110,7 @@ impl Installation {
         let holder = Holder { issuer: ISSUER, client: CLIENT };
         let client = ClientId::parse(CLIENT).expect("a client id");
         cells.cell(&client).replace(Arc::new(GrantSet {
-            looked_up_at: SystemClock.now(),
+            looked_up_at: SystemClock.monotonic(),
             ..GrantSet::of(codes(300).collect(), digester, holder)
         }));
         Gate {

@@ -125,7 +125,7 @@ fn decide(installation: &Installation, gate: &Gate, with: impl FnOnce(&dyn Fn())
         cache: &gate.cache,
         grants: &*gate.grants,
         probes: Some(&gate.probes),
-        now: gate.clock.now(),
+        now: gate.clock.moment(),
     };
     assert_eq!(authorizer.decide(&input, &mut ()).denied(), None);
     with(&|| {

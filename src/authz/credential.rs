@@ -29,9 +29,14 @@ impl<'a> Authorizer<'a> {
         let digest = shown.map(|shown| self.cache.digest(shown));
         let remembered = digest.as_ref().and_then(|digest| self.cache.get(digest));
         if let Some(facts) = remembered.filter(|facts| facts.comparable(&self.snapshot.digester)) {
-            match self.snapshot.trust.standing(facts.key, self.now) {
+            match self.snapshot.trust.standing(facts.key, self.now.monotonic) {
                 KeyStanding::Trusted => {
-                    within_lifetime(facts.not_before, facts.expires_at, &facts.issuer, self.now)?;
+                    within_lifetime(
+                        facts.not_before,
+                        facts.expires_at,
+                        &facts.issuer,
+                        self.now.wall,
+                    )?;
                     return Ok(Identity::Token(facts));
                 }
                 KeyStanding::TooOld => return Err(DenyReason::KeysUnavailable.into()),
@@ -70,7 +75,7 @@ impl<'a> Authorizer<'a> {
         let digest = CredentialDigest::sha256_of(key);
         let found = book.by_credential_digest(&digest);
         let (client, credential) = found.ok_or(DenyReason::ApiKeyInvalid)?;
-        if !credential.usable_at(self.now) {
+        if !credential.usable_at(self.now.wall) {
             return Err(DenyReason::ApiKeyInvalid);
         }
         Ok(Identity::ApiKey(Arc::clone(client)))

@@ -9,9 +9,7 @@ use super::path::{CheckedPath, PathError};
 use super::probing::ProbeWatch;
 use super::route::{Found, RouteMatch};
 use super::snapshot::{Api, Route, Snapshot};
-use crate::domain::{
-    Client, ClientId, DenyReason, GrantBook, Quota, ScopeSet, Standing, Timestamp,
-};
+use crate::domain::{Client, ClientId, DenyReason, GrantBook, Moment, Quota, ScopeSet, Standing};
 
 /// A request, as far as it matters to the decision.
 pub struct CheckInput<'a> {
@@ -195,7 +193,7 @@ pub struct Authorizer<'a> {
     pub grants: &'a dyn GrantBook,
     /// `None`: somebody only asks what would be.
     pub probes: Option<&'a ProbeWatch>,
-    pub now: Timestamp,
+    pub now: Moment,
 }
 
 impl<'a> Authorizer<'a> {

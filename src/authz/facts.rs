@@ -23,7 +23,8 @@ pub struct Facts {
     pub(super) not_before: Timestamp,
     pub(super) issued_at: Timestamp,
     pub expires_at: Timestamp,
-    /// When the grants in the token were looked up.
+    /// When the grants in the token were looked up: the evidence for what it names. Another
+    /// issuer does not say, so this is the `iat` of its tokens.
     pub(super) grants_at: Timestamp,
     pub(super) tenants: TenantSet,
     /// The client named the tenants itself.

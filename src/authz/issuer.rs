@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 
 use super::trust::{KeySet, TrustedKey};
-use crate::domain::{Algorithm, Timestamp};
+use crate::domain::{Algorithm, Monotonic};
 
 /// What a token of one issuer must look like.
 #[derive(Debug, PartialEq)]
@@ -62,7 +62,7 @@ pub struct Issuer {
 
 impl Issuer {
     /// The keys, unless they never loaded or the last good set has grown too old.
-    pub fn keys(&self, now: Timestamp) -> Option<&KeySet> {
+    pub fn keys(&self, now: Monotonic) -> Option<&KeySet> {
         self.keys.as_deref().filter(|keys| keys.good_at(now))
     }
 
@@ -127,7 +127,7 @@ impl Trust {
         (*issuer.policy == *policy).then(|| issuer.keys.clone()).flatten()
     }
 
-    pub fn standing(&self, uid: KeyUid, now: Timestamp) -> KeyStanding {
+    pub fn standing(&self, uid: KeyUid, now: Monotonic) -> KeyStanding {
         match self.live.binary_search_by_key(&uid, |(uid, _)| *uid) {
             Ok(at) if self.live[at].1.good_at(now) => KeyStanding::Trusted,
             Ok(_) => KeyStanding::TooOld,

@@ -12,8 +12,8 @@ use super::issuer::{Issuer, IssuerPolicy, TenantForm, Trust};
 use super::json::parse_strict;
 use super::trust::TrustedKey;
 use crate::domain::{
-    Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, NARROWED, ScopeSet, Subject,
-    TenantDigest, TenantDigester, TenantSet, Timestamp, TokenRef, is_tenant_code,
+    Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, Moment, NARROWED, ScopeSet,
+    Subject, TenantDigest, TenantDigester, TenantSet, Timestamp, TokenRef, is_tenant_code,
 };
 
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
@@ -43,7 +43,7 @@ pub struct Verifier<'a> {
     pub trust: &'a Trust,
     pub digester: &'a TenantDigester,
     pub grants: &'a dyn GrantBook,
-    pub now: Timestamp,
+    pub now: Moment,
 }
 
 /// A token whose signature nobody has checked: good for choosing a key, and for nothing else.
@@ -94,7 +94,7 @@ impl Verifier<'_> {
             return Err(refuse(DenyReason::TokenAlgorithmRefused, "alg not allowed by the issuer"));
         }
         let keys = issuer
-            .keys(self.now)
+            .keys(self.now.monotonic)
             .ok_or(refuse(DenyReason::KeysUnavailable, "the issuer's keys are not available"))?;
         let key = keys.get(&token.header.kid).ok_or_else(|| Refusal {
             unknown_key_of: Some(Arc::clone(&issuer.policy)),
@@ -115,7 +115,7 @@ impl Verifier<'_> {
         let policy = verified.issuer;
         verified.check_audience()?;
         let times = verified.times()?;
-        times.check(policy, self.now)?;
+        times.check(policy, self.now.wall)?;
         let jti = verified.string("jti");
         if policy.own && jti.is_none() {
             return Err(refuse(DenyReason::TokenClaimsInvalid, "jti is required"));

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use crate::domain::{Holder, TenantDigest, Timestamp};
+use crate::domain::{Holder, Monotonic, TenantDigest};
 
 /// Many different foreign tenants asked for by one client within a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ const CLIENTS: usize = 10_000;
 pub struct ProbeWatch(DashMap<(Box<str>, Box<str>), Window>);
 
 struct Window {
-    started: Timestamp,
+    started: Monotonic,
     tenants: Vec<TenantDigest>,
     told: bool,
 }
@@ -41,7 +41,7 @@ impl ProbeWatch {
         rule: &Probing,
         who: Holder<'_>,
         tenant: TenantDigest,
-        now: Timestamp,
+        now: Monotonic,
     ) -> Probe {
         // One name at two issuers is two clients.
         let who = (who.issuer.into(), who.client.into());
@@ -72,9 +72,9 @@ mod tests {
     use crate::domain::TenantDigester;
 
     const RULE: Probing = Probing { tenants: 2, window: Duration::from_secs(60), throttle: true };
-    const NOW: Timestamp = Timestamp::from_secs(1_000);
+    const NOW: Monotonic = Monotonic::from_secs(1_000);
 
-    fn ask(watch: &ProbeWatch, client: &str, code: &str, now: Timestamp) -> Probe {
+    fn ask(watch: &ProbeWatch, client: &str, code: &str, now: Monotonic) -> Probe {
         let holder = Holder { issuer: "i", client };
         let digest = TenantDigester::new(&[1; 32], None).current(holder, code);
         watch.note(&RULE, holder, digest, now)

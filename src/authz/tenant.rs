@@ -7,7 +7,9 @@ use super::decide::{Authorizer, Denied, Hint, Identity};
 use super::facts::Facts;
 use super::probing::Probe;
 use super::snapshot::Freshness;
-use crate::domain::{Client, ClientId, DenyReason, GrantCell, GrantSet, Holder, TenantDigest};
+use crate::domain::{
+    Client, ClientId, DenyReason, GrantCell, GrantSet, Holder, TenantDigest, Timestamp,
+};
 
 /// What a granted tenant leaves to be done in the background, or the refusal.
 type Checked = Result<Option<Hint>, Denied>;
@@ -70,7 +72,7 @@ impl Authorizer<'_> {
         let issuer = identity.foreign_issuer().unwrap_or(&self.snapshot.own_issuer);
         let holder = Holder { issuer, client };
         let digest = self.snapshot.digester.current(holder, tenant);
-        let probe = probes.note(rule, holder, digest, self.now);
+        let probe = probes.note(rule, holder, digest, self.now.monotonic);
         let reason = match probe {
             Probe::Noticed | Probe::Many if rule.throttle => DenyReason::ProbingThrottled,
             Probe::Few | Probe::Noticed | Probe::Many => denied.reason,
@@ -103,8 +105,7 @@ impl Authorizer<'_> {
         digests.any(|digest| grants.digests.contains(&digest))
     }
 
-    /// Fresh grants only ever subtract from what the token names. What vouches for the request is the
-    /// younger of the token and the last good lookup.
+    /// Fresh grants only ever subtract from what the token names.
     fn check_fresh_token(
         &self,
         facts: &Facts,
@@ -112,25 +113,47 @@ impl Authorizer<'_> {
         max_age: Duration,
         asked: Asked<'_>,
     ) -> Checked {
-        cell.touch(self.now);
-        let mut vouched_at = facts.issued_at;
-        let mut hint = None;
-        match &*cell.current() {
-            None => hint = grants_hint(asked.identity),
-            Some(grants) => {
-                // A lookup older than the token's own says nothing against it: the tenant may have
-                // been granted in between, to a client of another replica.
-                let newer = grants.looked_up_at >= facts.grants_at;
-                if newer && !self.holds(grants, asked) {
-                    return Err(self.not_granted(asked.identity));
-                }
-                vouched_at = vouched_at.max(grants.looked_up_at);
-            }
+        cell.touch(self.now.monotonic);
+        let current = cell.current();
+        let looked_up = current.as_deref();
+        if let Some(set) = looked_up.filter(|set| !self.predates(set, facts))
+            && !self.holds(set, asked)
+        {
+            return Err(self.not_granted(asked.identity));
         }
-        if self.now.since(vouched_at) > max_age {
+        if self.vouched_age(facts, looked_up).is_none_or(|age| age > max_age) {
             return Err(stale(asked.identity));
         }
-        Ok(hint)
+        Ok(if looked_up.is_none() { grants_hint(asked.identity) } else { None })
+    }
+
+    /// A lookup older than the one behind a token says nothing against it: the tenant may have
+    /// been granted in between, to a client of another replica. Only our own tokens tell the time
+    /// of their lookup; when another issuer signs is no evidence of what the provider says.
+    fn predates(&self, set: &GrantSet, facts: &Facts) -> bool {
+        let behind_token = self.evidence_at(facts);
+        let known = self.now.age_of(behind_token, facts.issuer.leeway).is_some();
+        facts.issuer.own && known && self.now.wall_at(set.looked_up_at) < behind_token
+    }
+
+    /// The age of what vouches for a token: the younger of the lookup behind it and the last good
+    /// one here. What another issuer signed vouches only until its client has been looked up.
+    fn vouched_age(&self, facts: &Facts, looked_up: Option<&GrantSet>) -> Option<Duration> {
+        let here = looked_up.map(|set| self.now.monotonic.since(set.looked_up_at));
+        if here.is_some() && !facts.issuer.own {
+            return here;
+        }
+        let behind_token = self.now.age_of(self.evidence_at(facts), facts.issuer.leeway);
+        here.into_iter().chain(behind_token).min()
+    }
+
+    /// The time of the lookup behind a token, by the clock of this process. Where there is a state
+    /// our own tokens tell it by the state's.
+    fn evidence_at(&self, facts: &Facts) -> Timestamp {
+        match &self.snapshot.withdrawals {
+            Some(state) if facts.issuer.own => state.to_local(facts.grants_at),
+            Some(_) | None => facts.grants_at,
+        }
     }
 
     /// A tenant that the token lacks. With `on_miss: lookup` it passes if a fresh lookup, younger than the
@@ -145,32 +168,34 @@ impl Authorizer<'_> {
         let may_widen =
             self.snapshot.lookup_on_miss && facts.issuer.own && !facts.narrowed && !listed;
         let current = cell.current();
-        let fresh = current.as_ref().filter(|set| {
-            may_widen
-                && set.looked_up_at >= facts.grants_at
-                && self.now.since(set.looked_up_at) <= max_age
-        });
+        let fresh = current
+            .as_ref()
+            .filter(|set| may_widen && self.is_fresh(set, max_age) && !self.predates(set, facts));
         if !fresh.is_some_and(|set| self.holds(set, asked)) {
             return Err(self.not_granted(asked.identity));
         }
-        cell.touch(self.now);
+        cell.touch(self.now.monotonic);
         Ok(None)
     }
 
     /// A key names no tenants, so only a lookup can vouch.
     fn check_key_grants(&self, client: &ClientId, asked: Asked<'_>) -> Checked {
         let cell = self.grants.cell(client);
-        cell.touch(self.now);
+        cell.touch(self.now.monotonic);
         let Freshness::MaxAge(max_age) = self.snapshot.freshness else {
             return Err(DenyReason::GrantsStale.into());
         };
         let current = cell.current();
-        let fresh = current.as_ref().filter(|set| self.now.since(set.looked_up_at) <= max_age);
+        let fresh = current.as_ref().filter(|set| self.is_fresh(set, max_age));
         let grants = fresh.ok_or_else(|| stale(asked.identity))?;
         match self.holds(grants, asked) {
             true => Ok(None),
             false => Err(self.not_granted(asked.identity)),
         }
+    }
+
+    fn is_fresh(&self, set: &GrantSet, max_age: Duration) -> bool {
+        self.now.monotonic.since(set.looked_up_at) <= max_age
     }
 
     /// With `on_miss: lookup` the client may have been granted the tenant since.

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
 };
 
-use crate::domain::{Algorithm, Timestamp};
+use crate::domain::{Algorithm, Monotonic};
 
 pub const MAX_KID_CHARS: usize = 128;
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -197,13 +197,13 @@ fn fingerprint(algorithm: Algorithm, canonical: &[u8]) -> [u8; 32] {
 pub struct KeySet {
     keys: HashMap<Box<str>, Arc<TrustedKey>>,
     dropped: usize,
-    good_until: Option<Timestamp>,
+    good_until: Option<Monotonic>,
 }
 
 impl KeySet {
     /// Keys that share a `kid` are all dropped: choosing one would be a guess. `good_until` is
     /// when the set stops being believed unless it is renewed; `None`: never.
-    pub fn new(keys: Vec<TrustedKey>, good_until: Option<Timestamp>) -> Self {
+    pub fn new(keys: Vec<TrustedKey>, good_until: Option<Monotonic>) -> Self {
         let given = keys.len();
         let mut by_kid: HashMap<Box<str>, Vec<TrustedKey>> = HashMap::with_capacity(given);
         for key in keys {
@@ -226,7 +226,7 @@ impl KeySet {
         self.dropped
     }
 
-    pub fn good_at(&self, now: Timestamp) -> bool {
+    pub fn good_at(&self, now: Monotonic) -> bool {
         self.good_until.is_none_or(|until| now < until)
     }
 
@@ -471,9 +471,9 @@ mod tests {
 
     #[test]
     fn a_set_is_good_until_its_time() {
-        let end = Timestamp::from_secs(100);
+        let end = Monotonic::from_secs(100);
         let set = KeySet::new(vec![ed25519("a")], Some(end));
-        assert!(set.good_at(Timestamp::from_nanos(end.nanos() - 1)));
+        assert!(set.good_at(Monotonic::from_nanos(end.nanos() - 1)));
         assert!(!set.good_at(end));
         assert!(KeySet::new(Vec::new(), None).good_at(end));
     }

@@ -72,7 +72,7 @@ impl<'a> Authorizer<'a> {
     fn vouched(&self, identity: &Identity, tenant: &str, withdrawal: &Withdrawal<'_>) -> Vouched {
         let looked_up = |set: &GrantSet| {
             let holds = self.holds_tenant(set, identity, tenant);
-            holds.then(|| withdrawal.all.to_shared(set.looked_up_at))
+            holds.then(|| withdrawal.all.to_shared(self.now.wall_at(set.looked_up_at)))
         };
         let (by_token, cell) = match identity {
             Identity::Token(facts) => {

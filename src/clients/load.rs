@@ -433,7 +433,7 @@ mod tests {
         let grants = client.static_grants.as_ref().unwrap();
         let codes: Vec<_> = grants.codes.iter().map(TenantCode::expose).collect();
         assert_eq!(codes, ["T2", "T1"]);
-        assert_eq!(grants.looked_up_at, Timestamp::default());
+        assert_eq!(grants.looked_up_at, crate::domain::Monotonic::default());
         let holder = Holder { issuer: ISSUER, client: "acme-analytics" };
         assert_eq!(grants.digests.len(), 4);
         for code in codes {

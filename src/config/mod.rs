@@ -138,6 +138,22 @@ pub struct Tenants {
     pub freshness: Freshness,
     pub lookup: Lookup,
     pub on_miss: OnMiss,
+    pub mass_withdrawal: MassWithdrawal,
+}
+
+/// When many clients lose all their grants within one refresh.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MassWithdrawal {
+    /// Of the active clients that had grants.
+    pub share: f64,
+    pub at_least: usize,
+    pub action: MassAction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MassAction {
+    Apply,
+    Hold,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

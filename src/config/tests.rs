@@ -608,6 +608,15 @@ fn an_api_key_needs_a_registry_and_on_miss_a_lookup() {
     assert!(lines(&with(&on_static))[0].starts_with("tenants.on_miss: "));
     let on_token = [("/tenants/freshness", json!("token")), ("/tenants/on_miss", json!("lookup"))];
     assert!(lines(&with(&on_token))[0].starts_with("tenants.on_miss: "));
+    for nobody_asks in
+        [("/tenants/lookup", json!("static")), ("/tenants/freshness", json!("token"))]
+    {
+        let fresh_issuer = [("/issuers/0/freshness", json!("lookup")), nobody_asks];
+        let problems = lines(&with(&fresh_issuer));
+        assert!(problems[0].starts_with("issuers[0].freshness: `lookup` has no effect "));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+    assert!(lines(&with(&[("/issuers/0/freshness", json!("lookup"))])).is_empty());
     let key_on_token = [("/tenants/freshness", json!("token")), ("/apis/0/api_key", json!({}))];
     assert!(lines(&with(&key_on_token))[0].starts_with("apis[0].api_key: cannot work with "));
     let nobody =
@@ -616,6 +625,30 @@ fn an_api_key_needs_a_registry_and_on_miss_a_lookup() {
         lines(&with(&nobody))[0]
             .starts_with("issuer: is missing, and there are no `issuers` either")
     );
+}
+
+#[test]
+fn a_mass_withdrawal_is_applied_unless_it_is_to_be_held() {
+    let rule = |change: Value| {
+        load(&with(&[("/tenants/mass_withdrawal", change)])).unwrap().tenants.mass_withdrawal
+    };
+    let default = MassWithdrawal { share: 0.5, at_least: 10, action: MassAction::Apply };
+    assert_eq!(rule(json!({})), default);
+    let held = rule(json!({"share": 0.2, "at_least": 3, "action": "hold"}));
+    assert_eq!(held, MassWithdrawal { share: 0.2, at_least: 3, action: MassAction::Hold });
+    for (key, value) in [
+        ("share", json!(0)),
+        ("share", json!(1.5)),
+        ("at_least", json!(0)),
+        ("action", json!("wait")),
+    ] {
+        let problems = lines(&with(&[("/tenants/mass_withdrawal", json!({key: value}))]));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with(&format!("tenants.mass_withdrawal.{key}: ")),
+            "{problems:?}"
+        );
+    }
 }
 
 #[test]

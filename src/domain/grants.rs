@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwapOption, Guard};
 
 use super::{
-    ClientId, Holder, Quota, TenantCode, TenantDigest, TenantDigester, TenantSet, Timestamp,
+    ClientId, Holder, Monotonic, Quota, TenantCode, TenantDigest, TenantDigester, TenantSet,
 };
 
 /// Further claims of a token: the claim's name and its value as JSON text.
@@ -24,7 +24,7 @@ pub struct GrantSet {
     /// What the provider lets this client ask for, where its answer says so.
     pub quota: Option<Quota>,
     /// When the lookup was sent: the answer is at least as young as that.
-    pub looked_up_at: Timestamp,
+    pub looked_up_at: Monotonic,
     /// The validator of the answer, for `If-None-Match`.
     pub etag: Option<String>,
 }
@@ -41,7 +41,7 @@ impl GrantSet {
             codes,
             attributes: Attributes::new(),
             quota: None,
-            looked_up_at: Timestamp::default(),
+            looked_up_at: Monotonic::default(),
             etag: None,
         }
     }
@@ -72,7 +72,7 @@ impl GrantCell {
     }
 
     /// A check for this client happened, or a token was minted for it.
-    pub fn touch(&self, now: Timestamp) {
+    pub fn touch(&self, now: Monotonic) {
         // Second resolution keeps the cache line shared between cores on a busy client.
         let seconds = now.secs();
         if self.last_used.load(Ordering::Relaxed) != seconds {
@@ -80,8 +80,8 @@ impl GrantCell {
         }
     }
 
-    pub fn last_used(&self) -> Timestamp {
-        Timestamp::from_secs(self.last_used.load(Ordering::Relaxed))
+    pub fn last_used(&self) -> Monotonic {
+        Monotonic::from_secs(self.last_used.load(Ordering::Relaxed))
     }
 
     /// Asks for a lookup at once. True for the one caller who has to pass the word on; the

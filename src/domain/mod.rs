@@ -33,7 +33,7 @@ pub use secret::Secret;
 pub use tenant::{
     DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, is_tenant_code,
 };
-pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use time::{Clock, ManualClock, Moment, Monotonic, SystemClock, Timestamp};
 pub use withdrawals::{
     ClientWithdrawals, Evidence, Floor, GrantEvidence, Subject, Target, TenantRef, TenantRefs,
     TokenEvidence, TokenRef, Vouched, Withdrawals, Withdrawn,

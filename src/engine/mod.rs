@@ -233,5 +233,11 @@ fn settings(inputs: &Inputs, directory: &Arc<Directory>) -> Settings {
     let config = inputs.config();
     let issuer = config.issuer.as_ref().map_or("", |issuer| &issuer.url);
     let (directory, digester) = (Arc::clone(directory), Arc::clone(inputs.digester()));
-    Settings::new(directory, config.tenants.freshness, digester, issuer.into())
+    Settings::new(
+        directory,
+        config.tenants.freshness,
+        digester,
+        issuer.into(),
+        config.tenants.mass_withdrawal,
+    )
 }

@@ -23,7 +23,7 @@ use self::record::Record;
 use crate::authz::{
     Authorizer, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch, Snapshot, Verdict,
 };
-use crate::domain::{Clock, DenyReason, GrantBook, Timestamp};
+use crate::domain::{Clock, DenyReason, GrantBook, Moment};
 use crate::telemetry::Metrics;
 
 /// A request as an edge hands it over.
@@ -51,7 +51,7 @@ impl Gate {
     /// gateway can be told to let a request pass whose check fails.
     pub fn answer<R>(&self, request: Option<&Request<'_>>, render: impl Fn(&Answer<'_>) -> R) -> R {
         let work = || {
-            let started = self.clock.now();
+            let started = self.clock.moment();
             let snapshot = self.snapshot.load();
             let rendered = match request {
                 Some(request) => self.decide_and_record(&snapshot, request, started, &render),
@@ -60,7 +60,7 @@ impl Gate {
                     render(&deny::answer(DenyReason::NoHttpRequest, &snapshot.realm, None))
                 }
             };
-            self.metrics.observe_decision(self.clock.now().since(started));
+            self.metrics.observe_decision(self.clock.monotonic().since(started.monotonic));
             rendered
         };
         // Nothing that is shared is left half-changed: a decision only reads.
@@ -81,14 +81,14 @@ impl Gate {
         input: &CheckInput<'a>,
         observer: &mut impl Observer,
     ) -> Outcome<'a> {
-        self.authorizer(snapshot, None, self.clock.now()).decide(input, observer)
+        self.authorizer(snapshot, None, self.clock.moment()).decide(input, observer)
     }
 
     fn decide_and_record<R>(
         &self,
         snapshot: &Snapshot,
         request: &Request<'_>,
-        now: Timestamp,
+        now: Moment,
         render: &impl Fn(&Answer<'_>) -> R,
     ) -> R {
         let authorizer = self.authorizer(snapshot, Some(&self.probes), now);
@@ -105,7 +105,7 @@ impl Gate {
         &'a self,
         snapshot: &'a Snapshot,
         probes: Option<&'a ProbeWatch>,
-        now: Timestamp,
+        now: Moment,
     ) -> Authorizer<'a> {
         Authorizer { snapshot, cache: &self.cache, grants: &*self.grants, probes, now }
     }

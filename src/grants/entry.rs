@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::{Freshness, LookupLimits};
-use crate::domain::{ClientId, GrantCell, GrantSet, Holder, TenantCode, Timestamp};
+use crate::domain::{ClientId, GrantCell, GrantSet, Holder, Monotonic, TenantCode};
 use crate::lookup::{Answer, Flight, Grants, Unavailable, lock};
 
 use super::{Core, Outcome, Settings};
@@ -33,6 +33,22 @@ struct State {
     failures: u32,
     /// The last one, while `failures` is not 0.
     failure: Option<Unavailable>,
+    /// An answer without grants that the checks do not see yet.
+    held: Option<Held>,
+}
+
+struct Held {
+    set: Arc<GrantSet>,
+    since: Monotonic,
+}
+
+/// What became of an answer.
+pub struct Kept {
+    pub set: Arc<GrantSet>,
+    /// What the checks went by until now.
+    pub before: Option<Arc<GrantSet>>,
+    /// An answer that was held back has been given again.
+    pub repeated: bool,
 }
 
 pub enum Cached {
@@ -49,7 +65,7 @@ pub enum Cached {
 
 impl Entry {
     /// What serves a mint without waiting.
-    pub fn cached(&self, settings: &Settings, limits: &LookupLimits, now: Timestamp) -> Cached {
+    pub fn cached(&self, settings: &Settings, limits: &LookupLimits, now: Monotonic) -> Cached {
         self.used_at.store(now.nanos(), Ordering::Relaxed);
         let state = lock(&self.state);
         let nothing = || match &state.failure {
@@ -84,7 +100,18 @@ impl Entry {
     }
 
     fn set_of(&self, state: &State, directory: u64) -> Option<Arc<GrantSet>> {
-        if state.directory == directory { self.cell.current().as_ref().cloned() } else { None }
+        if state.directory != directory {
+            return None;
+        }
+        match &state.held {
+            Some(held) => Some(Arc::clone(&held.set)),
+            None => self.cell.current().as_ref().cloned(),
+        }
+    }
+
+    /// The last failure, while it is not the time to ask again.
+    pub fn backing_off(&self, now: Monotonic) -> Option<Unavailable> {
+        lock(&self.state).failure.clone().filter(|_| !self.may_look_up(now))
     }
 
     /// A client whose last lookup failed gets one try a lookup: others need the retries.
@@ -100,7 +127,7 @@ impl Entry {
         answer: Answer,
         asked: (&Settings, Option<Arc<GrantSet>>),
         core: &Core,
-    ) -> Result<Arc<GrantSet>, Unavailable> {
+    ) -> Result<Kept, Unavailable> {
         let (asked_settings, previous) = asked;
         let (codes, attributes, quota, etag) = match (answer.grants, previous) {
             (Grants::Listed { listed, etag }, _) => {
@@ -118,7 +145,7 @@ impl Entry {
         let settings = core.settings.load_full();
         if asked_settings.generation != settings.generation {
             // Asked of a directory that has been replaced meanwhile: its word counts no more.
-            self.wait_until(Timestamp::default());
+            self.wait_until(Monotonic::default());
             return Err(Unavailable::Replaced);
         }
         let set = GrantSet {
@@ -129,17 +156,37 @@ impl Entry {
             ..settings.grant_set(client, codes)
         };
         let set = Arc::new(set);
-        self.cell.replace(Arc::clone(&set));
+        let before = self.cell.current().as_ref().cloned();
+        let held_since = state.held.take().filter(|_| set.codes.is_empty()).map(|held| held.since);
+        let repeats = |since| answer.sent_at.since(since) >= settings.least_until_repeated();
+        let repeated = held_since.is_some_and(repeats);
+        match held_since.filter(|_| !repeated) {
+            // Asked again so soon, by a mint or a hint, it is the same mistake.
+            Some(since) => state.held = Some(Held { set: Arc::clone(&set), since }),
+            None => self.cell.replace(Arc::clone(&set)),
+        }
+        let before = before.filter(|_| state.held.is_none());
         state.directory = settings.generation;
         state.failures = 0;
         state.failure = None;
         if let Freshness::Lookup { refresh, .. } = settings.freshness {
             self.wait_until(answer.sent_at.plus(core.pace.until_next(refresh)));
         }
-        Ok(set)
+        Ok(Kept { set, before, repeated })
     }
 
-    pub fn failed(&self, reason: &Unavailable, now: Timestamp) {
+    /// Puts back what an answer without grants has taken away, until it is given again. The age of
+    /// what is put back goes on, so that it vouches no longer than it would have.
+    pub fn hold(&self, before: Arc<GrantSet>, now: Monotonic) {
+        let mut state = lock(&self.state);
+        let current = self.cell.current().as_ref().cloned();
+        if let Some(set) = current.filter(|set| set.codes.is_empty()) {
+            self.cell.replace(before);
+            state.held = Some(Held { set, since: now });
+        }
+    }
+
+    pub fn failed(&self, reason: &Unavailable, now: Monotonic) {
         let mut state = lock(&self.state);
         state.failures += 1;
         state.failure = Some(reason.clone());
@@ -164,26 +211,26 @@ impl Entry {
             // Another directory may say something else.
             state.failures = 0;
             state.failure = None;
-            self.wait_until(Timestamp::default());
+            self.wait_until(Monotonic::default());
         }
     }
 
-    fn wait_until(&self, when: Timestamp) {
+    fn wait_until(&self, when: Monotonic) {
         self.not_before.store(when.nanos(), Ordering::Relaxed);
     }
 
-    pub fn may_look_up(&self, now: Timestamp) -> bool {
+    pub fn may_look_up(&self, now: Monotonic) -> bool {
         self.not_before() <= now
     }
 
-    pub fn not_before(&self) -> Timestamp {
-        Timestamp::from_nanos(self.not_before.load(Ordering::Relaxed))
+    pub fn not_before(&self) -> Monotonic {
+        Monotonic::from_nanos(self.not_before.load(Ordering::Relaxed))
     }
 
     /// Takes the right to one lookup for a tenant that a token lacks.
-    pub fn take_miss(&self, now: Timestamp) -> bool {
+    pub fn take_miss(&self, now: Monotonic) -> bool {
         let last = self.missed_at.load(Ordering::Relaxed);
-        now.since(Timestamp::from_nanos(last)) >= MISS_INTERVAL
+        now.since(Monotonic::from_nanos(last)) >= MISS_INTERVAL
             && self
                 .missed_at
                 .compare_exchange(last, now.nanos(), Ordering::Relaxed, Ordering::Relaxed)
@@ -191,12 +238,20 @@ impl Entry {
     }
 
     /// The last time that a mint or a check used this.
-    pub fn last_used(&self) -> Timestamp {
-        Timestamp::from_nanos(self.used_at.load(Ordering::Relaxed)).max(self.cell.last_used())
+    pub fn last_used(&self) -> Monotonic {
+        Monotonic::from_nanos(self.used_at.load(Ordering::Relaxed)).max(self.cell.last_used())
     }
 }
 
 impl Settings {
+    /// What a client is told anew within this time is no second opinion.
+    fn least_until_repeated(&self) -> Duration {
+        match self.freshness {
+            Freshness::Lookup { refresh, .. } => refresh / 2,
+            Freshness::Token => Duration::ZERO,
+        }
+    }
+
     fn grant_set(&self, client: &ClientId, codes: Vec<TenantCode>) -> GrantSet {
         let holder = Holder { issuer: &self.issuer, client: client.as_str() };
         GrantSet::of(codes, &self.digester, holder)

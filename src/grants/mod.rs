@@ -1,6 +1,7 @@
 //! Which tenants have authorised a client: what is remembered of the lookups' answers, and the
 //! background work that keeps it fresh while tokens live.
 
+mod emptied;
 mod entry;
 mod outcome;
 mod pace;
@@ -20,19 +21,24 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Freshness, Lookup, Problem};
-use crate::domain::{ClientId, Clock, GrantBook, GrantCell, TenantDigester, Timestamp};
+use crate::config::{Freshness, Lookup, MassAction, MassWithdrawal, Problem};
+use crate::domain::{ClientId, Clock, GrantBook, GrantCell, GrantSet, Monotonic, TenantDigester};
 use crate::lookup::{Directory, Question, Seat, Unavailable};
 use crate::telemetry::Metrics;
 
 pub use outcome::Outcome;
 
-use entry::{Cached, Entry};
+use emptied::{Emptied, Lost};
+use entry::{Cached, Entry, Kept};
 use pace::Pace;
 use provider::Provider;
 
 /// Hints that wait for the background task. What does not fit is hinted again by the next check.
 const HINTS: usize = 1024;
+/// Of lost tenants, in one log line.
+const MAX_REFERENCES: usize = 20;
+/// One refresh, with its jitter.
+const WINDOW: f64 = 1.2;
 /// How long a mint waits for its client to be looked up again after a failure.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -43,6 +49,7 @@ pub struct Settings {
     pub digester: Arc<TenantDigester>,
     /// Our own issuer, for digests.
     pub issuer: Arc<str>,
+    pub mass_withdrawal: MassWithdrawal,
     /// Counts the directories, so that what one of them said is not taken for another's word.
     generation: u64,
 }
@@ -53,8 +60,9 @@ impl Settings {
         freshness: Freshness,
         digester: Arc<TenantDigester>,
         issuer: Arc<str>,
+        mass_withdrawal: MassWithdrawal,
     ) -> Self {
-        Self { directory, freshness, digester, issuer, generation: 1 }
+        Self { directory, freshness, digester, issuer, mass_withdrawal, generation: 1 }
     }
 }
 
@@ -74,7 +82,7 @@ pub struct Tenants {
 /// Wanted: an answer for `client` that was asked for after `at`.
 struct Hint {
     client: ClientId,
-    at: Timestamp,
+    at: Monotonic,
 }
 
 /// What a lookup needs, whoever started it.
@@ -84,6 +92,7 @@ struct Core {
     metrics: Arc<Metrics>,
     provider: Provider,
     pace: Pace,
+    emptied: Emptied,
 }
 
 impl Tenants {
@@ -102,6 +111,7 @@ impl Tenants {
                 metrics,
                 provider: Provider::default(),
                 pace: Pace::default(),
+                emptied: Emptied::default(),
             }),
         })
     }
@@ -143,15 +153,18 @@ impl Tenants {
         let outcome = self.remembered_or_looked_up(client, &entry).await;
         if let Outcome::Granted(_) = outcome {
             // What is minted now may be used at any time, and be withdrawn before.
-            entry.cell.touch(self.core.clock.now());
+            entry.cell.touch(self.core.clock.monotonic());
         }
         outcome
     }
 
     /// The grants of a client by a lookup that is made now, or under way.
     pub async fn grants_anew(&self, client: &ClientId) -> Outcome {
-        let entry = self.entry(client);
-        entry.cell.touch(self.core.clock.now());
+        let (entry, now) = (self.entry(client), self.core.clock.monotonic());
+        entry.cell.touch(now);
+        if let Some(reason) = entry.backing_off(now) {
+            return Outcome::Unavailable(reason);
+        }
         let outcome = self.look_up(client, &entry).result().await;
         outcome.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
     }
@@ -161,7 +174,7 @@ impl Tenants {
         if let Some(limits) = settings.directory.limits() {
             let mut patience = PATIENCE;
             loop {
-                match entry.cached(&settings, limits, self.core.clock.now()) {
+                match entry.cached(&settings, limits, self.core.clock.monotonic()) {
                     Cached::Fresh(outcome) => {
                         self.hits.inc();
                         return outcome;
@@ -197,7 +210,7 @@ impl Tenants {
     /// is looked up at once in the background, unless that was tried a moment ago.
     pub fn hint(&self, client: &ClientId) {
         if self.keeps_fresh() {
-            let (entry, now) = (self.entry(client), self.core.clock.now());
+            let (entry, now) = (self.entry(client), self.core.clock.monotonic());
             if entry.may_look_up(now) {
                 self.pass_on(client, &entry, now);
             }
@@ -208,7 +221,7 @@ impl Tenants {
     /// Looked up in the background within a budget a client, so that probing cannot amplify.
     pub fn hint_miss(&self, client: &ClientId) {
         if self.keeps_fresh() {
-            let (entry, now) = (self.entry(client), self.core.clock.now());
+            let (entry, now) = (self.entry(client), self.core.clock.monotonic());
             if entry.take_miss(now) {
                 self.pass_on(client, &entry, now);
             }
@@ -222,7 +235,7 @@ impl Tenants {
         }
     }
 
-    fn pass_on(&self, client: &ClientId, entry: &Entry, at: Timestamp) {
+    fn pass_on(&self, client: &ClientId, entry: &Entry, at: Monotonic) {
         let hint = || Hint { client: client.clone(), at };
         if entry.cell.want() && self.hints.try_send(hint()).is_err() {
             entry.cell.served();
@@ -262,12 +275,18 @@ impl Core {
         let answer = settings.directory.look_up(question, &|_| ()).await;
         let took = started.elapsed();
         self.pace.took(took);
-        let outcome = answer
-            .and_then(|answer| {
-                let asked = (&*settings, previous);
-                entry.succeeded(&client, answer, asked, &self)
-            })
-            .map_or_else(Outcome::Unavailable, Outcome::of);
+        let kept = answer.and_then(|answer| {
+            let status = answer.status.clone();
+            let kept = entry.succeeded(&client, answer, (&settings, previous), &self)?;
+            Ok((kept, status))
+        });
+        let outcome = match kept {
+            Ok((kept, status)) => {
+                self.tell_lost(&client, &entry, &kept, &status);
+                Outcome::of(kept.set)
+            }
+            Err(reason) => Outcome::Unavailable(reason),
+        };
         self.metrics.lookups.with_label_values(&[outcome.as_str()]).inc();
         self.metrics.lookup_seconds.observe(took.as_secs_f64());
         let millis = took.as_secs_f64() * 1000.0;
@@ -281,10 +300,68 @@ impl Core {
             }
             Outcome::Unavailable(reason) => {
                 self.provider.failed(&client, reason);
-                entry.failed(reason, self.clock.now());
+                entry.failed(reason, self.clock.monotonic());
                 tracing::warn!(%client, millis, reason = reason.as_str(), error = %reason, "cannot look up tenants");
             }
         }
         outcome
+    }
+
+    /// Tells what a client had before an answer and has no more.
+    fn tell_lost(&self, client: &ClientId, entry: &Arc<Entry>, kept: &Kept, status: &str) {
+        let Some(before) = &kept.before else { return };
+        let lost = before.codes.iter().zip(&before.current);
+        let lost: Vec<_> = lost.filter(|(_, digest)| !kept.set.digests.contains(digest)).collect();
+        if lost.is_empty() {
+            return;
+        }
+        self.metrics.grants_lost.inc_by(lost.len() as u64);
+        let settings = self.settings.load();
+        let shown = lost.iter().take(MAX_REFERENCES);
+        let references: Vec<_> =
+            shown.map(|(code, _)| settings.digester.reference(code.expose())).collect();
+        tracing::info!(%client, tenants = lost.len(), ?references, "tenants withdrawn by the lookup");
+        if !kept.set.codes.is_empty() {
+            return;
+        }
+        self.metrics.grants_emptied.inc();
+        let quiet = !kept.repeated && self.holds_back(entry, before, &settings);
+        if !quiet {
+            tracing::warn!(
+                %client,
+                status,
+                "a client that had grants has none: either its last tenant withdrew them, or the \
+                 lookup's list is empty (status 200) or its status is in `no_grants_status` by mistake"
+            );
+        }
+    }
+
+    /// Whether this client is one of many that have just lost everything; that is said once for
+    /// all of them, and held back where the config says so.
+    fn holds_back(&self, entry: &Arc<Entry>, before: &Arc<GrantSet>, settings: &Settings) -> bool {
+        let Freshness::Lookup { refresh, .. } = settings.freshness else { return false };
+        let lost = Lost { entry: Arc::clone(entry), before: Arc::clone(before) };
+        let (rule, now) = (&settings.mass_withdrawal, self.clock.monotonic());
+        let Some(mass) = self.emptied.note(lost, rule, now, refresh.mul_f64(WINDOW)) else {
+            return false;
+        };
+        if mass.is_news {
+            self.metrics.mass_withdrawals.inc();
+            let (clients, of) = (mass.clients, mass.granted);
+            let held = rule.action == MassAction::Hold;
+            tracing::warn!(
+                clients,
+                of,
+                held,
+                "many clients lost all their tenants within one refresh: the lookup probably \
+                 answers wrongly (its URL, a route before it, its format); compare with `lookup test`"
+            );
+        }
+        if rule.action == MassAction::Hold {
+            for Lost { entry, before } in mass.lost {
+                entry.hold(before, now);
+            }
+        }
+        true
     }
 }

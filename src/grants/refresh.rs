@@ -6,10 +6,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Freshness;
-use crate::domain::{ClientId, GrantSet, Timestamp};
+use crate::domain::{ClientId, GrantSet, Monotonic};
 
 use super::entry::Entry;
-use super::{Hint, Settings, Tenants};
+use super::{Hint, Settings, Tenants, WINDOW};
 
 const TOKEN_TICK: Duration = Duration::from_millis(250);
 const FASTEST_SCAN: Duration = Duration::from_millis(100);
@@ -24,11 +24,15 @@ const WARN_EVERY: Duration = Duration::from_secs(300);
 /// The bound of the cache where there is no lookup config to set it.
 const STATIC_ENTRIES: usize = 10_000;
 
+fn has_grants(entry: &Entry) -> bool {
+    entry.cell.current().as_ref().is_some_and(|set| !set.codes.is_empty())
+}
+
 /// When the load was last counted and complained about.
 #[derive(Default)]
 pub(super) struct LoadWatch {
-    counted_at: Option<Timestamp>,
-    warned_at: Option<Timestamp>,
+    counted_at: Option<Monotonic>,
+    warned_at: Option<Monotonic>,
 }
 
 #[cfg(test)]
@@ -90,7 +94,7 @@ impl Tenants {
                 return;
             }
             // Waiting for a place takes time, and a mint may have looked this one up meanwhile.
-            if entry.may_look_up(self.core.clock.now()) {
+            if entry.may_look_up(self.core.clock.monotonic()) {
                 self.start(&client, &entry, false).await;
             }
         }
@@ -100,7 +104,7 @@ impl Tenants {
     /// entries that reads two atomics of each. A client that goes quiet stays active for `max_age`:
     /// within it its next call is vouched for, and must not meet grants from before the silence.
     pub(super) fn due(&self, active_for: Duration) -> Vec<(ClientId, Arc<Entry>)> {
-        let now = self.core.clock.now();
+        let now = self.core.clock.monotonic();
         let active_since = now.minus(active_for);
         let is_due =
             |entry: &Entry| entry.may_look_up(now) && entry.cell.last_used() >= active_since;
@@ -118,14 +122,19 @@ impl Tenants {
     pub(super) fn watch_load(&self, settings: &Settings, watch: &mut LoadWatch) {
         let Freshness::Lookup { refresh, max_age } = settings.freshness else { return };
         let Some(places) = settings.directory.background_places() else { return };
-        let now = self.core.clock.now();
+        let now = self.core.clock.monotonic();
         if watch.counted_at.is_some_and(|at| now.since(at) < COUNT_EVERY) {
             return;
         }
         watch.counted_at = Some(now);
         let active_since = now.minus(max_age);
         let is_active = |entry: &Entry| entry.cell.last_used() >= active_since;
-        let active = self.entries.iter().filter(|entry| is_active(entry)).count();
+        let (mut active, mut granted) = (0, 0);
+        for entry in self.entries.iter().filter(|entry| is_active(entry)) {
+            active += 1;
+            granted += usize::from(has_grants(&entry));
+        }
+        self.core.emptied.counted(granted, now, refresh.mul_f64(WINDOW));
         let load = self.core.pace.load_of(active, places, refresh);
         self.core.metrics.active_clients.set(active as i64);
         self.core.metrics.refresh_load.set(load);
@@ -170,7 +179,7 @@ impl Tenants {
         let idle = |entry: &Arc<Entry>| {
             Arc::strong_count(entry) == 1 && Arc::strong_count(&entry.cell) == 1
         };
-        let mut candidates: Vec<(Timestamp, ClientId)> = self
+        let mut candidates: Vec<(Monotonic, ClientId)> = self
             .entries
             .iter()
             .filter(|entry| idle(entry))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Freshness, HttpLookup, Lookup};
+use crate::config::{Freshness, HttpLookup, Lookup, MassAction, MassWithdrawal};
 use crate::domain::{ManualClock, TenantDigester};
 use crate::lookup::Directory;
 pub use crate::lookup::testing::*;
@@ -17,6 +17,10 @@ pub struct Bench {
     pub clock: Arc<ManualClock>,
     pub metrics: Arc<Metrics>,
 }
+
+/// As a config without the section.
+pub const MASS_APPLIED: MassWithdrawal =
+    MassWithdrawal { share: 0.5, at_least: 10, action: MassAction::Apply };
 
 pub const REFRESH: Duration = Duration::from_secs(60);
 
@@ -42,5 +46,5 @@ impl Bench {
 
 pub fn settings(directory: Arc<Directory>, freshness: Freshness, key: u8) -> Settings {
     let digester = Arc::new(TenantDigester::new(&[key; 32], None));
-    Settings::new(directory, freshness, digester, "https://i".into())
+    Settings::new(directory, freshness, digester, "https://i".into(), MASS_APPLIED)
 }

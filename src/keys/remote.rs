@@ -245,7 +245,7 @@ impl RemoteKeys {
             Location::Discovery(issuer) => self.get(&self.discover(issuer).await?).await?,
         };
         let (keys, skipped) = parse_jwks(&body, &self.algorithms)?;
-        let set = KeySet::new(keys, Some(self.clock.now().plus(GOOD_FOR)));
+        let set = KeySet::new(keys, Some(self.clock.monotonic().plus(GOOD_FOR)));
         let unused = skipped + set.dropped();
         Ok((set, unused))
     }
@@ -481,8 +481,8 @@ mod tests {
         let set = bench.last();
         assert_eq!(set.len(), 2);
         assert!(set.get(&kid).is_some());
-        assert!(set.good_at(bench.clock.now().plus(DAY - Duration::from_nanos(1))));
-        assert!(!set.good_at(bench.clock.now().plus(DAY)));
+        assert!(set.good_at(bench.clock.monotonic().plus(DAY - Duration::from_nanos(1))));
+        assert!(!set.good_at(bench.clock.monotonic().plus(DAY)));
         assert_eq!(bench.refreshes("ok"), 1);
         let issuer_label = ["https://login.example"];
         let success = bench.metrics.jwks_last_success.with_label_values(&issuer_label).get();

@@ -1,5 +1,5 @@
 use super::select::Listed;
-use crate::domain::Timestamp;
+use crate::domain::Monotonic;
 
 const MAX_ETAG: usize = 256;
 
@@ -7,7 +7,7 @@ const MAX_ETAG: usize = 256;
 pub struct Answer {
     pub grants: Grants,
     /// When the request was sent that got this answer.
-    pub sent_at: Timestamp,
+    pub sent_at: Monotonic,
     /// As the protocol names it.
     pub status: String,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 
 use crate::config::{OAuth2Auth, Problem};
-use crate::domain::{Clock, Timestamp};
+use crate::domain::{Clock, Moment, Monotonic};
 use crate::telemetry::Metrics;
 
 use super::flight::{Flight, Seat, lock};
@@ -22,8 +22,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 pub struct Token {
     /// `Bearer …`, marked sensitive.
     pub header: HeaderValue,
-    pub expires_at: Timestamp,
-    renew_at: Timestamp,
+    pub expires_at: Monotonic,
+    renew_at: Monotonic,
     /// Tells whether somebody has renewed the token since.
     generation: u64,
 }
@@ -35,8 +35,8 @@ struct State {
     failures: u32,
     last_error: Option<TokenError>,
     /// No request before this: the last ones failed.
-    retry_at: Timestamp,
-    forced_at: Option<Timestamp>,
+    retry_at: Monotonic,
+    forced_at: Option<Monotonic>,
 }
 
 type Result<T> = std::result::Result<T, TokenError>;
@@ -77,7 +77,7 @@ impl CalloutToken {
     pub async fn get(&self) -> Result<(Arc<Token>, bool)> {
         let seat = {
             let state = lock(&self.0.state);
-            let now = self.0.clock.now();
+            let now = self.0.clock.monotonic();
             if let Some(token) = state.current.as_ref().filter(|token| now < token.expires_at) {
                 return Ok((Arc::clone(token), false));
             }
@@ -92,7 +92,7 @@ impl CalloutToken {
     pub async fn replace(&self, refused: &Token) -> Result<Option<Arc<Token>>> {
         let seat = {
             let mut state = lock(&self.0.state);
-            let now = self.0.clock.now();
+            let now = self.0.clock.monotonic();
             let newer = |token: &&Arc<Token>| token.generation > refused.generation;
             if let Some(token) = state.current.as_ref().filter(newer) {
                 return Ok(Some(Arc::clone(token)));
@@ -112,7 +112,7 @@ impl CalloutToken {
     /// Starts a renewal in the background if it is time.
     pub fn renew_if_due(&self) {
         let state = lock(&self.0.state);
-        let now = self.0.clock.now();
+        let now = self.0.clock.monotonic();
         let due = state.current.as_ref().is_some_and(|token| token.renew_at <= now);
         if due && self.0.check_backoff(&state, now).is_ok() {
             drop(self.0.join());
@@ -125,7 +125,7 @@ async fn landed(seat: Seat<Result<Arc<Token>>>) -> Result<Arc<Token>> {
 }
 
 impl Inner {
-    fn check_backoff(&self, state: &State, now: Timestamp) -> Result<()> {
+    fn check_backoff(&self, state: &State, now: Monotonic) -> Result<()> {
         match &state.last_error {
             Some(error) if now < state.retry_at => Err(error.clone()),
             _ => Ok(()),
@@ -138,8 +138,8 @@ impl Inner {
     }
 
     async fn fetch(&self) -> Result<Arc<Token>> {
-        let sent_at = self.clock.now();
-        let answer = tokio::time::timeout(self.timeout, self.request.send(sent_at))
+        let sent_at = self.clock.moment();
+        let answer = tokio::time::timeout(self.timeout, self.request.send(sent_at.wall))
             .await
             .unwrap_or(Err(TokenError::Timeout));
         let outcome = match &answer {
@@ -150,17 +150,18 @@ impl Inner {
         answer.map(|granted| self.keep(granted, sent_at)).inspect_err(|error| self.failed(error))
     }
 
-    fn keep(&self, granted: Granted, sent_at: Timestamp) -> Arc<Token> {
-        let lifetime = granted.expires_at.since(sent_at);
+    fn keep(&self, granted: Granted, sent_at: Moment) -> Arc<Token> {
+        let lifetime = granted.expires_at.since(sent_at.wall);
         // Jitter keeps replicas apart. A token that does not live so long must be of some use too.
         let ahead = self.renew_ahead.mul_f64(1.0 + 0.1 * rand::random::<f64>());
         let ahead = if ahead + SHORTEST_USE > lifetime { lifetime / 2 } else { ahead };
         let mut state = lock(&self.state);
         state.generation += 1;
+        let expires_at = sent_at.monotonic.plus(lifetime);
         let token = Arc::new(Token {
             header: granted.header,
-            expires_at: granted.expires_at,
-            renew_at: granted.expires_at.minus(ahead),
+            expires_at,
+            renew_at: expires_at.minus(ahead),
             generation: state.generation,
         });
         state.current = Some(Arc::clone(&token));
@@ -182,7 +183,7 @@ impl Inner {
                 doubled.min(MAX_BACKOFF).mul_f64(0.5 + 0.5 * rand::random::<f64>())
             }
         };
-        state.retry_at = self.clock.now().plus(wait);
+        state.retry_at = self.clock.monotonic().plus(wait);
         state.last_error = Some(error.clone());
         let failures = state.failures;
         if *error == TokenError::InvalidClient {

@@ -143,7 +143,7 @@ impl Directory {
             // Clients with static grants are never looked up, so this one has none.
             None => Ok(Answer {
                 grants: Grants::none(),
-                sent_at: self.clock.now(),
+                sent_at: self.clock.monotonic(),
                 status: "static".to_owned(),
             }),
             Some(remote) => {
@@ -336,13 +336,13 @@ impl Inquiry<'_> {
             Auth::OAuth2(tokens) => tokens,
         };
         let (token, fetched) = tokens.get().await.map_err(Unavailable::CalloutToken)?;
-        let remaining = token.expires_at.since(self.clock.now());
+        let remaining = token.expires_at.since(self.clock.monotonic());
         (self.observer)(Step::Token { fetched, remaining });
         let first = self.ask(Some(&token.header)).await;
         let Err(Unavailable::Unauthorized(_)) = first else { return first };
         match tokens.replace(&token).await.map_err(Unavailable::CalloutToken)? {
             Some(newer) => {
-                let remaining = newer.expires_at.since(self.clock.now());
+                let remaining = newer.expires_at.since(self.clock.monotonic());
                 (self.observer)(Step::TokenReplaced { remaining });
                 self.ask(Some(&newer.header)).await
             }

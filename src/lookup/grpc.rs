@@ -70,7 +70,7 @@ impl GrpcSource {
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
         }
-        let sent_at = self.clock.now();
+        let sent_at = self.clock.monotonic();
         // Clones share the connection.
         let (grants, code) = match self.client.clone().list_authorized_tenants(request).await {
             Ok(response) => (understand(response.into_inner(), etag.is_some())?, Code::Ok),

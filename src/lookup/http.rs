@@ -72,7 +72,7 @@ impl HttpSource {
         let asked = self.template.about(client, authorization);
         let mut asked = asked.ok_or_else(|| Unavailable::Connect(NO_REQUEST.to_owned()))?;
         let conditional = etag.is_some_and(|etag| asked.if_none_match(etag));
-        let sent_at = self.clock.now();
+        let sent_at = self.clock.monotonic();
         let mut pager = Pager::new(self.pages.as_ref(), asked.url.clone());
         let page = pager.first();
         let reply = self.fetch(&asked, page, self.max_body, conditional).await?;

@@ -21,6 +21,9 @@ pub struct Metrics {
     pub lookups: IntCounterVec,
     pub lookup_seconds: Histogram,
     pub lookup_retries: IntCounter,
+    pub grants_lost: IntCounter,
+    pub grants_emptied: IntCounter,
+    pub mass_withdrawals: IntCounter,
     pub active_clients: IntGauge,
     pub refresh_load: Gauge,
     pub dropped_tenant_codes: IntCounter,
@@ -156,6 +159,21 @@ impl Metrics {
                 &registry,
                 "lookup_retries_total",
                 "Tries of lookups after their first.",
+            ),
+            grants_lost: counter(
+                &registry,
+                "grants_lost_total",
+                "Tenants that clients had and that the lookup lists no more.",
+            ),
+            grants_emptied: counter(
+                &registry,
+                "grants_emptied_total",
+                "Times that a client with grants had none after a lookup.",
+            ),
+            mass_withdrawals: counter(
+                &registry,
+                "mass_withdrawals_total",
+                "Times that many clients lost all their grants within one refresh.",
             ),
             active_clients: {
                 let help = "Clients that got a token or made a request within `max_age`, whose grants are kept fresh.";

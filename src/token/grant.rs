@@ -13,7 +13,7 @@ use super::throttle::Throttle;
 use super::withdrawn::Withdrawal;
 use crate::clients::{Attempt, Authentication, Authenticator, Presented};
 use crate::domain::{
-    Caller, Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest,
+    Caller, Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest, Timestamp,
 };
 use crate::grants::{Outcome, Tenants};
 use crate::telemetry::Metrics;
@@ -111,12 +111,15 @@ impl TokenService {
         let withdrawal = Withdrawal::of(&context, &client)?;
         let scopes = narrow_scopes(&client, form.scope.as_ref())?;
         let mut grants = self.grants(&client).await?;
-        if withdrawal.wants_newer(&grants, self.clock.now()) {
+        let now = self.clock.moment();
+        if withdrawal.wants_newer(now.wall_at(grants.looked_up_at), now.wall) {
             grants = usable(self.tenants.grants_anew(&client.id).await)?;
         }
+        let moment = self.clock.moment();
+        let (now, looked_up_at) = (moment.wall, moment.wall_at(grants.looked_up_at));
         let narrowed = !form.tenants.is_empty();
-        let tenants = narrow_tenants(&context, &client, (&grants, &withdrawal), &form.tenants)?;
-        let now = self.clock.now();
+        let tenants =
+            narrow_tenants(&context, &client, (&grants, looked_up_at, &withdrawal), &form.tenants)?;
         let issued_at = withdrawal.issued_at(now)?;
         let mut attributes = client.attributes.clone();
         attributes.extend(grants.attributes.clone());
@@ -128,7 +131,7 @@ impl TokenService {
             narrowed,
             grants_at: match client.static_grants {
                 Some(_) => issued_at,
-                None => withdrawal.grants_at(&grants),
+                None => withdrawal.grants_at(looked_up_at),
             },
             issued_at,
         };
@@ -216,11 +219,11 @@ fn narrow_scopes(client: &Client, wanted: Option<&ScopeSet>) -> Result<ScopeSet,
 fn narrow_tenants<'g>(
     context: &MintContext,
     client: &Client,
-    (grants, withdrawal): (&'g GrantSet, &Withdrawal<'_>),
+    (grants, looked_up_at, withdrawal): (&'g GrantSet, Timestamp, &Withdrawal<'_>),
     wanted: &[TenantCode],
 ) -> Result<Vec<Granted<'g>>, Refusal> {
     let mut tenants = context.granted(client, grants);
-    tenants.retain(|tenant| withdrawal.leaves(tenant.code, grants));
+    tenants.retain(|tenant| withdrawal.leaves(tenant.code, looked_up_at));
     if tenants.is_empty() {
         return Err(NO_TENANT);
     }

@@ -37,7 +37,7 @@ impl GovernorClock for OurClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.now().nanos())
+        Duration::from_nanos(self.0.monotonic().nanos())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::TokenError;
 use super::mint::MintContext;
 use crate::domain::{
-    Client, ClientWithdrawals, Evidence, GrantEvidence, GrantSet, TenantCode, Timestamp, Vouched,
+    Client, ClientWithdrawals, Evidence, GrantEvidence, TenantCode, Timestamp, Vouched,
     Withdrawals, Withdrawn,
 };
 
@@ -43,18 +43,18 @@ impl<'a> Withdrawal<'a> {
     }
 
     /// Whether a lookup that is made now would count where this one does not.
-    pub fn wants_newer(&self, grants: &GrantSet, now: Timestamp) -> bool {
+    pub fn wants_newer(&self, looked_up_at: Timestamp, now: Timestamp) -> bool {
         let (Some(all), Some(own)) = (self.all, &self.own) else { return false };
-        let (looked_up_at, now) = (self.vouched_at(grants), all.to_shared(now));
+        let (looked_up_at, now) = (self.vouched_at(looked_up_at), all.to_shared(now));
         let late = |floor: Timestamp| looked_up_at <= floor && floor < now;
         !self.listed && own.grants().any(|(_, floor)| late(floor.not_before))
     }
 
     /// Whether a tenant of the set may stand in a token.
-    pub fn leaves(&self, code: &TenantCode, grants: &GrantSet) -> bool {
+    pub fn leaves(&self, code: &TenantCode, looked_up_at: Timestamp) -> bool {
         let vouched = match self.listed {
             true => Vouched::Listed,
-            false => Vouched::At(self.vouched_at(grants)),
+            false => Vouched::At(self.vouched_at(looked_up_at)),
         };
         let grant = Some(GrantEvidence { tenant: code.expose(), vouched });
         self.standing(Evidence { grant, ..Evidence::default() }).is_ok()
@@ -69,13 +69,13 @@ impl<'a> Withdrawal<'a> {
 
     /// The time of a lookup as a token carries it: in whole seconds, so that what is minted is not
     /// refused later.
-    fn vouched_at(&self, grants: &GrantSet) -> Timestamp {
-        Timestamp::from_secs(self.grants_at(grants).secs())
+    fn vouched_at(&self, looked_up_at: Timestamp) -> Timestamp {
+        Timestamp::from_secs(self.grants_at(looked_up_at).secs())
     }
 
     /// When the grants were looked up, in the clock that all replicas share.
-    pub fn grants_at(&self, grants: &GrantSet) -> Timestamp {
-        self.all.map_or(grants.looked_up_at, |all| all.to_shared(grants.looked_up_at))
+    pub fn grants_at(&self, looked_up_at: Timestamp) -> Timestamp {
+        self.all.map_or(looked_up_at, |all| all.to_shared(looked_up_at))
     }
 
     /// The `iat` of a token minted `now`: in the shared clock, as far as a check would forgive, and after the

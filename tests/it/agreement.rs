@@ -14,7 +14,7 @@ use tenantgate::authz::trust::{KeySet, TrustedKey};
 use tenantgate::authz::{CheckInput, Freshness, IssuerPolicy, Trust};
 use tenantgate::domain::{
     Attributes, Client, ClientId, Credential, CredentialDigest, DenyReason, GrantSet, Holder,
-    ScopeSet, TenantCode, Timestamp,
+    Monotonic, ScopeSet, TenantCode, Timestamp,
 };
 
 use super::reference::{self, Answer};
@@ -550,14 +550,14 @@ fn grant_set(world: &World, client: &str, codes: &[&str], looked_up_at: u64) -> 
     let holder = Holder { issuer: OWN, client };
     let codes = codes.iter().map(|code| TenantCode::parse(code).unwrap()).collect();
     GrantSet {
-        looked_up_at: Timestamp::from_secs(looked_up_at),
+        looked_up_at: Monotonic::from_secs(looked_up_at),
         ..GrantSet::of(codes, &world.snapshot.digester, holder)
     }
 }
 
 fn trust(deployment: &Deployment, world: &World, own_key_gone: bool) -> Trust {
     let own: Vec<TrustedKey> = if own_key_gone { vec![] } else { vec![world.own.trusted()] };
-    let until = deployment.foreign_keys_until.map(Timestamp::from_secs);
+    let until = deployment.foreign_keys_until.map(Monotonic::from_secs);
     let foreign = Arc::new(KeySet::new(vec![world.foreign.trusted()], until));
     let policy =
         IssuerPolicy { fresh_grants: deployment.foreign_looked_up, ..world::foreign_policy() };

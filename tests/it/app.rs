@@ -25,7 +25,7 @@ use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use serde_json::{Value, json};
 use tenantgate::app::{Environment, Running, start};
-use tenantgate::domain::{ManualClock, Timestamp};
+use tenantgate::domain::{Clock as _, ManualClock, Timestamp};
 use tonic::transport::Channel;
 
 pub const START: Timestamp = Timestamp::from_secs(1_800_000_000);

@@ -97,7 +97,7 @@ struct Caller {
 
 struct Token {
     issuer: String,
-    issued_at: u64,
+    /// When the grants in it were looked up; of another issuer's, when it was issued.
     grants_at: u64,
     /// The client named the tenants itself and wants no more.
     narrowed: bool,
@@ -515,7 +515,7 @@ fn caller(state: &State, iss: &str, issuer: &Issuer, claims: &Value) -> Option<C
         Some(narrowed) => narrowed.as_bool()?,
         None => false,
     };
-    let token = Token { issuer: iss.to_owned(), issued_at, grants_at, narrowed, tenants };
+    let token = Token { issuer: iss.to_owned(), grants_at, narrowed, tenants };
     Some(Caller { client: client.to_owned(), scopes, token: Some(token) })
 }
 
@@ -582,19 +582,21 @@ fn check_tenant(state: &State, caller: &Caller, client: Option<&Client>, tenant:
     let Some(max_age) = state.max_age.filter(|_| looked_up) else {
         return caller.token.as_ref().map(|_| ()).ok_or(CannotDecide);
     };
+    let own = caller.token.as_ref().is_none_or(|token| state.issuers[&*token.issuer].own);
     let lookup = state.lookups.get(&*caller.client);
     let is_young = |at: u64| state.now.saturating_sub(at) <= max_age;
     match (lookup, &caller.token) {
         (Some((_, at)), None) if !is_young(*at) => Err(CannotDecide),
-        // A lookup older than the one behind the token says nothing against it.
+        // A lookup older than the one behind the token says nothing against it. Only our own
+        // tokens tell when that was.
         (Some((held, at)), token)
-            if token.as_ref().is_none_or(|token| *at >= token.grants_at)
+            if token.as_ref().is_none_or(|token| !own || *at >= token.grants_at)
                 && !held.contains(&tenant) =>
         {
             Err(AccessDenied)
         }
-        (Some((_, at)), Some(token)) if is_young(token.issued_at.max(*at)) => Ok(()),
-        (None, Some(token)) if is_young(token.issued_at) => Ok(()),
+        (Some((_, at)), Some(token)) if is_young(*at) || own && is_young(token.grants_at) => Ok(()),
+        (None, Some(token)) if is_young(token.grants_at) => Ok(()),
         (Some(_), None) => Ok(()),
         (Some(_) | None, _) => Err(CannotDecide),
     }

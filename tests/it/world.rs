@@ -17,7 +17,7 @@ use tenantgate::authz::{
 };
 use tenantgate::domain::{
     Algorithm, Attributes, Client, ClientId, DenyReason, GrantBook, GrantCell, Holder, Meter,
-    ScopeSet, TenantDigester, Timestamp,
+    Moment, ScopeSet, TenantDigester, Timestamp,
 };
 
 pub const OWN: &str = "https://issuer.test";
@@ -159,7 +159,7 @@ impl World {
             cache: &self.cache,
             grants: &*self.cells,
             probes: Some(&self.probes),
-            now: self.now,
+            now: Moment::of(self.now),
         }
     }
 

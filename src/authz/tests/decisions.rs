@@ -93,7 +93,8 @@ fn a_key_set_that_never_loaded_or_is_too_old_cannot_decide() {
     let mut world = World::new();
     let token = world.foreign_token();
     assert_eq!(world.ask_with(&token), None);
-    let aged = KeySet::new(vec![world.foreign.trusted()], Some(NOW.plus(secs(60))));
+    let aged =
+        KeySet::new(vec![world.foreign.trusted()], Some(Moment::of(NOW.plus(secs(60))).monotonic));
     let policy = || Arc::new(foreign_policy());
     world.snapshot.trust = Arc::new(Trust::new([(policy(), Some(Arc::new(aged)))]));
     assert_eq!(world.ask_with(&token), None);
@@ -153,6 +154,61 @@ fn the_lookup_behind_a_token_is_as_old_as_it_says() {
     world.grant(&[], NOW);
     let token = world.own.sign(&world.own.header(), &claims);
     assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+}
+
+#[test]
+fn what_vouches_is_the_lookup_behind_a_token_and_not_its_iat() {
+    let mut world = World::new();
+    let mut claims = world.claims();
+    claims["exp"] = json!(NOW.secs() + 1800);
+    claims[GRANTS_AT] = json!(NOW.secs() - 60);
+    let token = world.own.sign(&world.own.header(), &claims);
+    world.now = NOW.plus(MAX_AGE - secs(60));
+    assert_eq!(world.ask_with(&token), None);
+    world.now = NOW.plus(MAX_AGE - secs(59));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::GrantsStale));
+}
+
+#[test]
+fn when_another_issuer_signs_is_no_evidence_against_a_lookup() {
+    let mut world = World::new();
+    let policy = IssuerPolicy { fresh_grants: true, ..foreign_policy() };
+    let keys = Arc::new(KeySet::new(vec![world.foreign.trusted()], None));
+    world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), Some(keys))]));
+    let mut claims = world.foreign_claims();
+    claims["azp"] = json!("acme");
+    let token = world.foreign.sign(&world.foreign.header(), &claims);
+    assert_eq!(world.ask_with(&token), None, "nobody has looked its client up yet");
+    world.grant(&[], NOW.minus(secs(50)));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TenantNotGranted));
+    world.grant(&["T1"], NOW.minus(MAX_AGE));
+    assert_eq!(world.ask_with(&token), None);
+    world.grant(&["T1"], NOW.minus(MAX_AGE + secs(1)));
+    assert_eq!(world.ask_with(&token), Some(DenyReason::GrantsStale), "nor does it vouch");
+}
+
+#[test]
+fn a_clock_that_is_set_makes_nothing_younger_or_older() {
+    let world = World::new();
+    world.grant(&["T1"], NOW);
+    // A token minted after the clock was set, from what had been looked up before.
+    for set_to in [NOW.minus(secs(3600)), NOW.plus(secs(3600))] {
+        let decide = |later: u64| {
+            let wall = set_to.plus(secs(later));
+            let monotonic = Moment::of(NOW.plus(secs(later))).monotonic;
+            let mut claims = world.claims();
+            claims["iat"] = json!(wall.secs());
+            claims["exp"] = json!(wall.secs() + 60);
+            claims[GRANTS_AT] = json!(wall.secs() - later);
+            let headers = bearer(&world.own.sign(&world.own.header(), &claims));
+            let authorizer = Authorizer { now: Moment { wall, monotonic }, ..world.authorizer() };
+            let target = b"/api/T1/report";
+            let input = CheckInput { profile: None, method: "GET", target, headers: &headers };
+            authorizer.decide(&input, &mut ()).denied()
+        };
+        assert_eq!(decide(300), None);
+        assert_eq!(decide(301), Some(DenyReason::GrantsStale));
+    }
 }
 
 #[test]
@@ -324,7 +380,7 @@ fn a_quota_is_the_registrys_or_else_the_last_lookups() {
     let holder = Holder { issuer: OWN, client: "acme" };
     let codes = vec![TenantCode::parse("T1").unwrap()];
     world.cells.cell(&ClientId::parse("acme").unwrap()).replace(Arc::new(GrantSet {
-        looked_up_at: NOW,
+        looked_up_at: Moment::of(NOW).monotonic,
         quota: Some(quota(7)),
         ..GrantSet::of(codes, &world.snapshot.digester, holder)
     }));

@@ -18,7 +18,7 @@ use super::trust::{Curve, KeySet, PublicKey, TrustedKey};
 use super::*;
 use crate::domain::{
     Algorithm, Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, DenyReason,
-    GRANTS_AT, GrantBook, GrantCell, GrantSet, Holder, Meter, Quota, QuotaUnit, ScopeSet,
+    GRANTS_AT, GrantBook, GrantCell, GrantSet, Holder, Meter, Moment, Quota, QuotaUnit, ScopeSet,
     TenantCode, TenantDigester, Timestamp,
 };
 
@@ -177,7 +177,7 @@ impl World {
         let holder = Holder { issuer: OWN, client: "acme" };
         let codes = codes.iter().map(|code| TenantCode::parse(code).unwrap()).collect();
         self.cells.cell(&ClientId::parse("acme").unwrap()).replace(Arc::new(GrantSet {
-            looked_up_at,
+            looked_up_at: Moment::of(looked_up_at).monotonic,
             ..GrantSet::of(codes, &self.snapshot.digester, holder)
         }));
     }
@@ -195,7 +195,7 @@ impl World {
             cache: &self.cache,
             grants: &self.cells,
             probes: Some(&self.probes),
-            now: self.now,
+            now: Moment::of(self.now),
         }
     }
 

@@ -14,7 +14,7 @@ mod tenants;
 mod warnings;
 
 use super::reader::Reader;
-use super::{Api, Config, Freshness, Lookup, Tenants, raw};
+use super::{Api, Config, Freshness, IssuerFreshness, Lookup, Tenants, TrustedIssuer, raw};
 use crate::domain::is_reserved_claim;
 
 /// What parsing gives even where it reports a problem is never used: `None` only saves work.
@@ -31,6 +31,9 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     let state = root.state.map(|state| state::parse(reader, state));
     let limits = limits::parse(reader, root.limits);
     needs(reader);
+    if let (Some(issuers), Some(tenants)) = (&issuers, &tenants) {
+        fresh_issuers_need_a_lookup(reader, issuers, tenants);
+    }
     if let Some(listen) = &listen {
         warnings::listen(reader, listen);
     }
@@ -91,6 +94,24 @@ fn needs(reader: &mut Reader) {
             "is missing, and there are no `issuers` either: no token would be accepted",
             "add one of the two",
         );
+    }
+}
+
+/// Where nothing is looked up, the key would promise what nobody keeps.
+fn fresh_issuers_need_a_lookup(reader: &mut Reader, issuers: &[TrustedIssuer], tenants: &Tenants) {
+    let nobody_asks = match (&tenants.lookup, tenants.freshness) {
+        (Lookup::Static, _) => "tenants.lookup: static",
+        (_, Freshness::Token) => "tenants.freshness: token",
+        (Lookup::Http(_) | Lookup::Grpc(_), Freshness::Lookup { .. }) => return,
+    };
+    for (at, issuer) in issuers.iter().enumerate() {
+        if issuer.freshness == IssuerFreshness::Lookup {
+            reader.problem(
+                &format!("issuers[{at}].freshness"),
+                format!("`lookup` has no effect with `{nobody_asks}`: nothing is looked up"),
+                "remove it, or configure a lookup that keeps grants fresh",
+            );
+        }
     }
 }
 

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use super::lookup;
 use crate::config::reader::Reader;
-use crate::config::{Freshness, Lookup, LookupLimits, OnMiss, Tenants, raw};
+use crate::config::{
+    Freshness, Lookup, LookupLimits, MassAction, MassWithdrawal, OnMiss, Tenants, raw,
+};
 
 pub fn parse(
     reader: &mut Reader,
@@ -36,6 +38,7 @@ pub fn parse(
             );
         }
     }
+    let mass_withdrawal = tenants.mass_withdrawal.and_then(mass_withdrawal);
     let (freshness, mut lookup) = (freshness?, lookup?);
     if let Freshness::Lookup { max_age, .. } = freshness {
         match &mut lookup {
@@ -44,7 +47,18 @@ pub fn parse(
             Lookup::Grpc(grpc) => cap(reader, &mut grpc.limits, max_age),
         }
     }
-    Some(Tenants { freshness, lookup, on_miss: on_miss? })
+    Some(Tenants { freshness, lookup, on_miss: on_miss?, mass_withdrawal: mass_withdrawal? })
+}
+
+fn mass_withdrawal(rule: raw::MassWithdrawal) -> Option<MassWithdrawal> {
+    Some(MassWithdrawal {
+        share: rule.share?,
+        at_least: usize::try_from(rule.at_least?).ok()?,
+        action: match rule.action? {
+            raw::MassAction::Apply => MassAction::Apply,
+            raw::MassAction::Hold => MassAction::Hold,
+        },
+    })
 }
 
 /// A mint with an older answer would vouch for grants longer than `max_age` allows.

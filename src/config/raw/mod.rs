@@ -27,8 +27,8 @@ pub use limits::{ForwardedHeader, Limits, Probing};
 pub use listen::{FullListen, Listen, ListenOn, ServerTls};
 pub use state::{Postgres, Retention, State};
 pub use tenants::{
-    Claim, Fresh, Freshness, FullClaim, Grpc, Header, Lookup, LookupMethod, OnMiss, RemoteLookup,
-    StaticWord, Tenants, TokenWord,
+    Claim, Fresh, Freshness, FullClaim, Grpc, Header, Lookup, LookupMethod, MassAction,
+    MassWithdrawal, OnMiss, RemoteLookup, StaticWord, Tenants, TokenWord,
 };
 pub use text::{DurationText, FileText, JsonPathText, PointerText, TemplateText, UrlText};
 

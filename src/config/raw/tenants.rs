@@ -22,6 +22,9 @@ pub struct Tenants {
     /// anew. `lookup`: the client is looked up in the background, and the next call passes if the
     /// tenant has been granted since; a token whose request named its tenants is never widened.
     pub on_miss: Option<OnMiss>,
+    /// What happens when many clients lose all their tenants within one refresh, which is more
+    /// often a lookup that answers wrongly than as many withdrawals.
+    pub mass_withdrawal: Option<MassWithdrawal>,
 }
 
 impl Default for Tenants {
@@ -30,8 +33,38 @@ impl Default for Tenants {
             freshness: Some(Freshness::Lookup(Fresh::default())),
             lookup: Some(Lookup::Word(StaticWord::Static)),
             on_miss: Some(OnMiss::Deny),
+            mass_withdrawal: Some(MassWithdrawal::default()),
         }
     }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MassWithdrawal {
+    /// The share of the active clients with grants that makes it many.
+    #[schemars(range(min = 0.01, max = 1.0))]
+    pub share: Option<f64>,
+    /// Fewer clients than this are never many.
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub at_least: Option<u32>,
+    /// `apply`: they have lost them, and a warning and a metric say what it looks like. `hold`:
+    /// they keep them until the next refresh gives the same answer, and never past
+    /// `tenants.freshness.max_age`; meanwhile they get no new tokens.
+    pub action: Option<MassAction>,
+}
+
+impl Default for MassWithdrawal {
+    fn default() -> Self {
+        Self { share: Some(0.5), at_least: Some(10), action: Some(MassAction::Apply) }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum MassAction {
+    Apply,
+    Hold,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
@@ -63,7 +96,8 @@ pub struct Fresh {
     /// How often an active client, one that got a token or made a request within `max_age`, is looked
     /// up again; below `max_age`.
     pub refresh: Option<DurationText>,
-    /// Requests are refused with 503 when neither the token nor the last good lookup is younger.
+    /// Requests are refused with 503 when neither the lookup behind the token nor the last good
+    /// one since is younger.
     pub max_age: Option<DurationText>,
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Freshness, Lookup};
-use crate::domain::{Clock as _, GrantBook as _};
+use crate::config::{Freshness, Lookup, MassAction};
+use crate::domain::{Clock as _, GrantBook as _, Moment};
 
 use super::super::refresh::LoadWatch;
 use super::super::testing::*;
@@ -32,7 +32,7 @@ impl Drop for Running {
 
 impl Bench {
     fn check(&self, id: &str) {
-        self.tenants.cell(&client(id)).touch(self.clock.now());
+        self.tenants.cell(&client(id)).touch(self.clock.monotonic());
     }
 
     fn known(&self, id: &str) -> Option<usize> {
@@ -100,11 +100,11 @@ async fn a_failing_provider_leaves_the_set_alone_and_its_recovery_is_noticed() {
     assert_eq!(bench.lookups("unexpected_status"), 8, "backs off");
     let cell = bench.tenants.cell(&client("acme"));
     let looked_up_at = || cell.current().as_ref().map(|set| set.looked_up_at);
-    assert_eq!(looked_up_at(), Some(START));
+    assert_eq!(looked_up_at(), Some(Moment::of(START).monotonic));
     down.store(false, Ordering::SeqCst);
     bench.clock.advance(4 * SECOND);
     bench.check("acme");
-    until("the recovery", || looked_up_at() == Some(bench.clock.now())).await;
+    until("the recovery", || looked_up_at() == Some(bench.clock.monotonic())).await;
 }
 
 #[tokio::test]
@@ -329,6 +329,110 @@ async fn play(bench: &Bench, seconds: u32, mut meanwhile: impl AsyncFnMut()) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_or_forward_holds_no_lookup_up() {
+    for set_to in [START.minus(3600 * SECOND), START.plus(3600 * SECOND)] {
+        let provider = Provider::start(|_, _| tenants(&["T1"])).await;
+        let bench = Bench::new(http_lookup(&provider));
+        let acme = client("acme");
+        bench.tenants.grants(&acme).await;
+        bench.clock.set(set_to);
+        play(&bench, 30, async || ()).await;
+        bench.tenants.grants(&acme).await;
+        assert_eq!(provider.lookups_of("acme"), 1, "neither sooner");
+        play(&bench, 37, async || ()).await;
+        assert_eq!(provider.lookups_of("acme"), 2, "nor later");
+        bench.clock.advance(REFRESH);
+        bench.tenants.grants(&acme).await;
+        assert_eq!(provider.lookups_of("acme"), 3, "what a mint remembers grows old too");
+    }
+}
+
+/// Twenty active clients with grants, of which all have none from `switch` on.
+async fn about_to_lose_everything(action: MassAction) -> (Bench, Arc<AtomicBool>) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&broken);
+    let provider = Provider::start(move |_, _| match switch.load(Ordering::SeqCst) {
+        true => tenants(&[]),
+        false => tenants(&["T1"]),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    let current = bench.tenants.core.settings.load_full();
+    let mut settings = settings(Arc::clone(&current.directory), current.freshness, 1);
+    settings.mass_withdrawal.action = action;
+    bench.tenants.reconfigure(settings);
+    for n in 0..20 {
+        bench.tenants.grants(&client(&format!("c{n}"))).await;
+    }
+    let settings = bench.tenants.core.settings.load_full();
+    bench.tenants.watch_load(&settings, &mut LoadWatch::default());
+    (bench, broken)
+}
+
+fn granted(bench: &Bench) -> usize {
+    (0..20).filter(|n| bench.known(&format!("c{n}")) == Some(1)).count()
+}
+
+#[tokio::test]
+async fn many_that_lose_everything_at_once_are_told_as_what_it_is() {
+    let (bench, broken) = about_to_lose_everything(MassAction::Apply).await;
+    broken.store(true, Ordering::SeqCst);
+    play(&bench, 67, async || ()).await;
+    assert_eq!(granted(&bench), 0, "withdrawals win");
+    assert_eq!(bench.metrics.grants_emptied.get(), 20);
+    assert_eq!(bench.metrics.grants_lost.get(), 20);
+    assert_eq!(bench.metrics.mass_withdrawals.get(), 1, "told once");
+}
+
+#[tokio::test]
+async fn what_is_held_back_waits_for_a_second_answer_and_gets_no_token() {
+    let (bench, broken) = about_to_lose_everything(MassAction::Hold).await;
+    broken.store(true, Ordering::SeqCst);
+    play(&bench, 67, async || ()).await;
+    assert_eq!(granted(&bench), 20);
+    let acme = client("c0");
+    for _ in 0..3 {
+        bench.clock.advance(6 * SECOND);
+        assert_eq!(bench.tenants.grants(&acme).await.as_str(), "denied");
+        assert_eq!(bench.known("c0"), Some(1), "asked again at once it is no second answer");
+    }
+    let cell = bench.tenants.cell(&acme);
+    let looked_up_at = cell.current().as_ref().unwrap().looked_up_at;
+    assert_eq!(looked_up_at, Moment::of(START).monotonic, "it vouches no longer for that");
+    play(&bench, 67, async || ()).await;
+    assert_eq!(granted(&bench), 0, "the answer was repeated");
+    assert_eq!(bench.metrics.mass_withdrawals.get(), 1);
+}
+
+#[tokio::test]
+async fn what_was_held_back_by_mistake_was_never_gone() {
+    let (bench, broken) = about_to_lose_everything(MassAction::Hold).await;
+    broken.store(true, Ordering::SeqCst);
+    play(&bench, 67, async || ()).await;
+    broken.store(false, Ordering::SeqCst);
+    play(&bench, 67, async || ()).await;
+    assert_eq!(granted(&bench), 20);
+    assert_eq!(bench.tenants.grants(&client("c0")).await.as_str(), "granted");
+}
+
+#[tokio::test]
+async fn a_few_that_lose_everything_are_believed() {
+    let provider = Provider::start(|seen, nth| match (seen.target.contains("c1"), nth) {
+        (true, 1..) => tenants(&[]),
+        _ => tenants(&["T1", "T2"]),
+    })
+    .await;
+    let bench = Bench::new(http_lookup(&provider));
+    for n in 0..20 {
+        bench.tenants.grants(&client(&format!("c{n}"))).await;
+    }
+    play(&bench, 67, async || ()).await;
+    assert_eq!(bench.metrics.grants_emptied.get(), 11, "c1 and c10 to c19");
+    assert_eq!(bench.metrics.grants_lost.get(), 22);
+    assert_eq!(bench.metrics.mass_withdrawals.get(), 0, "nobody has counted yet");
 }
 
 /// Forty mints of one client, which nobody waits for.

@@ -41,6 +41,26 @@ async fn a_withdrawn_grant_is_refused_after_the_next_refresh() {
 }
 
 #[tokio::test]
+async fn a_withdrawal_acts_also_while_the_clock_is_set_back_or_forward() {
+    for hour_back in [true, false] {
+        let gate = Gate::start().await;
+        let before = gate.mint().await;
+        let hour = Duration::from_secs(3600);
+        let now = gate.clock.now();
+        gate.clock.set(if hour_back { now.minus(hour) } else { now.plus(hour) });
+        // From the cache; nobody has looked again.
+        let token = gate.mint().await;
+        assert_eq!(gate.status("/api/T1/report", &token).await, 200, "{hour_back}");
+        // Not valid yet, or expired.
+        assert_eq!(gate.status("/api/T1/report", &before).await, 401, "{hour_back}");
+        gate.provider.grant("acme", &["T2"]);
+        gate.clock.advance(Duration::from_secs(70));
+        assert!(gate.becomes("/api/T1/report", &token, 403).await, "{hour_back}");
+        assert_eq!(gate.request("&tenant=T1").await.0, 400, "{hour_back}");
+    }
+}
+
+#[tokio::test]
 async fn grants_that_nobody_can_confirm_are_503_after_max_age() {
     let config = CONFIG.replace("  signing_keys", "  token_ttl: 30m\n  signing_keys");
     let gate = Gate::with_config(&config).await;
