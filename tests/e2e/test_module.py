@@ -1,0 +1,215 @@
+"""The decision inside Envoy: the module beside external authorization, in two real Envoys before the same API. They never
+differ; and what goes wrong keeps Envoy up and lets nothing pass."""
+
+import copy
+import json
+import re
+import subprocess
+import time
+
+import pytest
+import requests
+import stack
+import wire
+import yaml
+from conftest import ROOT, bin_dir
+from replies import REPORT
+
+SAMPLE = ROOT / "deploy/in-process/envoy.yaml"
+LIBRARY = bin_dir() / "libtenantgate_module.so"
+
+pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason=f"no {LIBRARY}; `make test` builds it")
+
+
+def filter_of(config):
+    (listener,) = config["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    return next(entry for entry in manager["http_filters"] if entry["name"] == "tenantgate")["typed_config"]
+
+
+def in_process(work, **settings):
+    """The sample, with the library that was built and the config of a world."""
+    config = yaml.safe_load(SAMPLE.read_text())
+    module = filter_of(config)
+    module["dynamic_module_config"]["module"]["local"]["filename"] = str(LIBRARY)
+    module["filter_config"]["value"] = json.dumps({"config": str(work / "tenantgate.yaml"), **settings})
+    return config
+
+
+def start(world, children, config, name):
+    places = {"api": world.api.address}
+    file = stack.envoy_on_any_ports(world.work, config, world.tenantgate, places, name)
+    return children.start(stack.Envoy, world.work, file, name)
+
+
+@pytest.fixture
+def inside(shared_world, children):
+    return start(shared_world, children, in_process(shared_world.work), "inside")
+
+
+def corpus():
+    paths = []
+    for line in (ROOT / "tests/corpus/paths.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            text = line.partition("\t")[2]
+            path = re.sub(rb"<([0-9a-f]{2})>", lambda match: bytes([int(match[1], 16)]), text.encode())
+            if path.startswith(b"/") and not re.search(rb"[\x00-\x20\x7f]", path):
+                paths.append(path)
+    assert len(paths) > 80
+    return paths
+
+
+def shown(answer):
+    """What a caller sees, but for what differs with every answer."""
+    dropped = {"date", "x-request-id", "server", "x-envoy-upstream-service-time", "connection"}
+    headers = {name.lower(): value for name, value in answer.headers.items() if name.lower() not in dropped}
+    # The example API says what reached it, request id included.
+    if answer.status == 200:
+        return answer.status, {name: value for name, value in headers.items() if name != "content-length"}
+    return answer.status, headers, answer.body
+
+
+def both(world, inside, path, headers, send=wire.http1):
+    answers = [send(gateway.address, path, headers) for gateway in (world.envoy, inside)]
+    return [shown(answer) for answer in answers]
+
+
+def test_the_sample_differs_from_the_other_in_the_filter_only():
+    ours, theirs = yaml.safe_load(SAMPLE.read_text()), yaml.safe_load(stack.ENVOY_CONFIG.read_text())
+    for config in (ours, theirs):
+        resources = config["static_resources"]
+        manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        kept = ("envoy.filters.http.buffer", "envoy.filters.http.router")
+        manager["http_filters"] = [entry for entry in manager["http_filters"] if entry["name"] in kept]
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+            unchecked = route.get("typed_per_filter_config", {})
+            assert bool(unchecked) == (route["name"] != "api")
+            unchecked.pop("tenantgate", None), unchecked.pop("envoy.filters.http.ext_authz", None)
+        resources["clusters"] = [c for c in resources["clusters"] if c["name"] != "tenantgate-check"]
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("send", [wire.http1, wire.http2], ids=["HTTP/1.1", "HTTP/2"])
+def test_every_path_of_the_corpus_is_decided_alike(world, inside, send):
+    token = world.token(world.client("T1"))
+    bearer = [("authorization", f"Bearer {token}")]
+    statuses = set()
+    for path in corpus():
+        outside, within = both(world, inside, path, bearer, send)
+        assert outside == within, path
+        statuses.add(within[0])
+    assert statuses >= {200, 400, 403}
+
+
+def test_every_credential_is_judged_alike(world, inside):
+    token = world.token(world.client("T1"))
+    head, payload, signature = token.split(".")
+    revoked = world.client("T1")
+    live = world.token(revoked)
+    cases = {
+        "none": [],
+        "good": [("authorization", f"Bearer {token}")],
+        "lower-case scheme": [("authorization", f"bearer {token}")],
+        "empty": [("authorization", "")],
+        "no token": [("authorization", "Bearer ")],
+        "basic": [("authorization", "Basic YTpi")],
+        "two": [("authorization", f"Bearer {token}"), ("authorization", f"Bearer {live}")],
+        "joined": [("authorization", f"Bearer {token}, Bearer {live}")],
+        "cut": [("authorization", f"Bearer {head}.{payload}")],
+        "no signature": [("authorization", f"Bearer {head}.{payload}.")],
+        "another signature": [("authorization", f"Bearer {head}.{payload}.{signature[::-1]}")],
+        "rubbish": [("authorization", "Bearer \xff\xfe".encode("latin-1"))],
+        "long": [("authorization", "Bearer " + "a" * 20000)],
+        "forged headers": [("authorization", f"Bearer {token}"), ("x-tenantgate-client-id", "admin")],
+    }
+    for name, headers in cases.items():
+        for path in (REPORT.format("T1"), REPORT.format("T2"), "/settings/T1/a", "/status/x", "/nowhere"):
+            outside, within = both(world, inside, path, headers)
+            assert outside == within, (name, path)
+
+
+def test_the_api_gets_the_same_headers(world, inside):
+    token = world.token(world.client("T1"))
+    seen = []
+    for gateway in (world.envoy, inside):
+        world.provider.control("DELETE", "upstream")
+        headers = {"Authorization": f"Bearer {token}", "x-tenantgate-client-id": "admin", "x-tenantgate-scope": "all"}
+        assert requests.get(gateway.url + REPORT.format("T1"), headers=headers, timeout=5).status_code == 200
+        (request,) = world.upstream()
+        seen.append({name: value for name, value in request["headers"].items()
+                     if name.startswith("x-tenantgate-") or name == "authorization"})
+    assert seen[0] == seen[1] and seen[0]["x-tenantgate-client-id"] != ["admin"]
+
+
+def test_what_is_taken_away_stops_inside_too(world, inside):
+    """A revoked client, by the file alone: nobody tells Envoy."""
+    client = world.client("T1")
+    token = world.token(client)
+    headers = {"Authorization": f"Bearer {token}"}
+    ask = lambda: requests.get(inside.url + REPORT.format("T1"), headers=headers, timeout=5).status_code
+    assert ask() == 200
+    registry = yaml.safe_load((world.work / "clients.yaml").read_text())
+    next(entry for entry in registry["clients"] if entry["id"] == client.id)["status"] = "revoked"
+    new = world.work / "clients.new"
+    new.write_text(yaml.safe_dump(registry))
+    new.rename(world.work / "clients.yaml")
+    started = time.monotonic()
+    stack.wait_until("the withdrawal", lambda: ask() == 401, inside)
+    assert time.monotonic() - started < 10
+
+
+def test_a_route_names_its_api_and_counters_count(world, children):
+    config = in_process(world.work, api="nobody")
+    (listener,) = config["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+    api = next(route for route in routes if route["name"] == "api")
+    named = copy.deepcopy(api)
+    named["match"] = {"prefix": "/api/"}
+    named["name"] = "named"
+    named["typed_per_filter_config"] = {"tenantgate": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute",
+        "dynamic_module_config": filter_of(config)["dynamic_module_config"],
+        "per_route_config_name": "tenantgate",
+        "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": '{"api": "oda"}'},
+    }}
+    routes.insert(0, named)
+    envoy = start(world, children, config, "named")
+    headers = {"Authorization": f"Bearer {world.token(world.client('T1'))}"}
+    assert requests.get(f"{envoy.url}/api/T1/", headers=headers, timeout=5).status_code == 200
+    assert requests.get(envoy.url + REPORT.format("T1"), headers=headers, timeout=5).status_code == 403
+    stats = requests.get(f"{envoy.admin_url}/stats?filter=tenantgate", timeout=5).text
+    counts = dict(re.findall(r"tenantgate\.(allowed|denied|undecided): (\d+)", stats))
+    assert counts == {"allowed": "1", "denied": "1", "undecided": "0"}, stats
+
+
+def test_metadata_on_demand(world, children):
+    envoy = start(world, children, in_process(world.work, metadata=True), "metadata")
+    client = world.client("T1")
+    headers = {"Authorization": f"Bearer {world.token(client)}"}
+    assert requests.get(f"{envoy.url}/api/T1/", headers=headers, timeout=5).status_code == 200
+    line = f'"client":"{client.id}"'
+    stack.wait_until("the access log", lambda: line in envoy.log.read_text(), envoy)
+
+
+@pytest.mark.parametrize("broken, named", [
+    ({"config": "/nowhere/tenantgate.yaml"}, "/nowhere/tenantgate.yaml"),
+    ({"config": "tenantgate.yaml", "apis": "oda"}, "apis"),
+])
+def test_a_broken_config_stops_envoy_at_its_start(shared_world, tmp_path, broken, named):
+    config = in_process(shared_world.work)
+    filter_of(config)["filter_config"]["value"] = json.dumps(broken)
+    file = stack.envoy_on_any_ports(tmp_path, config, shared_world.tenantgate, {"api": shared_world.api.address})
+    argv = [stack.envoy_binary(), "--mode", "validate", "--config-path", file]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and named in done.stderr, done.stderr
+
+
+def test_its_log_has_neither_token_nor_tenant(world, children):
+    envoy = start(world, children, in_process(world.work), "logged")
+    token = world.token(world.client("CANARY-1"))
+    for tenant in ("CANARY-1", "CANARY-2"):
+        requests.get(envoy.url + REPORT.format(tenant), headers={"Authorization": f"Bearer {token}"}, timeout=5)
+    stack.wait_until("the log of the denial", lambda: "denied" in envoy.log.read_text(), envoy)
+    log = envoy.log.read_text()
+    assert "CANARY" not in log and token.split(".")[2] not in log
