@@ -13,6 +13,7 @@ pub mod clients;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod files;
 pub mod gate;
 pub mod grants;
 pub mod keys;

@@ -240,6 +240,7 @@ fn clients(count: usize) -> ClientBook {
         scopes: ScopeSet::parse("reports.read").expect("a scope"),
         static_grants: None,
         token_ttl: None,
+        tokens_not_before: None,
         apis: None,
         attributes: Attributes::new(),
         quota: None,

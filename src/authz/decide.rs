@@ -301,6 +301,11 @@ impl<'a> Authorizer<'a> {
         if client.standing() == Standing::Withdrawn {
             return Err(DenyReason::ClientWithdrawn);
         }
+        if let Identity::Token(facts) = identity
+            && client.tokens_not_before.is_some_and(|floor| facts.issued_at <= floor)
+        {
+            return Err(DenyReason::TokenRevoked);
+        }
         match &client.apis {
             Some(apis) if !apis.contains(&api.name) => Err(DenyReason::ApiNotAllowed),
             _ => Ok(Some(client)),

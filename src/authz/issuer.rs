@@ -36,6 +36,38 @@ pub enum TenantForm {
     Plain,
 }
 
+impl IssuerPolicy {
+    /// Every field, in pieces.
+    fn feed(&self, take: &mut impl FnMut(&[u8])) {
+        // A new field has to be part of a key's identity too.
+        let Self {
+            issuer,
+            own,
+            audience,
+            algorithms,
+            types,
+            max_lifetime,
+            leeway,
+            tenant_claim,
+            client_claim,
+            tenant_form,
+            fresh_grants,
+            keys_from,
+        } = self;
+        for text in [issuer, audience, tenant_claim, client_claim, keys_from] {
+            take(text.as_bytes());
+        }
+        let digest_form = *tenant_form == TenantForm::Digest;
+        take(&[*own, *fresh_grants, digest_form].map(u8::from));
+        for duration in [max_lifetime, leeway] {
+            take(&duration.as_nanos().to_be_bytes());
+        }
+        take(&(algorithms.len() as u64).to_be_bytes());
+        algorithms.iter().for_each(|algorithm| take(algorithm.as_str().as_bytes()));
+        types.iter().for_each(|typ| take(typ.as_bytes()));
+    }
+}
+
 /// Identifies a key together with the policy it was used under. A fact that was verified with one
 /// stands as long as this very combination is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +76,12 @@ pub struct KeyUid([u8; 16]);
 impl KeyUid {
     fn new(policy: &IssuerPolicy, key: &TrustedKey) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        context.update(format!("{policy:?}\0{}\0", key.kid()).as_bytes());
+        policy.feed(&mut |part| {
+            // With its length, so that no two lists of parts are the same bytes.
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        });
+        context.update(key.kid().as_bytes());
         context.update(&key.fingerprint());
         let mut uid = [0; 16];
         uid.copy_from_slice(&context.finish().as_ref()[..16]);

@@ -19,6 +19,8 @@ use crate::domain::{
 };
 
 const MIN_SECRET: usize = 8;
+/// How long a withdrawal takes at most until it acts everywhere.
+const ACTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Register apps, list them, change and revoke their credentials
 #[derive(Args)]
@@ -38,6 +40,8 @@ enum Command {
     Rotate(RotateArgs),
     /// Revoke one credential, or the whole app. Comments in FILE are not kept
     Revoke(RevokeArgs),
+    /// Refuse all tokens that an app got until now; it may get new ones. Comments in FILE are not kept
+    RevokeTokens(ClientArg),
 }
 
 #[derive(Args)]
@@ -96,6 +100,10 @@ struct RevokeArgs {
     /// The number of the credential, as `clients list` shows it; left out: the whole app
     #[arg(long, value_name = "N")]
     credential: Option<usize>,
+    /// Refuse the tokens that the app has, too, and those of the next 10 s: until then the credential may still be
+    /// good somewhere
+    #[arg(long, requires = "credential")]
+    tokens: bool,
 }
 
 #[derive(Args)]
@@ -130,7 +138,8 @@ fn run_on(
         Command::Add(args) => add(args, stdin, out),
         Command::List(args) => list(&args, now, out),
         Command::Rotate(args) => rotate(args, now, out),
-        Command::Revoke(args) => revoke(&args, out),
+        Command::Revoke(args) => revoke(&args, now, out),
+        Command::RevokeTokens(client) => revoke_tokens(&client, now, out),
     }
 }
 
@@ -180,6 +189,7 @@ fn add(args: AddArgs, stdin: &mut dyn Read, out: &mut dyn Write) -> anyhow::Resu
         scopes: scope,
         tenants,
         token_ttl,
+        tokens_not_before: None,
         apis: None,
         attributes: BTreeMap::new(),
         quota: None,
@@ -294,15 +304,39 @@ fn show(new: NewSecret, output: Output, done: &str, out: &mut dyn Write) -> anyh
     Ok(())
 }
 
-fn revoke(args: &RevokeArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let RevokeArgs { client, credential } = args;
+fn revoke(args: &RevokeArgs, now: Timestamp, out: &mut dyn Write) -> anyhow::Result<()> {
+    let RevokeArgs { client, credential, tokens } = args;
     clients::edit(&client.file, IfMissing::Fail, |registry| {
-        clients::revoke(registry, &client.id, *credential)
+        clients::revoke(registry, &client.id, *credential)?;
+        match tokens {
+            true => clients::revoke_tokens(registry, &client.id, now.plus(ACTS_WITHIN)),
+            false => Ok(()),
+        }
     })?;
-    match credential {
-        Some(number) => writeln!(out, "Credential {number} of client {} is revoked.", client.id)?,
-        None => writeln!(out, "Client {} is revoked.", client.id)?,
+    let (id, file) = (&client.id, client.file.display());
+    match (credential, tokens) {
+        (None, _) => writeln!(out, "Client {id} is revoked.")?,
+        (Some(number), true) => writeln!(
+            out,
+            "Credential {number} of client {id} is revoked, and so are the tokens that it got.\n\
+             Tokens of the next {} s will be refused, too; then the app has to get new ones.",
+            ACTS_WITHIN.as_secs()
+        )?,
+        (Some(number), false) => writeln!(
+            out,
+            "Credential {number} of client {id} is revoked.\n\
+             Tokens that were issued for it live on until they expire. To end them:\n\
+             tenantgate clients revoke-tokens --file {file} --id {id}"
+        )?,
     }
+    Ok(())
+}
+
+fn revoke_tokens(client: &ClientArg, now: Timestamp, out: &mut dyn Write) -> anyhow::Result<()> {
+    clients::edit(&client.file, IfMissing::Fail, |registry| {
+        clients::revoke_tokens(registry, &client.id, now)
+    })?;
+    writeln!(out, "Tokens that client {} got until now are refused.", client.id)?;
     Ok(())
 }
 
@@ -344,6 +378,7 @@ fn as_json(client: &RawClient, now: Timestamp) -> serde_json::Value {
         "scopes": client.scopes,
         "tenants": client.tenants.len(),
         "token_ttl": client.token_ttl,
+        "tokens_not_before": client.tokens_not_before,
         "apis": client.apis,
         "attributes": client.attributes,
     })

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
+use crate::files;
 use crate::telemetry::{LogFormat, init_logs, log_panics};
 
 /// Where the config is, unless `--config` says so.
@@ -62,6 +63,9 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let _log = init_logs(cli.log_level, cli.log_format);
     log_panics();
+    if let Err(error) = files::forbid_core_dumps() {
+        tracing::warn!(%error, "a crash may leave keys and secrets in a core dump");
+    }
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Validate(args) => validate::run(&args),

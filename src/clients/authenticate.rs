@@ -305,6 +305,7 @@ mod tests {
             scopes: ScopeSet::default(),
             static_grants: None,
             token_ttl: None,
+            tokens_not_before: None,
             apis: None,
             attributes: Attributes::new(),
             quota: None,

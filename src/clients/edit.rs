@@ -1,6 +1,6 @@
 //! Changes to the file: one at a time, all or nothing.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use super::file::{
 use super::load::parse_time;
 use crate::config::{Problem, locate};
 use crate::domain::{MAX_ACTIVE_CREDENTIALS, Timestamp};
+use crate::files;
 
 const HEAD: &str = "\
-# The client registry of tenantgate. The commands `tenantgate clients add`, `rotate` and `revoke`
+# The client registry of tenantgate. The commands `tenantgate clients add`, `rotate`, `revoke` and `revoke-tokens`
 # write this file anew in one form: comments of your own are not kept.
 ";
 
@@ -67,15 +68,13 @@ pub fn edit<T>(
     change: impl FnOnce(&mut RawRegistry) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
     let unwritable = |error| EditError::Write { path: path.to_owned(), error };
-    // Behind a symbolic link the target is replaced, not the link.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let target = files::behind_links(path).map_err(unwritable)?;
     let folder = match target.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
     // The folder is locked, because the file itself is replaced, and so that no lock file stays behind.
-    let lock = File::open(folder).map_err(unwritable)?;
-    lock.lock().map_err(unwritable)?;
+    let lock = files::lock(folder).map_err(unwritable)?;
 
     let exists = target.try_exists().map_err(unwritable)?;
     let mut registry = match if_missing {
@@ -174,6 +173,21 @@ pub fn revoke(
     }
 }
 
+/// Has tokens refused that were issued to the client up to `until`. An earlier time than the one that is set changes
+/// nothing: what was taken away stays so.
+pub fn revoke_tokens(
+    registry: &mut RawRegistry,
+    id: &str,
+    until: Timestamp,
+) -> Result<(), EditError> {
+    let client = find(registry, id)?;
+    let before = client.tokens_not_before.as_deref().and_then(|text| parse_time(text).ok());
+    if before.is_none_or(|before| before < until) {
+        client.tokens_not_before = Some(to_text(until));
+    }
+    Ok(())
+}
+
 fn find<'a>(registry: &'a mut RawRegistry, id: &str) -> Result<&'a mut RawClient, EditError> {
     let mut clients = registry.clients.iter_mut();
     clients.find(|client| client.id == id).ok_or_else(|| EditError::Unknown(id.to_owned()))
@@ -204,6 +218,7 @@ fn to_text(time: Timestamp) -> String {
 mod tests {
     use std::sync::{Arc, Barrier};
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -278,6 +293,16 @@ clients:
         edit(&link, IfMissing::Create, |registry| add(registry, client("a"))).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(read(&target).ok().unwrap().clients.len(), 1);
+    }
+
+    #[test]
+    fn a_dangling_link_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("gone.yaml"), folder.path().join("clients.yaml"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let outcome = edit(&link, IfMissing::Create, |registry| add(registry, client("a")));
+        assert!(outcome.unwrap_err().to_string().contains("symbolic link"));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && !target.exists());
     }
 
     #[test]
@@ -365,6 +390,21 @@ clients:
         rotate(&mut registry, "a", "newer".into(), Some(end), NOW).unwrap();
         let end = Some("2001-09-09T02:46:40Z".to_owned());
         assert_eq!(ends(&registry)[1..], [end, None]);
+    }
+
+    #[test]
+    fn tokens_are_revoked_up_to_the_latest_time_that_was_set() {
+        let mut registry = registry(vec![]);
+        let later = NOW.plus(Duration::from_secs(60));
+        for (until, floor) in [
+            (NOW, "2001-09-09T01:46:40Z"),
+            (later, "2001-09-09T01:47:40Z"),
+            (NOW, "2001-09-09T01:47:40Z"),
+        ] {
+            revoke_tokens(&mut registry, "a", until).unwrap();
+            assert_eq!(registry.clients[0].tokens_not_before.as_deref(), Some(floor));
+        }
+        assert!(matches!(revoke_tokens(&mut registry, "b", NOW), Err(EditError::Unknown(_))));
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub struct RawClient {
     /// How long this app's tokens live, such as `30m`. Left out: `issuer.token_ttl`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub token_ttl: Option<String>,
+    /// Tokens that were issued to this app up to this time (RFC 3339) are refused; `tenantgate clients revoke-tokens`
+    /// sets it. Left out: none.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub tokens_not_before: Option<String>,
     /// The names of the APIs that the app may call. Left out: all.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub apis: Option<Vec<String>>,
@@ -239,8 +243,16 @@ mod tests {
 
     #[test]
     fn an_empty_key_is_told_like_a_wrong_one() {
-        let keys =
-            ["status", "developer", "credentials", "tenants", "token_ttl", "apis", "attributes"];
+        let keys = [
+            "status",
+            "developer",
+            "credentials",
+            "tenants",
+            "token_ttl",
+            "tokens_not_before",
+            "apis",
+            "attributes",
+        ];
         for key in keys {
             let problems = problems(&format!("clients: [{{id: a, {key}: }}]"));
             let told = format!("clients[0].{key}: empty;");

@@ -18,6 +18,7 @@ use crate::domain::{
     MAX_ACTIVE_CREDENTIALS, Quota, QuotaUnit, ScopeSet, TenantCode, TenantDigester, Timestamp,
     argon2id_cost, is_reserved_claim, is_scope_token, parse_duration,
 };
+use crate::files::{self, Others, Unguarded};
 
 /// A failed authentication computes a hash of every cost that the registry knows.
 const MAX_COSTS: usize = 4;
@@ -46,6 +47,9 @@ pub struct Registry {
 /// be what takes something away. An API that is not known only narrows. An error where the file has no
 /// list of clients.
 pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<Registry, Vec<Problem>> {
+    if let Err(Unguarded { wrong, cure }) = files::check_guarded(path, Others::Read) {
+        return Err(vec![Problem::new(path.display().to_string(), wrong, cure)]);
+    }
     match read(path) {
         Ok(raw) => {
             let clients = raw.clients.into_iter().enumerate();
@@ -131,6 +135,10 @@ impl Loader<'_> {
         let token_ttl = raw.token_ttl.and_then(|text| {
             parse_token_ttl(&text).map_err(|message| self.problem(at, "token_ttl", message)).ok()
         });
+        let tokens_not_before = raw.tokens_not_before.and_then(|text| {
+            let time = parse_time(&text);
+            time.map_err(|message| self.problem(at, "tokens_not_before", message)).ok()
+        });
         let attributes = self.attributes(at, &raw.attributes);
         let quota = raw.quota.and_then(|quota| self.quota(at, quota));
         let good = whole && self.problems.len() == before;
@@ -144,6 +152,7 @@ impl Loader<'_> {
             credentials,
             scopes,
             token_ttl,
+            tokens_not_before,
             apis,
             attributes,
             quota,

@@ -8,7 +8,7 @@ mod queue;
 mod secret;
 
 pub use authenticate::{Attempt, Authentication, Authenticator, Presented, Refused};
-pub use edit::{EditError, IfMissing, add, edit, revoke, rotate, state};
+pub use edit::{EditError, IfMissing, add, edit, revoke, revoke_tokens, rotate, state};
 pub use file::{
     Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,
     RawDeveloperStatus, RawRegistry, read,

@@ -10,6 +10,7 @@ use url::{Host, Url};
 use super::raw::{DurationText, FileText, UrlText};
 use super::{Problem, SecretText};
 use crate::domain::{DurationError, Secret, parse_duration};
+use crate::files::{self, Others, Unguarded};
 
 /// Turns single values into types and gathers what is wrong with them. A `None` that comes in
 /// was left out or has been reported; a `None` that goes out has been reported, too.
@@ -226,6 +227,24 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(SecretText(secret))
+    }
+
+    /// A secret in a file that nobody else can have written.
+    pub fn guarded_secret_file(
+        &mut self,
+        field: &str,
+        file: Option<FileText>,
+    ) -> Option<SecretText> {
+        let path = self.path(file.as_ref()?);
+        let secret = self.secret_file(field, file)?;
+        // What is taken as it last was has passed this.
+        if !self.instead.contains_key(&path)
+            && let Err(Unguarded { wrong, cure }) = files::check_guarded(&path, Others::Read)
+        {
+            self.problem(field, format!("{}: {wrong}", path.display()), cure);
+            return None;
+        }
+        Some(secret)
     }
 
     /// A secret that is sent as the value of a header.

@@ -2,6 +2,7 @@
 //! and the keyed hash that stands in for a tenant code.
 
 mod algorithm;
+mod book;
 mod caller;
 mod claims;
 mod client;
@@ -17,11 +18,11 @@ mod time;
 mod withdrawals;
 
 pub use algorithm::Algorithm;
+pub use book::{ClientBook, ClientChange};
 pub use caller::Caller;
 pub use claims::{GRANTS_AT, NARROWED, is_reserved_claim};
 pub use client::{
-    Client, ClientBook, Credential, CredentialDigest, MAX_ACTIVE_CREDENTIALS, Standing,
-    argon2id_cost,
+    Client, Credential, CredentialDigest, MAX_ACTIVE_CREDENTIALS, Standing, argon2id_cost,
 };
 pub use deny::DenyReason;
 pub use duration::{DurationError, parse_duration};

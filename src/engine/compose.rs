@@ -149,7 +149,15 @@ pub fn foreign_policy(issuer: &TrustedIssuer) -> IssuerPolicy {
         client_claim: issuer.client_claim.clone(),
         tenant_form: TenantForm::Plain,
         fresh_grants: issuer.freshness == IssuerFreshness::Lookup,
-        keys_from: format!("{:?}", issuer.keys),
+        keys_from: keys_from(&issuer.keys),
+    }
+}
+
+fn keys_from(source: &KeySource) -> String {
+    match source {
+        KeySource::Url(url) => format!("url:{url}"),
+        KeySource::File(path) => format!("file:{}", path.display()),
+        KeySource::Discovery(url) => format!("discovery:{url}"),
     }
 }
 

@@ -5,6 +5,7 @@ mod compose;
 mod inputs;
 mod issuers;
 mod offline;
+mod registry;
 mod report;
 mod restart;
 mod state;
@@ -25,9 +26,10 @@ pub use report::Report;
 pub use state::place as state_place;
 
 use self::issuers::RemoteIssuers;
+use self::registry::Registry;
 use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
 use crate::config::{Config, Problem};
-use crate::domain::{ClientBook, Clock, GrantBook, Timestamp};
+use crate::domain::{ClientBook, ClientChange, Clock, GrantBook, Timestamp};
 use crate::gate::Gate;
 use crate::grants::{Settings, Tenants};
 use crate::lifecycle::Supervisor;
@@ -52,6 +54,8 @@ pub struct Engine {
     /// Somebody thinks that the files have changed.
     look: Arc<Notify>,
     read: Mutex<Read>,
+    /// Locked after `read`, and alone by what must not wait for files.
+    registry: Mutex<Registry>,
     report: ArcSwap<Report>,
 }
 
@@ -110,6 +114,7 @@ impl Engine {
             issuers,
             look,
             report: ArcSwap::from_pointee(Report::of(&inputs, &[])),
+            registry: Mutex::new(Registry::new(inputs.clients())),
             read: Mutex::new(Read { inputs, directory, problems }),
             metrics,
         }))
@@ -150,16 +155,21 @@ impl Engine {
         // Grants are put under new digest keys before tokens are checked under them.
         self.tenants.reconfigure(settings(&read.inputs, &read.directory));
         compose::tell_shadow_mode(&config, &self.metrics);
-        let next = read.inputs.snapshot(&self.metrics, None);
+        let mut next = read.inputs.snapshot(&self.metrics, None);
+        let mint = self.mint.as_ref();
+        let context = mint.and_then(|mint| read.inputs.mint_context(Some(&mint.load())));
+        let mut registry = self.registry();
+        registry.set_file(read.inputs.clients());
+        next.clients = registry.all().cloned();
         self.gate.snapshot.rcu(|current| {
             let trust = Arc::new(read.inputs.trust(Some(&current.trust)));
             Snapshot { trust, ..next.clone() }
         });
-        if let Some(mint) = &self.mint
-            && let Some(context) = read.inputs.mint_context(Some(&mint.load()))
-        {
-            mint.store(Arc::new(context));
+        if let (Some(mint), Some(context)) = (mint, context) {
+            let clients = registry.all().cloned().unwrap_or_default();
+            mint.store(Arc::new(MintContext { clients, ..context }));
         }
+        drop(registry);
         read.problems.extend(self.issuers.follow(&config.issuers));
     }
 
@@ -185,6 +195,27 @@ impl Engine {
         if ok {
             tracing::info!("reloaded: everything else that the files say is in force");
         }
+    }
+
+    /// Puts changes of clients in force that are not in the file; where the file has a client, it counts. Waits for
+    /// no reading of files, and costs the same however many clients there are.
+    pub fn change_clients(&self, changes: Vec<ClientChange>) {
+        let mut registry = self.registry();
+        registry.change(changes);
+        let all = registry.all().cloned();
+        self.gate
+            .snapshot
+            .rcu(|current| Snapshot { clients: all.clone(), ..Snapshot::clone(current) });
+        if let Some(mint) = &self.mint {
+            mint.rcu(|current| MintContext {
+                clients: all.clone().unwrap_or_default(),
+                ..MintContext::clone(current)
+            });
+        }
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> MutexGuard<'_, Read> {

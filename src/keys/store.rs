@@ -18,6 +18,7 @@ use super::jwks::{PublicJwk, thumbprint};
 use super::{KeyPair, SignError, SigningAlgorithm};
 use crate::config::Problem;
 use crate::domain::{Algorithm, DIGEST_KEY_LEN, Timestamp};
+use crate::files::{self, Others, Unguarded};
 
 /// How long a new key is published before it signs, where another one is active. Enough for
 /// replicas that watch the directory. Whoever caches our JWKS for longer needs longer.
@@ -176,9 +177,8 @@ pub(super) fn scan(dir: &Path) -> Result<Option<Scan>, Problem> {
 }
 
 fn read_record(path: &Path) -> Result<KeyRecord, Problem> {
-    // Group and others may read it, but who can write it can make a key trusted. The directory is
-    // not checked: Kubernetes mounts secrets read-only below a directory of mode 1777.
-    check_mode(path, 0o022, "must be writable only by its owner", "600")?;
+    // Who can write it can make a key trusted.
+    check_guarded(path, Others::Read)?;
     let text = fs::read_to_string(path)
         .map_err(|error| problem(path, &error, "make it readable for this user"))?;
     let restore = "restore the file, or remove it together with its .pem";
@@ -209,9 +209,7 @@ fn read_record(path: &Path) -> Result<KeyRecord, Problem> {
 /// The private half of a key, if its file is closed to others and belongs to the record.
 pub fn read_key_pair(dir: &Path, record: &KeyRecord) -> Result<KeyPair, Problem> {
     let path = pem_path(dir, record.kid());
-    // Readable for the group is accepted: a Kubernetes secret volume with fsGroup is root:GROUP 0440.
-    let rule = "a private key must not be writable by its group, nor accessible to others";
-    check_mode(&path, 0o027, rule, "600")?;
+    check_guarded(&path, Others::GroupReads)?;
     let pem = fs::read(&path)
         .map(Zeroizing::new)
         .map_err(|error| problem(&path, &error, "make it readable for this user"))?;
@@ -224,15 +222,9 @@ pub fn read_key_pair(dir: &Path, record: &KeyRecord) -> Result<KeyPair, Problem>
     Ok(pair)
 }
 
-fn check_mode(path: &Path, forbidden: u32, rule: &str, mode: &str) -> Result<(), Problem> {
-    let metadata = fs::metadata(path)
-        .map_err(|error| problem(path, &error, "restore it from where it was generated"))?;
-    let found = metadata.permissions().mode() & 0o7777;
-    if found & forbidden == 0 {
-        return Ok(());
-    }
-    let cure = format!("run: chmod {mode} {}", path.display());
-    Err(problem(path, &format!("has mode {found:04o}; {rule}"), &cure))
+fn check_guarded(path: &Path, others: Others) -> Result<(), Problem> {
+    let guarded = files::check_guarded(path, others);
+    guarded.map_err(|Unguarded { wrong, cure }| problem(path, &wrong, &cure))
 }
 
 pub(super) fn problem(path: &Path, what: &dyn std::fmt::Display, cure: &str) -> Problem {
@@ -322,7 +314,12 @@ fn write_record(dir: &Path, record: &KeyRecord, existing: Existing) -> Result<()
 /// In one step: whoever reads `path` sees the whole file or none, and it has mode 0600 from the
 /// first moment on.
 fn write_private(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), StoreError> {
-    let dir = match path.parent() {
+    // A link that is there is an existing file, whatever is behind it.
+    let target = match existing {
+        Existing::Keep => path.to_owned(),
+        Existing::Replace => files::behind_links(path).map_err(io_error(path))?,
+    };
+    let dir = match target.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
@@ -334,8 +331,8 @@ fn write_private(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), St
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         match existing {
-            Existing::Keep => file.persist_noclobber(path)?,
-            Existing::Replace => file.persist(path)?,
+            Existing::Keep => file.persist_noclobber(&target)?,
+            Existing::Replace => file.persist(&target)?,
         };
         File::open(dir)?.sync_all()
     };
@@ -505,7 +502,7 @@ mod tests {
         for bad in [0o644, 0o604, 0o601, 0o602, 0o620, 0o660, 0o777] {
             set(&pem, bad);
             let line = read_key_pair(dir, &key).unwrap_err().to_string();
-            assert!(line.contains(&format!("has mode {bad:04o}; a private key")), "{line}");
+            assert!(line.contains(&format!("has mode {bad:04o}; it must not be")), "{line}");
             assert!(line.ends_with(&format!("; run: chmod 600 {}", pem.display())), "{line}");
         }
         for good in [0o444, 0o644, 0o440, 0o600] {

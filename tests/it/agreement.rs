@@ -53,6 +53,7 @@ struct Deployment {
     withdrawn: bool,
     /// What the registry lets the clients have.
     scopes: &'static str,
+    tokens_revoked_until: Option<u64>,
     kept_to: Option<Vec<&'static str>>,
     statically: Option<Vec<&'static str>>,
     key_until: u64,
@@ -143,6 +144,7 @@ fn deployment() -> impl Strategy<Value = Deployment> {
             4 => Just("admin reports.read"),
             1 => select(vec!["reports.read", "admin other", ""]),
         ],
+        prop::option::weighted(0.15, select(vec![NOW - 400, NOW - 10, NOW, NOW + 10])),
     );
     let issuers = (
         any::<bool>(),
@@ -159,6 +161,7 @@ fn deployment() -> impl Strategy<Value = Deployment> {
                 shadow,
                 registry: client.0,
                 withdrawn: client.1,
+                tokens_revoked_until: client.6,
                 kept_to: client.2,
                 statically: client.3,
                 key_until: client.4,
@@ -536,6 +539,10 @@ fn client(deployment: &Deployment, name: &'static str, world: &World) -> Client 
         scopes: ScopeSet::parse(deployment.scopes).unwrap(),
         static_grants: statically.map(|codes| Arc::new(grant_set(world, name, codes, 0))),
         token_ttl: None,
+        tokens_not_before: deployment
+            .tokens_revoked_until
+            .filter(|_| is_acme)
+            .map(Timestamp::from_secs),
         apis: deployment
             .kept_to
             .as_ref()
@@ -585,6 +592,7 @@ fn state_of(deployment: &Deployment) -> reference::State {
     };
     let client = |at: usize| reference::Client {
         withdrawn: at == 0 && deployment.withdrawn,
+        tokens_revoked_until: deployment.tokens_revoked_until.filter(|_| at == 0),
         apis: deployment.kept_to.clone().filter(|_| at == 0),
         scopes: deployment.scopes,
         static_tenants: deployment.statically.clone().filter(|_| at == 0),

@@ -47,6 +47,7 @@ pub struct Keys {
 
 pub struct Client {
     pub withdrawn: bool,
+    pub tokens_revoked_until: Option<u64>,
     pub apis: Option<Vec<&'static str>>,
     pub scopes: &'static str,
     pub static_tenants: Option<Vec<&'static str>>,
@@ -125,6 +126,10 @@ fn walk(state: &State, request: &Request<'_>) -> Step<()> {
     };
     if let Some(client) = client {
         if client.withdrawn {
+            return Err(BadCredential);
+        }
+        let issued_at = caller.token.as_ref().map(|token| token.issued_at);
+        if client.tokens_revoked_until.zip(issued_at).is_some_and(|(until, at)| at <= until) {
             return Err(BadCredential);
         }
         if client.apis.as_ref().is_some_and(|apis| !apis.contains(&api.name)) {

@@ -214,6 +214,7 @@ pub fn client() -> Client {
         scopes: ScopeSet::parse("reports.read").expect("good scopes"),
         static_grants: None,
         token_ttl: None,
+        tokens_not_before: None,
         apis: None,
         attributes: Attributes::new(),
         quota: None,

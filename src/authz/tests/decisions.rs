@@ -125,6 +125,22 @@ fn a_withdrawn_client_is_stopped_at_once() {
 }
 
 #[test]
+fn tokens_issued_until_they_were_revoked_are_refused_and_ties_deny() {
+    let mut world = World::new();
+    let token = world.token();
+    for (floor, expected) in [
+        (NOW.minus(secs(1)), None),
+        (NOW, Some(DenyReason::TokenRevoked)),
+        (NOW.plus(secs(60)), Some(DenyReason::TokenRevoked)),
+    ] {
+        let client = Client { tokens_not_before: Some(floor), ..client("acme") };
+        world.snapshot.clients = book([client]);
+        assert_eq!(world.ask_with(&token), expected);
+        assert_eq!(world.ask_with(&world.foreign_token()), None, "another issuer's client");
+    }
+}
+
+#[test]
 fn fresh_grants_only_subtract() {
     let world = World::new();
     let token = world.token();

@@ -250,6 +250,7 @@ pub fn client(id: &str) -> Client {
         scopes: ScopeSet::parse("reports.read other").unwrap(),
         static_grants: None,
         token_ttl: None,
+        tokens_not_before: None,
         apis: None,
         attributes: Attributes::new(),
         quota: None,

@@ -93,7 +93,7 @@ pub fn digest_key(
     field: &str,
     file: Option<raw::FileText>,
 ) -> Option<DigestKey> {
-    let text = reader.secret_file(field, file)?;
+    let text = reader.guarded_secret_file(field, file)?;
     let mut key: DigestKey = Zeroizing::new([0; DIGEST_KEY_LEN]);
     let digits = text.0.expose().as_bytes();
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());

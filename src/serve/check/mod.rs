@@ -55,7 +55,8 @@ pub fn check(gate: &Gate, message: &[u8]) -> Vec<u8> {
     let profile = message.extensions.iter().find(|(key, _)| *key == PROFILE);
     let request = message.http.as_ref().map(|http| Request {
         input: CheckInput {
-            profile: profile.and_then(|(_, name)| str::from_utf8(name).ok()),
+            // A name that is no text is that of no API.
+            profile: profile.map(|(_, name)| str::from_utf8(name).unwrap_or_default()),
             // A method that is no text matches no route.
             method: str::from_utf8(http.method).unwrap_or_default(),
             target: http.path,

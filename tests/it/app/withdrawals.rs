@@ -332,3 +332,75 @@ async fn a_withdrawal_acts_whatever_else_is_broken() {
         case.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_client_whose_entry_cannot_be_read_is_withdrawn_and_nobody_else_is() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    for broken in ["status: revokd", "statuss: revoked", "token_ttl: soon", "tenants: 5"] {
+        gate.write("clients.yaml", &clients_yaml(&format!("    {broken}\n")));
+        gate.running.reload().await.unwrap_err();
+        assert_eq!(gate.status(PATH, &token).await, 401, "{broken}");
+        gate.write("clients.yaml", &registry("", &format!("    {broken}\n")));
+        gate.running.reload().await.unwrap_err();
+        assert_eq!(gate.status(PATH, &token).await, 200, "{broken}");
+    }
+    // An API that is not there only narrows.
+    gate.write("clients.yaml", &clients_yaml("    apis: [oda, removed]\n"));
+    gate.running.reload().await.unwrap_err();
+    assert_eq!(gate.status(PATH, &token).await, 200);
+    gate.write("clients.yaml", &clients_yaml("    apis: [removed]\n"));
+    gate.running.reload().await.unwrap_err();
+    assert_eq!(gate.status(PATH, &token).await, 403);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_gone_or_no_list_stays_as_it_was() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    for text in ["- id: a", "[]", "hello", "5", "", "null", "clients: {}"] {
+        gate.write("clients.yaml", text);
+        gate.running.reload().await.unwrap_err();
+        assert_eq!(gate.status(PATH, &token).await, 200, "{text}");
+        let (_, described) = gate.admin("/readyz?verbose").await;
+        assert!(described.contains("source clients: broken"), "{text}: {described}");
+    }
+    let (_, metrics) = gate.admin("/metrics").await;
+    for line in
+        ["tenantgate_source_ok{source=\"clients\"} 0", "tenantgate_source_ok{source=\"config\"} 1"]
+    {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert!(
+        metrics.contains("tenantgate_source_last_success_timestamp_seconds{source=\"clients\"}")
+    );
+}
+
+#[tokio::test]
+async fn revoked_tokens_stop_and_new_ones_pass() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    gate.write("clients.yaml", &clients_yaml("    tokens_not_before: 2028-01-15T08:00:00Z\n"));
+    gate.running.reload().await.unwrap();
+    assert_eq!(gate.status(PATH, &token).await, 401, "issued in that very second");
+    gate.clock.advance(Duration::from_secs(1));
+    assert_eq!(gate.status(PATH, &gate.mint().await).await, 200);
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_is_named_and_the_mint_goes_on_with_the_registry() {
+    let gate = Gate::start().await;
+    let config = std::fs::read_to_string(gate.file("tenantgate.yaml")).unwrap();
+    let changed = config.replace(", token: \"127.0.0.1:0\"", "");
+    assert_ne!(changed, config);
+    gate.write("tenantgate.yaml", &format!("{changed}limits: {{ slow_hashes: 7 }}\n"));
+    gate.write("clients.yaml", &clients_yaml("    status: revoked\n"));
+    gate.running.reload().await.unwrap();
+    assert_eq!(gate.request("").await.1["error"], "unauthorized_client");
+    let (_, described) = gate.admin("/readyz?verbose").await;
+    for setting in ["listen.token", "limits.slow_hashes"] {
+        let line = format!("changed, takes effect at the next start: {setting}");
+        assert!(described.contains(&line), "{described}");
+    }
+    assert!(!described.contains("next start: listen.check"), "{described}");
+}

@@ -1,0 +1,112 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::domain::{Client, ClientBook, ClientChange, ClientId};
+
+/// The registered clients: those of the file, and beside them those that come one change at a time.
+#[derive(Default)]
+pub struct Registry {
+    /// `None`: there is no file.
+    file: Option<Arc<ClientBook>>,
+    further: HashMap<ClientId, Arc<Client>>,
+    /// Both. Where both have a client, the file's counts.
+    all: Option<Arc<ClientBook>>,
+}
+
+impl Registry {
+    pub fn new(file: Option<&Arc<ClientBook>>) -> Self {
+        Self { file: file.cloned(), further: HashMap::new(), all: file.cloned() }
+    }
+
+    pub fn all(&self) -> Option<&Arc<ClientBook>> {
+        self.all.as_ref()
+    }
+
+    pub fn set_file(&mut self, file: Option<&Arc<ClientBook>>) {
+        self.file = file.cloned();
+        self.all = self.file.clone();
+        let further = self.further.values().map(|client| ClientChange::Put(Arc::clone(client)));
+        let further: Vec<_> = further.collect();
+        if !further.is_empty() {
+            self.put_beside_file(further);
+        }
+    }
+
+    /// Costs the same however many clients there are.
+    pub fn change(&mut self, changes: Vec<ClientChange>) {
+        for change in &changes {
+            match change {
+                ClientChange::Put(client) => {
+                    self.further.insert(client.id.clone(), Arc::clone(client));
+                }
+                ClientChange::Remove(id) => {
+                    self.further.remove(id);
+                }
+            }
+        }
+        self.put_beside_file(changes);
+    }
+
+    fn put_beside_file(&mut self, changes: Vec<ClientChange>) {
+        let in_file =
+            |id: &ClientId| self.file.as_ref().is_some_and(|file| file.get(id.as_str()).is_some());
+        let beside = changes.into_iter().filter(|change| {
+            !in_file(match change {
+                ClientChange::Put(client) => &client.id,
+                ClientChange::Remove(id) => id,
+            })
+        });
+        let all = self.all.as_deref().cloned().unwrap_or_default().with(beside);
+        self.all = Some(Arc::new(all));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Attributes, ScopeSet};
+
+    fn client(id: &str, approved: bool) -> Client {
+        Client {
+            id: ClientId::parse(id).unwrap(),
+            approved,
+            developer_active: true,
+            credentials: Vec::new(),
+            scopes: ScopeSet::default(),
+            static_grants: None,
+            token_ttl: None,
+            tokens_not_before: None,
+            apis: None,
+            attributes: Attributes::new(),
+            quota: None,
+        }
+    }
+
+    fn put(id: &str, approved: bool) -> ClientChange {
+        ClientChange::Put(Arc::new(client(id, approved)))
+    }
+
+    fn file(clients: impl IntoIterator<Item = Client>) -> Option<Arc<ClientBook>> {
+        Some(Arc::new(clients.into_iter().collect()))
+    }
+
+    #[test]
+    fn the_file_counts_before_what_comes_beside_it() {
+        let mut registry = Registry::new(file([client("a", false)]).as_ref());
+        let approved = |registry: &Registry, id: &str| {
+            registry.all().and_then(|all| all.get(id).map(|client| client.approved))
+        };
+        registry.change(vec![put("a", true), put("b", true)]);
+        assert_eq!(["a", "b"].map(|id| approved(&registry, id)), [Some(false), Some(true)]);
+        registry.change(vec![ClientChange::Remove(ClientId::parse("a").unwrap()), put("b", false)]);
+        assert_eq!(["a", "b"].map(|id| approved(&registry, id)), [Some(false), Some(false)]);
+        registry.set_file(file([client("c", true)]).as_ref());
+        assert_eq!(
+            ["a", "b", "c"].map(|id| approved(&registry, id)),
+            [None, Some(false), Some(true)]
+        );
+        registry.set_file(None);
+        assert_eq!(registry.all().unwrap().len(), 1);
+        assert!(Registry::new(None).all().is_none());
+    }
+}
