@@ -99,6 +99,7 @@ struct Caller {
 struct Token {
     issuer: String,
     /// When the grants in it were looked up; of another issuer's, when it was issued.
+    issued_at: u64,
     grants_at: u64,
     /// The client named the tenants itself and wants no more.
     narrowed: bool,
@@ -520,7 +521,7 @@ fn caller(state: &State, iss: &str, issuer: &Issuer, claims: &Value) -> Option<C
         Some(narrowed) => narrowed.as_bool()?,
         None => false,
     };
-    let token = Token { issuer: iss.to_owned(), grants_at, narrowed, tenants };
+    let token = Token { issuer: iss.to_owned(), issued_at, grants_at, narrowed, tenants };
     Some(Caller { client: client.to_owned(), scopes, token: Some(token) })
 }
 
