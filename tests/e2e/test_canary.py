@@ -66,7 +66,7 @@ class HostileProvider(BaseHTTPRequestHandler):
 LOOKUP_FAULTS = {
     "garbage": (200, {}, f"<{OWN} {CALLOUT_TOKEN}"),
     "wrong shape": (200, {}, {"tenants": {"code": OWN}}),
-    "numbers": (200, {}, {"tenants": [{"code": 1}, {"code": OWN}]}),
+    "flags": (200, {}, {"tenants": [{"code": True}, {"code": OWN}]}),
     "only bad codes": (200, {}, {"tenants": [{"code": NO_CODE}]}),
     "another array": (200, {}, {OWN: [OWN]}),
     "error body": (500, {}, {"error": f"token {CALLOUT_TOKEN} may not see {OWN}"}),
