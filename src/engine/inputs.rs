@@ -36,6 +36,8 @@ pub struct Inputs {
     issuer_keys: BTreeMap<String, IssuerFile>,
     /// Whether there is a state is decided at the start.
     withdrawals: Option<Arc<Withdrawals>>,
+    /// What stands for a registry file where the clients are in the state alone.
+    no_file: Option<Arc<ClientBook>>,
 }
 
 /// The secret behind tenant digests where the config names none: tokens hold plain codes then, and
@@ -96,6 +98,7 @@ impl Inputs {
             clients_context: None,
             issuer_keys: BTreeMap::new(),
             withdrawals: None,
+            no_file: None,
         };
         inputs.read(Look::Everything);
         let mut problems = inputs.problems();
@@ -114,6 +117,7 @@ impl Inputs {
         if starting {
             self.restart_only = RestartOnly::of(&config);
             self.withdrawals = config.state.as_ref().map(state::withdrawals);
+            self.no_file = config.state.as_ref().map(|_| Arc::default());
             self.need = if config.listen.token.is_some() { Need::Sign } else { Need::VerifyOnly };
         }
         any |= self.read_keys(&config, glance, starting);
@@ -253,7 +257,7 @@ impl Inputs {
 
     /// `None`: there is no registry.
     pub fn clients(&self) -> Option<&Arc<ClientBook>> {
-        self.clients.value()
+        self.clients.value().or(self.no_file.as_ref())
     }
 
     /// `None`: none were ever read, or we are no issuer.

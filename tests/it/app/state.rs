@@ -1,7 +1,7 @@
 //! What is withdrawn by a call: in checks and in mints, on the running app.
 
-use tenantgate::domain::{Holder, Target, TokenRef};
-use tenantgate::state::{Audit, Change, Expect, Key, Written};
+use tenantgate::domain::{CredentialDigest, Holder, Target, TokenRef};
+use tenantgate::state::{Audit, Change, ClientDocument, Expect, Key, StoredCredential, Written};
 use uuid::Uuid;
 
 use super::*;
@@ -17,13 +17,22 @@ fn config() -> String {
 }
 
 async fn withdraw(gate: &Gate, target: Target, hold: u64, lift: bool) {
+    let change = Change { lift, ..change(Key::of(ACME, target), String::new()) };
+    write(gate, Change { hold: Duration::from_secs(hold), ..change }).await;
+}
+
+async fn write(gate: &Gate, change: Change) {
     let state = gate.running.engine().state().unwrap();
-    let change = Change {
-        key: Key::of(ACME, target),
-        hold: Duration::from_secs(hold),
+    assert!(matches!(state.write(change).await.unwrap(), Written::Done(_)));
+}
+
+fn change(key: Key, body: String) -> Change {
+    Change {
+        key,
+        hold: Duration::ZERO,
         keep: None,
-        lift,
-        body: String::new(),
+        lift: false,
+        body,
         expect: Expect::Anything,
         audit: Audit {
             request_id: Uuid::now_v7().to_string(),
@@ -31,8 +40,7 @@ async fn withdraw(gate: &Gate, target: Target, hold: u64, lift: bool) {
             action: "test".to_owned(),
             detail: String::new(),
         },
-    };
-    assert!(matches!(state.write(change).await.unwrap(), Written::Done(_)));
+    }
 }
 
 fn grant(gate: &Gate, tenant: &str) -> Target {
@@ -138,6 +146,49 @@ async fn a_blocked_client_can_do_nothing_until_it_is_unblocked() {
     assert_eq!((status, &body["error"]), (400, &json!("unauthorized_client")));
     withdraw(&gate, Target::Client, 0, true).await;
     assert_eq!((gate.status(T1, &token).await, gate.request("").await.0), (200, 200));
+}
+
+#[tokio::test]
+async fn a_client_of_the_state_is_one_like_those_of_the_file() {
+    let gate = Gate::with_config(&config()).await;
+    gate.provider.grant("stored", &["T5"]);
+    let document = |scope: &str| {
+        let document = ClientDocument {
+            scopes: vec![scope.to_owned()],
+            credentials: vec![StoredCredential {
+                id: "1".to_owned(),
+                sha256: hex::encode(CredentialDigest::sha256_of("another secret")),
+                active: true,
+                created_at: 0,
+                expires_at: None,
+            }],
+            ..ClientDocument::default()
+        };
+        serde_json::to_string(&document).unwrap()
+    };
+    let stored = || Key::client(Holder { client: "stored", ..ACME });
+    write(&gate, change(stored(), document("reports.read"))).await;
+    let mint = || async {
+        let request = gate.http.post(gate.token_url("/oauth2/token"));
+        let request = request.basic_auth("stored", Some("another secret"));
+        let answer = request.form(&[("grant_type", "client_credentials")]).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let (status, body) = mint().await;
+    assert_eq!(status, 200, "{body}");
+    let token = body["access_token"].as_str().unwrap();
+    assert_eq!(gate.status("/api/T5/report", token).await, 200);
+    // A scope that is taken away counts at once, as in the file.
+    write(&gate, change(stored(), document("other"))).await;
+    assert_eq!(gate.status("/api/T5/report", token).await, 403);
+    // One of the file goes by the file, and files are read without losing those of the state.
+    write(&gate, change(Key::client(ACME), document("other"))).await;
+    gate.write("clients.yaml", &clients_yaml("    token_ttl: 30m\n"));
+    gate.running.reload().await.unwrap();
+    assert_eq!(gate.request("").await.0, 200);
+    assert_eq!(mint().await.0, 200);
+    write(&gate, Change { lift: true, ..change(stored(), String::new()) }).await;
+    assert_eq!((gate.status("/api/T5/report", token).await, mint().await.0), (401, 401));
 }
 
 #[tokio::test]

@@ -32,8 +32,8 @@ impl Replica {
         let clients: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
         let sink = {
             let clients = Arc::clone(&clients);
-            Box::new(move |records: &[Record]| {
-                let word = |record: &Record| (record.key.client.clone(), !record.is_lifted());
+            Box::new(move |records: &[Arc<Record>]| {
+                let word = |record: &Arc<Record>| (record.key.client.clone(), !record.is_lifted());
                 clients.lock().unwrap().extend(records.iter().map(word));
             })
         };

@@ -1,0 +1,159 @@
+//! Three running replicas on one PostgreSQL: how fast a withdrawal is everywhere, and what a database
+//! costs that is not there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::Connection as _;
+use tenantgate::app::{Environment, Running, start};
+use tenantgate::domain::{Holder, SystemClock, Target};
+use tenantgate::state::{Audit, Change, Engine, Expect, Key, Written};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Place;
+use crate::app::{CONFIG, Gate, Provider, SECRET, clients_yaml, command};
+
+const ACME: Holder<'_> = Holder { issuer: "https://issuer.test", client: "acme" };
+/// What the contract promises.
+const BOUND: Duration = Duration::from_secs(2);
+
+struct Replica {
+    running: Running,
+    check: envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient<
+        tonic::transport::Channel,
+    >,
+}
+
+struct Fleet {
+    replicas: Vec<Replica>,
+    tenants: Vec<String>,
+    http: reqwest::Client,
+    _folder: tempfile::TempDir,
+}
+
+impl Fleet {
+    async fn start(place: &Place, tenants: usize) -> Self {
+        let Engine::Postgres(settings) = &place.engine else { panic!("not PostgreSQL") };
+        let tenants: Vec<String> = (0..tenants).map(|number| format!("T{number}")).collect();
+        let provider = Provider::default();
+        let codes: Vec<&str> = tenants.iter().map(String::as_str).collect();
+        provider.grant("acme", &codes);
+        let lookup = provider.start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let state = format!(
+            "\nstate: {{ postgres: {{ url: \"{}\" }}, key_file: digest.key }}\n",
+            settings.url.expose()
+        );
+        write("tenantgate.yaml", &(CONFIG.replace("PROVIDER", &lookup) + &state));
+        write("clients.yaml", &clients_yaml(""));
+        command(&["keys", "generate", "--dir"], &folder.path().join("keys"));
+        command(&["keys", "digest", "--out"], &folder.path().join("digest.key"));
+        let config = folder.path().join("tenantgate.yaml");
+        let replicas = futures::future::join_all((0..3).map(|_| Replica::start(&config))).await;
+        Self { replicas, tenants, http: reqwest::Client::new(), _folder: folder }
+    }
+
+    async fn mint(&self, replica: usize, tenant: &str) -> String {
+        let address = self.replicas[replica].running.addresses.token.as_ref().unwrap();
+        let answer = self.http.post(format!("http://{address}/oauth2/token"));
+        let answer = answer
+            .basic_auth("acme", Some(SECRET))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("grant_type=client_credentials&tenant={tenant}"))
+            .send()
+            .await
+            .unwrap();
+        let body: Value = answer.json().await.unwrap();
+        body["access_token"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()
+    }
+
+    /// Withdraws by the first replica and tells how long each goes on allowing.
+    async fn withdraw(&self, tenant: &str, token: &str) -> Vec<Duration> {
+        let engine = self.replicas[0].running.engine();
+        let target = Target::Grant(engine.withdrawals().unwrap().refs().of(tenant));
+        let change = Change {
+            key: Key::of(ACME, target),
+            hold: Duration::from_secs(10),
+            keep: None,
+            lift: false,
+            body: String::new(),
+            expect: Expect::Anything,
+            audit: Audit {
+                request_id: Uuid::now_v7().to_string(),
+                actor: "test".to_owned(),
+                action: "test".to_owned(),
+                detail: String::new(),
+            },
+        };
+        let written = engine.state().unwrap().write(change).await.unwrap();
+        assert!(matches!(written, Written::Done(_)));
+        let answered = Instant::now();
+        let until_denied = self.replicas.iter().map(|replica| async move {
+            loop {
+                if replica.status(tenant, token).await != 200 {
+                    return answered.elapsed();
+                }
+                assert!(answered.elapsed() < Duration::from_secs(10), "still allowed");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        futures::future::join_all(until_denied).await
+    }
+
+    #[expect(clippy::print_stdout, reason = "figures for docs/fleet.md")]
+    async fn rounds(&self, what: &str) {
+        let mut took = Vec::new();
+        for (round, tenant) in self.tenants.iter().enumerate() {
+            let token = self.mint(round % 3, tenant).await;
+            for replica in &self.replicas {
+                assert_eq!(replica.status(tenant, &token).await, 200);
+            }
+            took.extend(self.withdraw(tenant, &token).await);
+        }
+        took.sort_unstable();
+        let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
+        println!("{what}: {} withdrawals, median {median:?}, worst {worst:?}", self.tenants.len());
+        assert!(worst < BOUND, "{worst:?}");
+    }
+}
+
+impl Replica {
+    async fn start(config: &Path) -> Self {
+        let environment = Environment {
+            clock: Arc::new(SystemClock),
+            check_runtime: tokio::runtime::Handle::current(),
+        };
+        let running = start(config, environment).await.unwrap();
+        let url = format!("http://{}", running.addresses.check);
+        let connected = envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient::connect(url);
+        Self { check: connected.await.unwrap(), running }
+    }
+
+    async fn status(&self, tenant: &str, token: &str) -> u16 {
+        let path = format!("/api/{tenant}/report");
+        let bearer = format!("Bearer {token}");
+        Gate::ask(self.check.clone(), &path, &[("authorization", &bearer)]).await.status
+    }
+}
+
+/// A few in every run; `TENANTGATE_ROUNDS=200` for the figures of docs/fleet.md.
+fn rounds() -> usize {
+    std::env::var("TENANTGATE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_is_everywhere_within_two_seconds() {
+    for place in Place::postgres().await.into_iter().chain(Place::pooled().await) {
+        let fleet = Fleet::start(&place, rounds()).await;
+        // A transaction that somebody leaves open in another database holds nothing back.
+        let elsewhere = super::server().unwrap().url.as_str();
+        let mut other = sqlx::PgConnection::connect(elsewhere).await.unwrap();
+        sqlx::raw_sql("BEGIN; SELECT txid_current()").execute(&mut other).await.unwrap();
+        fleet.rounds(place.name).await;
+    }
+}
