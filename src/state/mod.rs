@@ -26,7 +26,10 @@ pub use record::{
 };
 pub use schema::{LATEST, Schema};
 pub use seal::{Sealer, StateKey};
-pub use store::{Cursor, Event, Loaded, Polled, Retention, Store, StoreError};
+pub use store::{
+    Cursor, Event, Loaded, LookupTurn, LookupWish, Polled, Retention, SharedLookup, SharedLookups,
+    Store, StoreError,
+};
 pub use view::ClientSink;
 
 use std::path::PathBuf;

@@ -15,7 +15,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 
 use super::record::{AuditEntry, AuditQuery, Change, UsageQuery, UsageRow, Written};
 use super::schema::{LATEST, MIGRATIONS, Schema, VERSION_TABLE};
-use super::store::{Ages, Answer, Cursor, Loaded, Polled, Retention, Store, StoreError};
+use super::store::{
+    Ages, Answer, Cursor, Loaded, LookupTurn, LookupWish, Polled, Retention, SharedLookup,
+    SharedLookups, Store, StoreError,
+};
 use super::wire;
 use crate::domain::Secret;
 
@@ -193,6 +196,39 @@ impl Store for Postgres {
             self.rows(sql::ADD_USAGE, &rows, LONG).await?;
             Ok(())
         })
+    }
+
+    fn lookup_turn(&self, wish: LookupWish) -> Answer<'_, LookupTurn> {
+        Box::pin(async move {
+            let state: wire::LookupState = self.one(sql::LOOKUP_TURN, &wish).await?;
+            Ok(state.turn(&wish))
+        })
+    }
+
+    fn share_lookup(&self, wish: LookupWish, answer: SharedLookup) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let argument = json!({
+                "section": wish.section,
+                "client": wish.client,
+                "owner": wish.owner,
+                "answer": answer.answer,
+                "looked_up_at": answer.looked_up_at,
+            });
+            self.rows(sql::SHARE_LOOKUP, &argument, SHORT).await?;
+            Ok(())
+        })
+    }
+
+    fn release_lookup(&self, wish: LookupWish) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.rows(sql::RELEASE_LOOKUP, &wish, SHORT).await?;
+            Ok(())
+        })
+    }
+
+    fn shared_lookups(&self, section: &str, after: i64) -> Answer<'_, SharedLookups> {
+        let argument = json!({ "section": section, "after": after });
+        Box::pin(async move { self.one(sql::SHARED_LOOKUPS, &argument).await })
     }
 
     fn usage(&self, query: UsageQuery) -> Answer<'_, Vec<UsageRow>> {

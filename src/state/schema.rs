@@ -59,16 +59,17 @@ pub(super) const MIGRATIONS: [&[&str]; LATEST as usize] = [&[
         last bigint NOT NULL,
         PRIMARY KEY (hour, issuer, client, ref, outcome))",
     "CREATE INDEX tenantgate_usage_tenant ON tenantgate_usage (ref, hour)",
-    // What lookups said, for the other replicas: digests, no codes.
+    // What lookups said, for the other replicas; the answers are sealed.
     "CREATE TABLE tenantgate_lookup (
         section text NOT NULL,
         client text NOT NULL,
         answer text NOT NULL,
         looked_up_at bigint NOT NULL,
+        stored_at bigint NOT NULL,
         lease_until bigint NOT NULL,
         owner text NOT NULL,
         PRIMARY KEY (section, client))",
-    "CREATE INDEX tenantgate_lookup_time ON tenantgate_lookup (section, looked_up_at)",
+    "CREATE INDEX tenantgate_lookup_time ON tenantgate_lookup (section, stored_at)",
     "INSERT INTO tenantgate_head (one, seq) VALUES (1, 0)",
 ]];
 

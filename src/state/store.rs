@@ -34,6 +34,69 @@ pub trait Store: Send + Sync {
     fn add_usage(&self, rows: &[UsageRow]) -> Answer<'_, ()>;
 
     fn usage(&self, query: UsageQuery) -> Answer<'_, Vec<UsageRow>>;
+
+    /// Whose turn it is to look a client up, for replicas.
+    fn lookup_turn(&self, _wish: LookupWish) -> Answer<'_, LookupTurn> {
+        one_process()
+    }
+
+    /// Shares an answer, and ends the turn of whoever gave it.
+    fn share_lookup(&self, _wish: LookupWish, _answer: SharedLookup) -> Answer<'_, ()> {
+        one_process()
+    }
+
+    /// Ends a turn without an answer.
+    fn release_lookup(&self, _wish: LookupWish) -> Answer<'_, ()> {
+        one_process()
+    }
+
+    /// The answers that were shared after a time of the database's.
+    fn shared_lookups(&self, _section: &str, _after: i64) -> Answer<'_, SharedLookups> {
+        one_process()
+    }
+}
+
+fn one_process<T>() -> Answer<'static, T> {
+    Box::pin(async { Err(StoreError::Refused("one process has nobody to share with".to_owned())) })
+}
+
+/// What a replica wants to know of a client.
+#[derive(Clone, Debug, Serialize)]
+pub struct LookupWish {
+    /// Names the lookup's config: others' answers mean nothing to it.
+    pub section: String,
+    pub client: String,
+    /// An answer to a lookup that began after this will do, in microseconds.
+    pub newer_than: i64,
+    /// How long a turn lasts.
+    pub lease: i64,
+    /// Names the replica.
+    pub owner: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupTurn {
+    /// Nobody else asks now.
+    Ours,
+    Answered(SharedLookup),
+    /// Somebody else asks.
+    Theirs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedLookup {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client: String,
+    /// Sealed.
+    pub answer: String,
+    /// When the lookup began, in microseconds.
+    pub looked_up_at: i64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct SharedLookups {
+    pub now: i64,
+    pub answers: Vec<SharedLookup>,
 }
 
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::record::{Change, Key, Record, micros_of};
-use super::store::{Cursor, Loaded, StoreError};
+use super::store::{Cursor, Loaded, LookupTurn, LookupWish, SharedLookup, StoreError};
 
 pub fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Refused(error.to_string()))
@@ -66,6 +66,27 @@ pub struct FromPrimary<T> {
 impl<T> FromPrimary<T> {
     pub fn checked(self) -> Result<T, StoreError> {
         if self.standby { Err(StoreError::Standby) } else { Ok(self.answer) }
+    }
+}
+
+/// What a turn for a lookup found.
+#[derive(Deserialize)]
+pub struct LookupState {
+    ours: bool,
+    answer: String,
+    looked_up_at: i64,
+}
+
+impl LookupState {
+    pub fn turn(self, wish: &LookupWish) -> LookupTurn {
+        let Self { ours, answer, looked_up_at } = self;
+        match (ours, looked_up_at > wish.newer_than) {
+            (true, _) => LookupTurn::Ours,
+            (false, true) => {
+                LookupTurn::Answered(SharedLookup { client: String::new(), answer, looked_up_at })
+            }
+            (false, false) => LookupTurn::Theirs,
+        }
     }
 }
 

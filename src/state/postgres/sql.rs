@@ -126,3 +126,48 @@ pub const USAGE: &str = r#"WITH p AS (SELECT * FROM jsonb_to_record($1)
         AND u.hour >= p."from" AND u.hour < p."to"
       ORDER BY u.hour DESC, u.count DESC, u.client, u.ref, u.outcome
       LIMIT (SELECT p."limit" FROM p)"#;
+
+/// Takes the turn where nobody has it and no answer is new enough; shows what was there before.
+pub const LOOKUP_TURN: &str = concat!(
+    "WITH p AS (SELECT * FROM jsonb_to_record($1)
+        AS p(section text, client text, newer_than bigint, lease bigint, owner text)),
+     n AS (SELECT ",
+    now!(),
+    " AS now),
+     t AS (INSERT INTO tenantgate_lookup AS l
+        (section, client, answer, looked_up_at, stored_at, lease_until, owner)
+       SELECT p.section, p.client, '', 0, 0, n.now + p.lease, p.owner FROM p, n
+       ON CONFLICT (section, client) DO UPDATE SET
+         lease_until = excluded.lease_until, owner = excluded.owner
+       WHERE l.looked_up_at <= (SELECT newer_than FROM p) AND l.lease_until <= (SELECT now FROM n)
+       RETURNING true)
+     SELECT jsonb_build_object('ours', EXISTS (SELECT FROM t), 'answer', coalesce(l.answer, ''),
+        'looked_up_at', coalesce(l.looked_up_at, 0))::text
+       FROM p LEFT JOIN tenantgate_lookup l ON l.section = p.section AND l.client = p.client"
+);
+
+pub const SHARE_LOOKUP: &str = concat!(
+    "INSERT INTO tenantgate_lookup AS l
+        (section, client, answer, looked_up_at, stored_at, lease_until, owner)
+     SELECT p.section, p.client, p.answer, p.looked_up_at, ",
+    now!(),
+    ", 0, p.owner FROM jsonb_to_record($1)
+        AS p(section text, client text, answer text, looked_up_at bigint, owner text)
+     ON CONFLICT (section, client) DO UPDATE SET
+       answer = excluded.answer, looked_up_at = excluded.looked_up_at,
+       stored_at = excluded.stored_at, lease_until = 0, owner = excluded.owner
+     WHERE l.looked_up_at < excluded.looked_up_at"
+);
+
+pub const RELEASE_LOOKUP: &str = "UPDATE tenantgate_lookup l SET lease_until = 0
+     FROM jsonb_to_record($1) AS p(section text, client text, owner text)
+     WHERE l.section = p.section AND l.client = p.client AND l.owner = p.owner";
+
+pub const SHARED_LOOKUPS: &str = concat!(
+    "SELECT jsonb_build_object('now', ",
+    now!(),
+    ", 'answers', coalesce((SELECT jsonb_agg(jsonb_build_object('client', l.client,
+            'answer', l.answer, 'looked_up_at', l.looked_up_at))
+         FROM tenantgate_lookup l, jsonb_to_record($1) AS p(section text, after bigint)
+        WHERE l.section = p.section AND l.stored_at > p.after), '[]'::jsonb))::text"
+);
