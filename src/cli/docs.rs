@@ -40,8 +40,8 @@ const INTRODUCTION: &str = "\
 `tenantgate serve --config FILE` reads `tenantgate.yaml`, and `tenantgate validate --config FILE` shows everything \
 that is wrong with it, with the client registry and with the files that they name, with file, line and column. What is \
 allowed, but hardly meant (a public route over a closed one, a method that nobody sends, a scope that no client has) is a \
-`warning:`, and an error with `--strict`; `serve` logs warnings. A changed file is read again while tenantgate runs; a \
-broken one leaves the last good state.
+`warning:`, and an error with `--strict`; `serve` logs warnings. A changed file is read again while tenantgate runs; \
+what is broken stays as it last was, and what the other files say is applied all the same.
 
 Without `--config` the file is the one that `TENANTGATE_CONFIG` names, else `tenantgate.yaml` in the current folder. \
 Variables like `${NAME}` in it are not expanded.

@@ -140,11 +140,6 @@ impl<T> Source<T> {
         self.value.as_ref()
     }
 
-    /// Puts a value in the place of the one in force that says the same, for other surroundings.
-    pub fn replace(&mut self, value: T) {
-        self.value = Some(Arc::new(value));
-    }
-
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }

@@ -404,3 +404,15 @@ async fn what_needs_a_restart_is_named_and_the_mint_goes_on_with_the_registry() 
     }
     assert!(!described.contains("next start: listen.check"), "{described}");
 }
+
+#[tokio::test]
+async fn a_withdrawal_is_noticed_by_itself_while_another_file_is_broken() {
+    let gate = Gate::start().await;
+    let token = gate.mint().await;
+    let config = std::fs::read_to_string(gate.file("tenantgate.yaml")).unwrap();
+    gate.write("tenantgate.yaml", &format!("{config}nonsense: 1\n"));
+    gate.running.reload().await.unwrap_err();
+    assert_eq!(gate.status(PATH, &token).await, 200);
+    gate.write("clients.yaml", &clients_yaml("    status: revoked\n"));
+    assert!(gate.becomes(PATH, &token, 401).await);
+}
