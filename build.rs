@@ -1,12 +1,25 @@
 //! Generates the types of `proto/` without a system protoc.
 
 use std::error::Error;
+use std::path::Path;
 
-const PROTO: &str = "proto/tenantgate/directory/v1/directory.proto";
+const DIRECTORY: &str = "proto/tenantgate/directory/v1/directory.proto";
+const AUTHORIZATION: &str = "proto/envoy/service/auth/v3/external_auth.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed={PROTO}");
-    let files = protox::compile([PROTO], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    println!("cargo:rerun-if-changed=proto");
+    let out = std::env::var("OUT_DIR")?;
+    tonic_prost_build::configure().compile_fds(protox::compile([DIRECTORY], ["proto"])?)?;
+
+    // For reflection; the types are for tests, which hold them to Envoy's.
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).open_file(AUTHORIZATION)?;
+    let descriptors = compiler.encode_file_descriptor_set();
+    std::fs::write(Path::new(&out).join("authorization.bin"), descriptors)?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .build_client(false)
+        .include_file("authorization.rs")
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

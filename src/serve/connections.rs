@@ -13,7 +13,9 @@ use tokio::time::{Instant, timeout};
 use crate::telemetry::Metrics;
 
 /// How often a newcomer looks again for a connection that has gone quiet.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Nobody goes sooner: what a peer has sent may not have been read yet, or its answer not have left.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// How long a connection may keep others waiting.
 #[derive(Clone, Copy, Debug)]
@@ -144,9 +146,10 @@ impl Table {
     /// has been quiet longest.
     fn least_missed(&self, now: u64, patience: u64) -> Option<u64> {
         let idle = self.open.iter().filter(|(_, connection)| {
-            let waiting = !connection.begun.load(Ordering::Relaxed)
-                || now.saturating_sub(connection.heard.load(Ordering::Relaxed)) >= patience;
-            waiting && connection.under_way.load(Ordering::Acquire) == 0
+            let quiet = now.saturating_sub(connection.heard.load(Ordering::Relaxed));
+            let begun = connection.begun.load(Ordering::Relaxed);
+            let enough = if begun { patience } else { millis(GRACE) };
+            quiet >= enough && connection.under_way.load(Ordering::Acquire) == 0
         });
         let missed = |connection: &Connection| {
             let asked = connection.asked.load(Ordering::Relaxed);
@@ -321,7 +324,7 @@ mod tests {
         request.goes_on();
         assert!(timeout(SOON, connections.place()).await.is_err());
         request.waits_for_its_sender();
-        let _second = timeout(SOON, connections.place()).await.unwrap();
+        let _second = timeout(Duration::from_secs(5), connections.place()).await.unwrap();
         assert!(is_ended(task).await);
         drop((request, place));
         assert_eq!(connections.open(), 1, "the place was given away, not given back");

@@ -1,5 +1,6 @@
 //! The check listener's transport: HTTP/2 by hyper. Checks take the short way through it; tonic's
-//! layers around a service (routing, deadlines, boxed bodies) are of no use to them.
+//! layers around a service (routing, deadlines, boxed bodies) are of no use to them. Health and
+//! reflection are tonic's.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
+use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
 use super::accept::{Arrival, Entrance, serve_each};
@@ -28,6 +30,9 @@ const MAX_STREAMS: u32 = 65_536;
 /// A burst of client time-outs makes Envoy reset many streams at once. h2 takes 20 of them for an
 /// attack and closes the connection, and with it every check under way.
 const MAX_PENDING_RESETS: usize = 65_536;
+
+/// A question for health or reflection is a name.
+const MAX_OTHER_MESSAGE: usize = 16 * 1024;
 
 /// What answers on the check listener.
 pub struct CheckEdge {
@@ -43,8 +48,8 @@ pub async fn serve(entrance: Entrance, edge: CheckEdge, shutdown: impl Future<Ou
     report(&reporter, false).await;
     let watcher = tokio::spawn(follow(reporter, readiness));
     let checks = TaskTracker::new();
-    let health = Routes::new(health).prepare();
-    let edge = Arc::new(Edge { check, limits, checks: checks.clone(), health });
+    let others = others(health.max_decoding_message_size(MAX_OTHER_MESSAGE));
+    let edge = Arc::new(Edge { check, limits, checks: checks.clone(), others });
     let serve = move |arrival| serve_connection(Arc::clone(&edge), arrival);
     serve_each(entrance, serve, checks, shutdown).await;
     watcher.abort();
@@ -73,13 +78,30 @@ fn builder(executor: Streams) -> Builder<Streams> {
     builder
 }
 
+/// Health, and reflection for tools such as grpcurl, in both of its versions.
+fn others(health: HealthServer<impl Health>) -> Routes {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(CheckServer::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = Routes::new(health);
+    // An error would be that of our own descriptors, which are the same in every process.
+    if let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) {
+        routes = routes
+            .add_service(v1.max_decoding_message_size(MAX_OTHER_MESSAGE))
+            .add_service(v1alpha.max_decoding_message_size(MAX_OTHER_MESSAGE));
+    }
+    routes.prepare()
+}
+
 /// What is served on a connection.
 struct Edge {
     check: CheckServer,
     limits: Arc<MessageLimits>,
-    /// Under way. Health is not: whoever watches it never ends by itself.
+    /// Under way. The others are not: whoever watches health never ends by itself.
     checks: TaskTracker,
-    health: Routes,
+    others: Routes,
 }
 
 impl Edge {
@@ -94,8 +116,8 @@ impl Edge {
             return Ok(response.map(EitherBody::Left));
         }
         // Boxed: its large future would be part of every check's.
-        let mut health = self.health.clone();
-        let response = Box::pin(health.call(request.map(Body::new))).await?;
+        let mut others = self.others.clone();
+        let response = Box::pin(others.call(request.map(Body::new))).await?;
         Ok(response.map(EitherBody::Right))
     }
 }

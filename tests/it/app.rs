@@ -4,6 +4,7 @@
 mod changes;
 mod grants;
 mod peers;
+mod reflection;
 mod state;
 mod tls;
 mod tokens;

@@ -28,6 +28,9 @@ pub struct CheckServer(pub Arc<Gate>);
 
 impl CheckServer {
     pub const NAME: &'static str = "envoy.service.auth.v3.Authorization";
+    /// What reflection tells of it, as a `FileDescriptorSet`.
+    pub const DESCRIPTORS: &'static [u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/authorization.bin"));
     /// The path of its one method.
     pub const CHECK: &'static str = "/envoy.service.auth.v3.Authorization/Check";
 

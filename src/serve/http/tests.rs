@@ -112,7 +112,7 @@ async fn silent_and_idle_connections_make_room_at_once() {
     }
     let asked = tokio::time::Instant::now();
     assert!(ask(address).await.ends_with("hello"));
-    assert!(asked.elapsed() < Duration::from_millis(400), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
     // The one that had asked before was not the one to go.
     kept.write_all(ASK_ONCE).await.unwrap();
     assert!(answer(&mut kept).await.ends_with("hello"));
