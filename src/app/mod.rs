@@ -107,7 +107,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
 
     let management_address = match management {
         Some(planned) => {
-            let router = serve::management_router();
+            let router = serve::management_router(Arc::clone(&engine));
             Some(spawn_http(&mut tasks, planned, router, stop.callers.clone()).await?)
         }
         None => None,

@@ -23,7 +23,7 @@ impl<'a> Authorizer<'a> {
         }
     }
 
-    fn token_identity(&self, value: &[u8]) -> Result<Identity, Denied> {
+    pub(super) fn token_identity(&self, value: &[u8]) -> Result<Identity, Denied> {
         // What is remembered has passed every rule, also those on how a token is written.
         let shown = bearer::shown(value).filter(|shown| shown.len() <= MAX_TOKEN);
         let digest = shown.map(|shown| self.cache.digest(shown));

@@ -255,7 +255,11 @@ impl<'a> Authorizer<'a> {
             if let Some(withdrawal) = &withdrawal {
                 self.check_standing(identity, withdrawal)?;
             }
-            Ok((withdrawal, self.check_client(api, identity)?))
+            let client = self.check_client(identity)?;
+            match client.and_then(|client| client.apis.as_ref()) {
+                Some(apis) if !apis.contains(&api.name) => Err(DenyReason::ApiNotAllowed),
+                _ => Ok((withdrawal, client)),
+            }
         });
         let (withdrawal, client) = standing.inspect_err(|reason| {
             observer.step("client", || format!("refused: {}", reason.as_str()));
@@ -294,7 +298,6 @@ impl<'a> Authorizer<'a> {
     /// The registry's word on the client, now. Clients of other issuers are not in it.
     fn check_client<'i>(
         &'i self,
-        api: &Api,
         identity: &'i Identity,
     ) -> Result<Option<&'i Client>, DenyReason> {
         let Some(client) = self.snapshot.registered(identity)? else { return Ok(None) };
@@ -306,10 +309,19 @@ impl<'a> Authorizer<'a> {
         {
             return Err(DenyReason::TokenRevoked);
         }
-        match &client.apis {
-            Some(apis) if !apis.contains(&api.name) => Err(DenyReason::ApiNotAllowed),
-            _ => Ok(Some(client)),
+        Ok(Some(client))
+    }
+
+    /// Whether a token stands now, for whoever asks about it outside of a request.
+    pub fn token_standing(&self, token: &str) -> Result<Caller, Denied> {
+        let identity = self.token_identity(format!("Bearer {token}").as_bytes())?;
+        if let Some(withdrawal) = self.withdrawal(&identity)? {
+            self.check_standing(&identity, &withdrawal)?;
         }
+        let client = self.check_client(&identity)?;
+        let narrowed = client.and_then(|client| identity.scopes().narrowed_to(&client.scopes));
+        let quota = self.quota(&identity, client);
+        Ok(Caller { identity, narrowed, quota })
     }
 
     /// The registry's word, else what the provider said at the last lookup.

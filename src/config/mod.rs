@@ -38,6 +38,8 @@ pub struct Config {
     pub issuers: Vec<TrustedIssuer>,
     /// `None`: nothing outlives this process but files.
     pub state: Option<State>,
+    /// A bearer token for the whole management API.
+    pub management_token: Option<SecretText>,
     pub apis: Vec<Api>,
     pub limits: Limits,
     /// The file and every secret that it names, for watching.

@@ -59,6 +59,8 @@ pub struct Engine {
     /// Locked after `read`, and alone by what must not wait for files.
     registry: Mutex<Registry>,
     report: ArcSwap<Report>,
+    /// The config, for whoever must not wait for a reading of files.
+    config: ArcSwap<Config>,
 }
 
 /// What the values in force were made from.
@@ -118,6 +120,7 @@ impl Engine {
             look,
             report: ArcSwap::from_pointee(Report::of(&inputs, &[])),
             registry: Mutex::new(Registry::new(inputs.clients())),
+            config: ArcSwap::new(Arc::clone(&config)),
             read: Mutex::new(Read { inputs, directory, problems }),
             metrics,
         }))
@@ -156,6 +159,7 @@ impl Engine {
     fn apply(&self, read: &mut Read) {
         let config = read.inputs.config();
         read.problems.clear();
+        self.config.store(Arc::clone(&config));
         match self.tenants.directory_for(&config.tenants.lookup) {
             Ok(directory) => read.directory = directory,
             Err(problem) => read.problems.push(problem),
@@ -233,6 +237,11 @@ impl Engine {
 
     pub fn config(&self) -> Arc<Config> {
         self.read().inputs.config()
+    }
+
+    /// The config in force, without waiting for files that are just being read.
+    pub fn config_now(&self) -> Arc<Config> {
+        self.config.load_full()
     }
 
     /// The registry in force. `None`: there is none.

@@ -21,7 +21,8 @@ pub use answer::{Allow, Answer, Deny, Value};
 
 use self::record::Record;
 use crate::authz::{
-    Authorizer, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch, Snapshot, Verdict,
+    Authorizer, Caller, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch, Snapshot,
+    Verdict,
 };
 use crate::domain::{Clock, DenyReason, GrantBook, Moment};
 use crate::telemetry::Metrics;
@@ -82,6 +83,13 @@ impl Gate {
         observer: &mut impl Observer,
     ) -> Outcome<'a> {
         self.authorizer(snapshot, None, self.clock.moment()).decide(input, observer)
+    }
+
+    /// Whether a token stands now, and for whom. Nothing is recorded.
+    pub fn token_standing(&self, token: &str) -> Result<Caller, DenyReason> {
+        let snapshot = self.snapshot.load();
+        let authorizer = self.authorizer(&snapshot, None, self.clock.moment());
+        authorizer.token_standing(token).map_err(|denied| denied.reason)
     }
 
     fn decide_and_record<R>(

@@ -3,6 +3,7 @@
 
 mod changes;
 mod grants;
+mod management;
 mod peers;
 mod reflection;
 mod state;

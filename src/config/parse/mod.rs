@@ -14,7 +14,9 @@ mod tenants;
 mod warnings;
 
 use super::reader::Reader;
-use super::{Api, Config, Freshness, IssuerFreshness, Lookup, Tenants, TrustedIssuer, raw};
+use super::{
+    Api, Config, Freshness, IssuerFreshness, Lookup, SecretText, Tenants, TrustedIssuer, raw,
+};
 use crate::domain::is_reserved_claim;
 
 /// What parsing gives even where it reports a problem is never used: `None` only saves work.
@@ -29,6 +31,8 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     let issuers = issuers::parse(reader, root.issuers, own_url.as_deref());
     let apis = apis::parse(reader, root.apis);
     let state = root.state.map(|state| state::parse(reader, state));
+    let management = root.management.and_then(|management| management.token_file);
+    let management = management.map(|file| management_token(reader, file));
     let limits = limits::parse(reader, root.limits);
     needs(reader);
     if let (Some(issuers), Some(tenants)) = (&issuers, &tenants) {
@@ -64,6 +68,10 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
             Some(state) => Some(state?),
             None => None,
         },
+        management_token: match management {
+            Some(token) => Some(token?),
+            None => None,
+        },
         apis: apis?,
         limits: limits?,
         files: Vec::new(),
@@ -95,6 +103,25 @@ fn needs(reader: &mut Reader) {
             "add one of the two",
         );
     }
+}
+
+/// A short one could be guessed.
+const SHORTEST_TOKEN: usize = 32;
+
+fn management_token(reader: &mut Reader, file: raw::FileText) -> Option<SecretText> {
+    let field = "management.token_file";
+    if !reader.given("listen.management") {
+        let wrong = "has no effect without `listen.management`";
+        reader.problem(field, wrong, "add that, or remove `management`");
+    }
+    let token = reader.guarded_secret_file(field, Some(file))?;
+    let text = token.0.expose();
+    if text.len() < SHORTEST_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let wrong = "names a file without 32 or more visible ASCII characters";
+        reader.problem(field, wrong, "write a random one, as `openssl rand -hex 32` makes it");
+        return None;
+    }
+    Some(token)
 }
 
 /// Where nothing is looked up, the key would promise what nobody keeps.

@@ -9,6 +9,7 @@ mod issuer;
 mod issuers;
 mod limits;
 mod listen;
+mod management;
 mod state;
 mod tenants;
 mod text;
@@ -25,6 +26,7 @@ pub use issuer::{ClaimForm, Issuer, TenantClaim};
 pub use issuers::{Algorithm, IssuerFreshness, TrustedIssuer};
 pub use limits::{ForwardedHeader, Limits, Probing};
 pub use listen::{FullListen, Listen, ListenOn, ServerTls};
+pub use management::Management;
 pub use state::{Postgres, Retention, State};
 pub use tenants::{
     Claim, Fresh, Freshness, FullClaim, Grpc, Header, Lookup, LookupMethod, MassAction,
@@ -51,6 +53,8 @@ pub struct Root {
     pub issuers: Option<Vec<Option<TrustedIssuer>>>,
     /// Where withdrawals, clients and records are kept that outlive a process. Left out: files only.
     pub state: Option<State>,
+    /// Who may use the management API of `listen.management`.
+    pub management: Option<Management>,
     /// The APIs behind Envoy. One API is used for every check; of several, Envoy names one in
     /// `context_extensions` as `tenantgate_api`.
     #[schemars(length(min = 1))]
@@ -68,6 +72,7 @@ impl Default for Root {
             tenants: Some(Tenants::default()),
             issuers: Some(Vec::new()),
             state: None,
+            management: None,
             apis: None,
             limits: Some(Limits::default()),
         }

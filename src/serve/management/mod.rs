@@ -1,0 +1,45 @@
+//! The management API: grants withdrawn and restored by a call.
+
+mod arrival;
+mod documents;
+mod failure;
+mod grants;
+mod write;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::post;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use self::failure::Failure;
+use crate::engine::Engine;
+
+/// Calls a second, from everybody who may call.
+const CALLS: NonZeroU32 = NonZeroU32::new(500).unwrap();
+/// Calls a second that show no good token.
+const STRANGERS: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// What every handler has.
+pub struct Management {
+    engine: Arc<Engine>,
+    calls: DefaultDirectRateLimiter,
+    strangers: DefaultDirectRateLimiter,
+}
+
+type Shared = Arc<Management>;
+
+pub fn router(engine: Arc<Engine>) -> Router {
+    let shared = Arc::new(Management {
+        engine,
+        calls: RateLimiter::direct(Quota::per_second(CALLS)),
+        strangers: RateLimiter::direct(Quota::per_second(STRANGERS)),
+    });
+    Router::new()
+        .route("/v1/grants:withdraw", post(grants::withdraw))
+        .route("/v1/grants:restore", post(grants::restore))
+        .fallback(|| async { Failure::NotFound("there is nothing here") })
+        .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
+        .with_state(shared)
+}

@@ -1,0 +1,84 @@
+//! The management API on the running app.
+
+use super::*;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+const T1: &str = "/api/T1/report";
+const REQUEST_ID: &str = "8a6f2c1e-43a5-4b7e-9a55-0c9b2f8f7d11";
+
+fn config(state: bool) -> String {
+    let config = CONFIG.replace("admin: \"", "management: \"127.0.0.1:0\", admin: \"");
+    let state = match state {
+        true => "state: { sqlite: state/tenantgate.db, key_file: digest.key }\n",
+        false => "",
+    };
+    format!("{config}\n{state}management: {{ token_file: management-token }}\n")
+}
+
+async fn managed(state: bool) -> Gate {
+    let prepare = |folder: &Path| std::fs::write(folder.join("management-token"), TOKEN).unwrap();
+    Gate::prepared(&config(state), prepare).await
+}
+
+async fn call(gate: &Gate, token: &str, action: &str, body: &Value) -> (u16, Value) {
+    let address = gate.running.addresses.management.as_ref().unwrap();
+    let request = gate.http.post(format!("http://{address}/v1/grants:{action}"));
+    let response = request.bearer_auth(token).json(body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_grant_is_withdrawn_and_restored_by_a_call_and_the_live_token_with_it() {
+    let gate = managed(true).await;
+    let token = gate.mint().await;
+    assert_eq!(gate.status(T1, &token).await, 200);
+    let body = json!({ "client_id": "acme", "tenant": "T1", "request_id": REQUEST_ID });
+    let first = call(&gate, TOKEN, "withdraw", &body).await;
+    assert_eq!((first.0, gate.status(T1, &token).await), (200, 403));
+    assert!(first.1["not_before"].as_str().unwrap().ends_with('Z'), "{first:?}");
+    assert_eq!(call(&gate, TOKEN, "withdraw", &body).await, first, "the same answer again");
+    assert_eq!(call(&gate, TOKEN, "restore", &body).await.0, 409, "the id is of another change");
+    let body = json!({ "client_id": "acme", "tenant": "T1" });
+    assert_eq!(call(&gate, TOKEN, "restore", &body).await.0, 200);
+    assert_eq!(gate.status(T1, &token).await, 200);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_named_and_no_code_is_told() {
+    let gate = managed(true).await;
+    let good = json!({ "client_id": "acme", "tenant": "CANARY" });
+    for (key, value, status, told) in [
+        ("tenant", json!(["CANARY"]), 400, "tenant: "),
+        ("tenant", json!("CANARY/"), 400, "tenant: "),
+        ("client_id", json!(5), 400, "client_id: "),
+        ("client_id", json!("nobody"), 404, "no such client"),
+        ("request_id", json!("CANARY"), 400, "request_id: "),
+        ("hold", json!("CANARY"), 400, "hold: "),
+        ("tenants", json!("CANARY"), 400, "tenants: is not known"),
+    ] {
+        let mut body = good.clone();
+        body[key] = value;
+        let (found, answer) = call(&gate, TOKEN, "withdraw", &body).await;
+        let text = answer["error_description"].as_str().unwrap();
+        assert_eq!(found, status, "{text}");
+        assert!(text.contains(told) && !text.contains("CANARY"), "{text}");
+    }
+    let (status, answer) = call(&gate, TOKEN, "withdraw", &json!({ "client_id": "acme" })).await;
+    assert_eq!((status, &answer["error_description"]), (400, &json!("tenant: is missing")));
+}
+
+#[tokio::test]
+async fn only_a_token_with_the_scope_may_call_and_without_state_nothing_is_stored() {
+    let gate = managed(false).await;
+    let body = json!({ "client_id": "acme", "tenant": "T1" });
+    assert_eq!(call(&gate, "another-token", "withdraw", &body).await.0, 401);
+    let token = gate.mint().await;
+    let (status, answer) = call(&gate, &token, "withdraw", &body).await;
+    assert_eq!((status, &answer["error"]), (403, &json!("insufficient_scope")));
+    assert_eq!(call(&gate, TOKEN, "withdraw", &body).await.0, 409);
+    let scoped = clients_yaml("").replace("[reports.read,", "[\"tenantgate:grants\",");
+    gate.write("clients.yaml", &scoped);
+    gate.running.reload().await.unwrap();
+    let token = gate.mint().await;
+    assert_eq!(call(&gate, &token, "withdraw", &body).await.0, 409, "let in");
+}
