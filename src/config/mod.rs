@@ -116,6 +116,8 @@ pub struct Issuer {
     pub leeway: Duration,
     pub signing_keys: PathBuf,
     pub tenant_claim: TenantClaim,
+    /// In one token.
+    pub max_tenants: usize,
 }
 
 #[derive(Debug)]

@@ -79,6 +79,7 @@ impl Inputs {
                 config::ClaimForm::Digest { .. } => ClaimForm::Digest,
                 config::ClaimForm::Plain => ClaimForm::Plain,
             },
+            max_tenants: issuer.max_tenants,
             display_tenants: issuer.tenant_claim.display,
             display_claims: displayed(config),
             clients,

@@ -21,6 +21,7 @@ pub struct Metrics {
     pub lookups: IntCounterVec,
     pub lookup_seconds: Histogram,
     pub lookup_retries: IntCounter,
+    pub tokens_nearly_full: IntCounter,
     pub grants_lost: IntCounter,
     pub grants_emptied: IntCounter,
     pub mass_withdrawals: IntCounter,
@@ -159,6 +160,11 @@ impl Metrics {
                 &registry,
                 "lookup_retries_total",
                 "Tries of lookups after their first.",
+            ),
+            tokens_nearly_full: counter(
+                &registry,
+                "tokens_nearly_full_total",
+                "Tokens that hold at least 80 % of the tenants that `issuer.max_tenants` allows.",
             ),
             grants_lost: counter(
                 &registry,

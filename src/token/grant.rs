@@ -20,8 +20,8 @@ use crate::telemetry::Metrics;
 
 const NO_TENANT: Refusal =
     TokenError::InvalidTarget("no tenant has authorised this client").because(Cause::NoGrants);
-/// Above this a client has to name the tenants it wants: a token is sent with every request.
-const MAX_TENANTS: usize = 300;
+/// From this share of `max_tenants` on somebody is told, before the first token is refused.
+const NEARLY_FULL: f64 = 0.8;
 
 /// The answer to a good token request.
 pub struct Issued {
@@ -120,6 +120,17 @@ impl TokenService {
         let narrowed = !form.tenants.is_empty();
         let tenants =
             narrow_tenants(&context, &client, (&grants, looked_up_at, &withdrawal), &form.tenants)?;
+        if !narrowed && is_nearly_full(&context, tenants.len()) {
+            self.metrics.tokens_nearly_full.inc();
+            let (client, max) = (client.id.as_str(), context.max_tenants);
+            tracing::warn!(
+                client,
+                tenants = tenants.len(),
+                max,
+                "a token holds nearly as many tenants as it may; above issuer.max_tenants this \
+                 client has to name them (tenant=CODE, repeated)"
+            );
+        }
         let issued_at = withdrawal.issued_at(now)?;
         let mut attributes = client.attributes.clone();
         attributes.extend(grants.attributes.clone());
@@ -237,14 +248,18 @@ fn narrow_tenants<'g>(
             return Err(TokenError::TENANT_NOT_GRANTED.into());
         }
     }
-    if tenants.len() > MAX_TENANTS {
+    if tenants.len() > context.max_tenants {
         return Err(TokenError::InvalidTarget(
-            "more than 300 tenants have authorised this client: name the ones the token is for, \
-             each as tenant=CODE",
+            "more tenants have authorised this client than a token may hold: name the ones it is \
+             for, each as tenant=CODE",
         )
         .into());
     }
     Ok(tenants)
+}
+
+fn is_nearly_full(context: &MintContext, tenants: usize) -> bool {
+    tenants as f64 >= NEARLY_FULL * context.max_tenants as f64
 }
 
 fn display(context: &MintContext, grant: &Grant<'_>) -> BTreeMap<String, Box<RawValue>> {

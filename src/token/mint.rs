@@ -23,6 +23,8 @@ pub struct MintContext {
     pub max_token_ttl: Duration,
     pub tenant_claim: String,
     pub claim_form: ClaimForm,
+    /// Above this a client has to name the tenants it wants: a token is sent with every request.
+    pub max_tenants: usize,
     /// Repeat the tenants in the token response.
     pub display_tenants: bool,
     /// The claims that the token response repeats.

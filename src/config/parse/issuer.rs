@@ -36,6 +36,7 @@ pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
         leeway: leeway?,
         signing_keys: signing_keys?,
         tenant_claim: tenant_claim?,
+        max_tenants: usize::try_from(issuer.max_tenants?).ok()?,
     })
 }
 

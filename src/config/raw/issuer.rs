@@ -23,6 +23,10 @@ pub struct Issuer {
     pub signing_keys: Option<FileText>,
     /// How a token carries its tenants.
     pub tenant_claim: Option<TenantClaim>,
+    /// Tenants in one token at most: it is sent with every request. A client that more have
+    /// authorised names the ones it wants (`tenant=CODE`, repeated); nothing is left out silently.
+    #[schemars(range(min = 1, max = 500))]
+    pub max_tenants: Option<u32>,
 }
 
 impl Default for Issuer {
@@ -36,6 +40,7 @@ impl Default for Issuer {
             leeway: Some("10s".into()),
             signing_keys: None,
             tenant_claim: Some(TenantClaim::default()),
+            max_tenants: Some(300),
         }
     }
 }

@@ -105,6 +105,32 @@ async fn more_than_300_tenants_must_be_named() {
 }
 
 #[tokio::test]
+async fn the_bound_on_tenants_is_the_config_s_and_told_before_it_is_met() {
+    let config = CONFIG.replace("  signing_keys", "  max_tenants: 5\n  signing_keys");
+    let gate = Gate::with_config(&config).await;
+    let nearly_full = async || {
+        let (_, text) = gate.admin("/metrics").await;
+        let line =
+            text.lines().find(|line| line.starts_with("tenantgate_tokens_nearly_full_total"));
+        line.unwrap().rsplit(' ').next().unwrap().to_owned()
+    };
+    gate.provider.grant("acme", &["T1", "T2", "T3"]);
+    assert_eq!(gate.request("").await.0, 200);
+    assert_eq!(nearly_full().await, "0");
+    gate.provider.grant("acme", &["T1", "T2", "T3", "T4"]);
+    gate.clock.advance(Duration::from_secs(61));
+    assert_eq!(gate.request("").await.0, 200);
+    assert_eq!(gate.request("&tenant=T1").await.0, 200);
+    assert_eq!(nearly_full().await, "1", "not where the client has named them");
+    gate.provider.grant("acme", &["T1", "T2", "T3", "T4", "T5", "T6"]);
+    gate.clock.advance(Duration::from_secs(61));
+    let (status, body) = gate.request("").await;
+    assert_eq!((status, &body["error"]), (400, &json!("invalid_target")));
+    assert!(body["error_description"].as_str().unwrap().contains("tenant=CODE"));
+    assert_eq!(gate.request("&tenant=T1&tenant=T6").await.0, 200);
+}
+
+#[tokio::test]
 async fn failed_authentication_tells_nothing_and_names_the_method() {
     let gate = Gate::start().await;
     let expired = "      - { digest: \"sha256:EXPIRED\", expires_at: 2001-01-01T00:00:00Z }\n";
