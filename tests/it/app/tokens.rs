@@ -55,7 +55,8 @@ async fn the_payload_is_that_of_rfc_9068_and_shows_no_code() {
     assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 300);
     assert!(claims["jti"].as_str().unwrap().len() >= 20);
     assert_eq!(claims["tenant_list"].as_array().unwrap().len(), 2);
-    assert!(!claims.to_string().contains("T1"));
+    // Quoted: a digest may hold these two characters by chance.
+    assert!(!claims.to_string().contains("\"T1\""));
     let header = token.split('.').next().unwrap();
     let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
     assert_eq!((&header["alg"], &header["typ"]), (&json!("ES256"), &json!("at+jwt")));
