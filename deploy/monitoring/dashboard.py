@@ -40,6 +40,10 @@ ROWS = {
          quantiles("tenantgate_lookup_duration_seconds")),
         ("The callout's token", "s", "How long the token that lookups authenticate with is still good.",
          [("{{instance}}", "tenantgate_callout_token_expiry_timestamp_seconds - time()")]),
+        ("Load of the refresh", "percentunit", "The share of its time that the refresh of active clients takes.",
+         [("{{instance}}", "tenantgate_refresh_load_ratio")]),
+        ("Lost grants", "cps", "Tenants that clients had and have no more.",
+         [("{{instance}}", f"rate(tenantgate_grants_lost_total[{RATE}])")]),
         ("Caches", "short", "Entries.",
          [("{{cache}}", "sum by (cache) (tenantgate_cache_entries)")]),
     ],
@@ -49,6 +53,7 @@ ROWS = {
         ("Memory", "bytes", "Resident.", [("{{instance}}", 'process_resident_memory_bytes{job=~".*tenantgate.*"}')]),
         ("CPU", "percentunit", "Of one core.",
          [("{{instance}}", f'rate(process_cpu_seconds_total{{job=~".*tenantgate.*"}}[{RATE}])')]),
+        ("Connections", "short", "By listener.", [("{{listener}} {{instance}}", "tenantgate_connections")]),
         ("Clients", "short", "Registered.", [("{{instance}}", "tenantgate_clients")]),
     ],
 }
