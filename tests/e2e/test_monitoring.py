@@ -122,7 +122,9 @@ def test_every_query_is_about_metrics_that_a_running_process_has(world, children
 
 # There only where the config has what they are about.
 OPTIONAL = {
+    "tenantgate_certificate_expiry_timestamp_seconds",
     "tenantgate_shadow_mode",
+    "tenantgate_state_age_seconds",
     "tenantgate_token_throttled_total",
     "tenantgate_jwks_last_success_timestamp_seconds",
 }
