@@ -18,6 +18,8 @@ pub mod gate;
 pub mod grants;
 pub mod keys;
 pub mod lifecycle;
+#[cfg(feature = "server")]
+pub mod lint;
 pub mod lookup;
 #[cfg(feature = "server")]
 pub mod serve;

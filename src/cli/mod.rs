@@ -4,6 +4,7 @@ mod clients;
 mod docs;
 mod explain;
 mod keys;
+mod lint;
 mod lookup;
 mod serve;
 mod shell;
@@ -49,6 +50,7 @@ enum Command {
     Validate(validate::ValidateArgs),
     Explain(explain::ExplainArgs),
     Lookup(lookup::LookupArgs),
+    Lint(lint::LintArgs),
     Keys(keys::KeysArgs),
     Clients(clients::ClientsArgs),
     State(state::StateArgs),
@@ -71,6 +73,7 @@ pub fn run() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Lookup(args) => lookup::run(args),
+        Command::Lint(args) => lint::run(&args),
         Command::Keys(args) => keys::run(args),
         Command::Clients(args) => clients::run(args),
         Command::State(args) => state::run(args),
