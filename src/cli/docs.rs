@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 
 use crate::clients::RawRegistry;
 use crate::config::{docs, raw, schema};
+use crate::telemetry::Metrics;
 
-/// Write the reference of the configuration and the JSON Schemas for editors.
+/// Write the reference of the configuration, the JSON Schemas for editors and the table of the metrics.
 #[derive(Args)]
 pub struct DocsArgs {
     /// The folder to write into, usually docs.
@@ -21,6 +22,11 @@ pub fn run(args: &DocsArgs) -> anyhow::Result<ExitCode> {
         let path = args.dir.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    let path = args.dir.join(OPERATIONS);
+    let page = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let page = with_metrics(&page).with_context(|| format!("{}: no marks", path.display()))?;
+    std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -30,6 +36,19 @@ fn files() -> [(&'static str, String); 3] {
         ("tenantgate.schema.json", schema_text::<raw::Root>()),
         ("clients.schema.json", schema_text::<RawRegistry>()),
     ]
+}
+
+const OPERATIONS: &str = "operations.md";
+const BEGIN: &str = "<!-- metrics: written by `tenantgate docs --dir docs` -->\n\n";
+const END: &str = "\n<!-- end of metrics -->";
+
+/// The page with the table of metrics between its marks brought up to date.
+fn with_metrics(page: &str) -> Option<String> {
+    let (before, rest) = page.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    let rows = Metrics::table();
+    let head = "| metric | type | labels | meaning |\n|---|---|---|---|\n";
+    Some(format!("{before}{BEGIN}{head}{rows}{END}{after}"))
 }
 
 const INTRODUCTION: &str = "\
@@ -82,6 +101,19 @@ mod tests {
                 "docs/{name} is out of date; run: cargo run --bin tenantgate -- docs --dir docs"
             );
         }
+    }
+
+    #[test]
+    fn the_table_of_metrics_is_that_of_the_code() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(OPERATIONS);
+        let page = std::fs::read_to_string(&path).unwrap();
+        let written = with_metrics(&page).unwrap();
+        assert!(
+            written == page,
+            "docs/{OPERATIONS} is out of date; run: cargo run --bin tenantgate -- docs --dir docs"
+        );
+        assert!(written.contains("| `tenantgate_decisions_total` | counter | `api`, `reason` |"));
+        assert!(written.contains("| `tenantgate_state_age_seconds` | gauge |  |"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod explain;
 mod keys;
 mod lint;
 mod lookup;
+mod reference;
 mod serve;
 mod shell;
 mod state;
@@ -51,6 +52,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Lookup(lookup::LookupArgs),
     Lint(lint::LintArgs),
+    Reference(reference::ReferenceArgs),
     Keys(keys::KeysArgs),
     Clients(clients::ClientsArgs),
     State(state::StateArgs),
@@ -74,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Lookup(args) => lookup::run(args),
         Command::Lint(args) => lint::run(&args),
+        Command::Reference(args) => reference::run(&args),
         Command::Keys(args) => keys::run(args),
         Command::Clients(args) => clients::run(args),
         Command::State(args) => state::run(args),

@@ -224,3 +224,14 @@ fn what_is_no_request_and_what_panics_are_told_so() {
     let nobody = OwnHeaders(Vec::new());
     assert!(gate.ask("/api/T1/report", &nobody).starts_with("deny 503 "));
 }
+
+/// The page says what callers get for each reason.
+#[test]
+fn the_operations_page_has_the_status_of_each_reason() {
+    let page = include_str!("../../docs/operations.md");
+    for reason in DenyReason::ALL {
+        let Answer::Deny(deny) = deny::answer(reason, "", None) else { panic!("allowed") };
+        let row = format!("\n| `{}` | {} | ", reason.as_str(), deny.status);
+        assert!(page.contains(&row), "docs/operations.md has no row that begins {row}");
+    }
+}

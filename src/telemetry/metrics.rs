@@ -1,18 +1,19 @@
 use std::time::Duration;
 
-use prometheus::core::Collector;
+use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, TextEncoder,
 };
 
+use super::declared::{Declared, counter, counters, gauge, gauges, histogram, register};
 use crate::domain::{DenyReason, Meter};
 
 /// Everything that `/metrics` shows, declared once with its help text. Label values are names from
 /// the config or from our own enums, never anything that a caller sends.
 pub struct Metrics {
-    registry: Registry,
+    registry: Declared,
     decisions: IntCounterVec,
     shadow_decisions: IntCounterVec,
     issuer_decisions: IntCounterVec,
@@ -111,8 +112,7 @@ impl Meter for IssuerCounters {
 impl Metrics {
     #[expect(clippy::new_without_default, reason = "making one registers a whole registry")]
     pub fn new() -> Self {
-        let registry = Registry::new_custom(Some("tenantgate".into()), None)
-            .unwrap_or_else(|error| unreachable!("the prefix is a valid name: {error}"));
+        let registry = Declared::new();
         let metrics = Self {
             decisions: counters(
                 &registry,
@@ -193,12 +193,12 @@ impl Metrics {
             dropped_tenant_codes: counter(
                 &registry,
                 "dropped_tenant_codes_total",
-                "Codes in lookup answers that are no tenant codes.",
+                "Codes in lookup answers that are not tenant codes; they are left out.",
             ),
             callout_token_requests: counters(
                 &registry,
                 "callout_token_requests_total",
-                "Requests for the lookup's own OAuth token by outcome.",
+                "Requests for the lookup's own OAuth token, by outcome: `issued`, or why there is none.",
                 &["outcome"],
             ),
             callout_token_expiry: gauge(
@@ -206,8 +206,18 @@ impl Metrics {
                 "callout_token_expiry_timestamp_seconds",
                 "When the lookup's own OAuth token expires.",
             ),
-            cache_hits: counters(&registry, "cache_hits_total", "Cache hits.", &["cache"]),
-            cache_misses: counters(&registry, "cache_misses_total", "Cache misses.", &["cache"]),
+            cache_hits: counters(
+                &registry,
+                "cache_hits_total",
+                "Found in a cache: `tokens` (verified tokens) or `grants` (answers of lookups).",
+                &["cache"],
+            ),
+            cache_misses: counters(
+                &registry,
+                "cache_misses_total",
+                "Not found in a cache.",
+                &["cache"],
+            ),
             cache_entries: gauges(&registry, "cache_entries", "Entries in a cache.", &["cache"]),
             cache_bytes: gauges(&registry, "cache_bytes", "Estimated size of a cache.", &["cache"]),
             signing_key_created: gauge(
@@ -218,7 +228,7 @@ impl Metrics {
             jwks_refreshes: counters(
                 &registry,
                 "jwks_refreshes_total",
-                "Fetches of other issuers' key sets by issuer and outcome.",
+                "Fetches of other issuers' key sets, by issuer and outcome: `ok`, or why there is none.",
                 &["issuer", "outcome"],
             ),
             jwks_last_success: {
@@ -237,7 +247,7 @@ impl Metrics {
             reloads: counters(
                 &registry,
                 "config_reloads_total",
-                "Reloads of config, clients, keys and secrets by outcome.",
+                "Reloads of config, clients, keys and secrets, by outcome: `ok` or `failed`.",
                 &["outcome"],
             ),
             last_reload_ok: {
@@ -284,13 +294,13 @@ impl Metrics {
             throttled: counters(
                 &registry,
                 "token_throttled_total",
-                "Token requests refused for too many failures, by what was exhausted.",
+                "Token requests refused for too many failures, by whose: `client` or `source`.",
                 &["limit"],
             ),
             log_lines_dropped: counter(
                 &registry,
                 "log_lines_dropped_total",
-                "Log lines dropped because whoever reads the log did not keep up.",
+                "Log lines dropped because the reader of the log did not keep up.",
             ),
             connections: gauges(
                 &registry,
@@ -390,47 +400,22 @@ impl Metrics {
         self.decision_seconds.observe(took.as_secs_f64());
     }
 
+    /// Every metric as a row of a table for the documents, also those that only some configs have.
+    pub fn table() -> String {
+        let metrics = Self::new();
+        metrics.state();
+        metrics.registry.table()
+    }
+
     /// The Prometheus text format.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
-        let mut families = self.registry.gather();
+        let mut families = self.registry.registry.gather();
         // Outside the registry, whose prefix the standard `process_` names must not get.
         families.extend(ProcessCollector::for_self().collect());
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
-}
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: prometheus::Result<C>,
-) -> C {
-    collector
-        .and_then(|collector| registry.register(Box::new(collector.clone())).map(|()| collector))
-        .unwrap_or_else(|error| unreachable!("names are constants and registered once: {error}"))
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help))
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
-    register(registry, Gauge::new(name, help))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    register(
-        registry,
-        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())),
-    )
 }
 
 #[cfg(test)]

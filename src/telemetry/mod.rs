@@ -1,5 +1,6 @@
 //! Metrics and log set-up.
 
+mod declared;
 mod logs;
 mod metrics;
 

@@ -230,3 +230,16 @@ def test_explain(world):
         assert token.split(".")[2] not in done.stdout + done.stderr
     unclear = tenantgate("explain", "--config", "nowhere.yaml", "--method", "GET", "--path", "/", "--token", "x")
     assert unclear.returncode == 1
+
+
+def test_references_and_back(world):
+    config = ["--config", world.work / "tenantgate.yaml"]
+    done = tenantgate("reference", *config, stdin="T1001\n\nT2002\n")
+    assert done.returncode == 0, done.stderr
+    references = {code: reference for reference, code in (line.split() for line in done.stdout.splitlines())}
+    assert set(references) == {"T1001", "T2002"} and references["T1001"] != references["T2002"]
+    # The one that everything else shows.
+    explained = tenantgate("explain", *config, "--client", world.client("T1001").id, "--tenant", "T1001")
+    assert f"{references['T1001']} is granted" in explained.stdout
+    refused = tenantgate("reference", *config, stdin="T1001\na/secret\n")
+    assert refused.returncode == 1 and "line 2" in refused.stderr and "secret" not in refused.stderr

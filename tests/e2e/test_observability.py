@@ -11,6 +11,7 @@ import h2.events
 import pytest
 import requests
 import stack
+from conftest import ROOT
 from replies import REPORT
 
 
@@ -53,6 +54,14 @@ def test_metric_labels_hold_neither_path_nor_tenant_nor_client(world):
     text = requests.get(f"{world.tenantgate.admin_url}/metrics", timeout=5).text
     for word in ("T1001", "surprise", client.id):
         assert word not in text
+
+
+def test_every_metric_has_its_row_in_the_operations_page(world):
+    page = (ROOT / "docs/operations.md").read_text()
+    text = requests.get(f"{world.tenantgate.admin_url}/metrics", timeout=5).text
+    families = re.findall(r"^# TYPE (tenantgate_\w+) (\w+)$", text, re.MULTILINE)
+    assert len(families) > 20
+    assert not [name for name, kind in families if f"\n| `{name}` | {kind} | " not in page]
 
 
 def test_live_and_ready(world):

@@ -8,6 +8,7 @@ mod agreement;
 mod app;
 mod fuzz_replay;
 mod mint_limits;
+mod operations_page;
 mod redaction;
 mod reference;
 mod rooms;
