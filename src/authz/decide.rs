@@ -9,6 +9,8 @@ use super::path::{CheckedPath, PathError};
 use super::probing::ProbeWatch;
 use super::route::{Found, RouteMatch};
 use super::snapshot::{Api, Route, Snapshot};
+use super::told;
+use super::withdrawn::Withdrawal;
 use crate::domain::{Client, ClientId, DenyReason, GrantBook, Moment, Quota, ScopeSet, Standing};
 
 /// A request, as far as it matters to the decision.
@@ -206,7 +208,7 @@ impl<'a> Authorizer<'a> {
         let matched = match find_route(api, input) {
             Ok(matched) => matched,
             Err(error) => {
-                observer.step("path", || format!("refused: {}", error.as_str()));
+                observer.step("path", || told::path(api, input, error));
                 let denied = Denied { rule: error.as_str(), ..DenyReason::PathRefused.into() };
                 let verdict = self.refused(api, input, denied, observer);
                 let api = Some(api);
@@ -216,17 +218,18 @@ impl<'a> Authorizer<'a> {
         observer.step("path", || "accepted".to_owned());
         let route = matched.as_ref().map(|matched| matched.data);
         let tenant = matched.as_ref().and_then(|matched| matched.tenant);
-        if let Some(route) = route {
-            observer.step("route", || route.name.clone());
-        }
+        observer.step("route", || match route {
+            Some(route) => route.name.clone(),
+            None => told::no_route(api, input),
+        });
         let (verdict, identity) = match &matched {
             Some(matched) if matched.data.public => {
                 (Verdict::Allowed(permit(api, None, matched, None)), None)
             }
             // Whoever shows no good credential learns nothing about routes.
-            _ => match self.identify(api, input) {
+            _ => match self.identify_told(api, input, observer) {
                 Err(denied) => {
-                    observer.step("credential", || told(&denied));
+                    observer.step("credential", || told::denied(&denied));
                     (self.refused(api, input, denied, observer), None)
                 }
                 Ok(identity) => {
@@ -251,25 +254,12 @@ impl<'a> Authorizer<'a> {
         matched: Option<&RouteMatch<'a, 'a, Route>>,
         observer: &mut impl Observer,
     ) -> Result<Permit<'a>, Denied> {
-        let standing = self.withdrawal(identity).and_then(|withdrawal| {
-            if let Some(withdrawal) = &withdrawal {
-                self.check_standing(identity, withdrawal)?;
-            }
-            let client = self.check_client(identity)?;
-            match client.and_then(|client| client.apis.as_ref()) {
-                Some(apis) if !apis.contains(&api.name) => Err(DenyReason::ApiNotAllowed),
-                _ => Ok((withdrawal, client)),
-            }
-        });
-        let (withdrawal, client) = standing.inspect_err(|reason| {
-            observer.step("client", || format!("refused: {}", reason.as_str()));
+        let (withdrawal, client) = self.check_caller(api, identity).inspect_err(|denied| {
+            observer.step("client", || self.told_client(api, identity, denied));
         })?;
         observer.step("client", || "in good standing".to_owned());
 
-        let matched = matched.ok_or_else(|| {
-            observer.step("route", || "none matches path and method".to_owned());
-            DenyReason::NoRoute
-        })?;
+        let matched = matched.ok_or(DenyReason::NoRoute)?;
         let caller = Caller {
             identity: identity.clone(),
             narrowed: client.and_then(|client| identity.scopes().narrowed_to(&client.scopes)),
@@ -289,25 +279,57 @@ impl<'a> Authorizer<'a> {
             }
             Ok(hint)
         });
-        let hint = checked.inspect_err(|denied| observer.step("tenant", || told(denied)))?;
+        let hint = checked.inspect_err(|denied| {
+            observer.step("tenant", || self.told_tenant(identity, client, tenant, denied));
+        })?;
         observer
             .step("tenant", || format!("{} is granted", self.snapshot.digester.reference(tenant)));
         Ok(permit(api, Some(caller), matched, hint))
     }
 
-    /// The registry's word on the client, now. Clients of other issuers are not in it.
-    fn check_client<'i>(
+    /// The token says of itself what it likes: told before it is verified.
+    fn identify_told(
+        &self,
+        api: &Api,
+        input: &CheckInput<'a>,
+        observer: &mut impl Observer,
+    ) -> Result<Identity, Denied> {
+        let shown = input.headers.get("authorization");
+        observer.step("token", || told::token(shown));
+        observer.step("times", || told::times(shown, self.now.wall));
+        self.identify(api, input)
+    }
+
+    /// What is withdrawn from the client, and the registry's entry, if both let it call this API.
+    fn check_caller<'i>(
         &'i self,
+        api: &Api,
         identity: &'i Identity,
-    ) -> Result<Option<&'i Client>, DenyReason> {
-        let Some(client) = self.snapshot.registered(identity)? else { return Ok(None) };
+    ) -> Result<(Option<Withdrawal<'a>>, Option<&'i Client>), Denied> {
+        let withdrawal = self.withdrawal(identity)?;
+        if let Some(withdrawal) = &withdrawal {
+            self.check_standing(identity, withdrawal)?;
+        }
+        let client = self.check_client(identity)?;
+        match client.and_then(|client| client.apis.as_ref()) {
+            Some(apis) if !apis.contains(&api.name) => Err(DenyReason::ApiNotAllowed.into()),
+            _ => Ok((withdrawal, client)),
+        }
+    }
+
+    /// The registry's word on the client, now. Clients of other issuers are not in it.
+    fn check_client<'i>(&'i self, identity: &'i Identity) -> Result<Option<&'i Client>, Denied> {
+        let because = |rule| Denied { rule, ..DenyReason::ClientWithdrawn.into() };
+        let registered = self.snapshot.registered(identity);
+        let Some(client) = registered.map_err(|_| because("unknown"))? else { return Ok(None) };
         if client.standing() == Standing::Withdrawn {
-            return Err(DenyReason::ClientWithdrawn);
+            let app = !client.approved;
+            return Err(because(if app { "app_revoked" } else { "developer_inactive" }));
         }
         if let Identity::Token(facts) = identity
             && client.tokens_not_before.is_some_and(|floor| facts.issued_at <= floor)
         {
-            return Err(DenyReason::TokenRevoked);
+            return Err(DenyReason::TokenRevoked.into());
         }
         Ok(Some(client))
     }
@@ -367,12 +389,6 @@ impl Snapshot {
             (Identity::Token(_), _) => Ok(None),
         }
     }
-}
-
-fn told(denied: &Denied) -> String {
-    let Denied { reason, rule, .. } = denied;
-    let rule = if rule.is_empty() { String::new() } else { format!(" ({rule})") };
-    format!("refused: {}{rule}", reason.as_str())
 }
 
 fn permit<'a>(

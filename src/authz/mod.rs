@@ -14,6 +14,7 @@ mod snapshot;
 mod tenant;
 #[cfg(test)]
 pub(crate) mod tests;
+mod told;
 pub mod trust;
 mod withdrawn;
 
@@ -26,3 +27,4 @@ pub use facts::{Facts, FactsCache};
 pub use issuer::{IssuerPolicy, TenantForm, Trust};
 pub use probing::{ProbeWatch, Probing};
 pub use snapshot::{Api, Apis, Freshness, Route, Snapshot, Variable};
+pub use told::nearest_route;

@@ -3,9 +3,11 @@
 
 use std::fmt;
 
+mod near;
 mod reading;
 mod template;
 use super::path::{CheckedPath, PathError};
+pub use near::Near;
 use reading::{other_reading, reads_as_nothing};
 use template::Segment;
 pub use template::{Template, TemplateError};

@@ -49,7 +49,7 @@ impl Authorizer<'_> {
         if let Some(grants) = asked.client.and_then(|client| client.static_grants.as_ref()) {
             return match self.holds(grants, asked) {
                 true => Ok(None),
-                false => Err(DenyReason::TenantNotGranted.into()),
+                false => Err(not_granted("not_in_registry")),
             };
         }
         match asked.identity {
@@ -119,7 +119,7 @@ impl Authorizer<'_> {
         if let Some(set) = looked_up.filter(|set| !self.predates(set, facts))
             && !self.holds(set, asked)
         {
-            return Err(self.not_granted(asked.identity));
+            return Err(self.not_granted(asked.identity, "not_in_lookup"));
         }
         if self.vouched_age(facts, looked_up).is_none_or(|age| age > max_age) {
             return Err(stale(asked.identity));
@@ -162,7 +162,7 @@ impl Authorizer<'_> {
     fn check_granted_since(&self, facts: &Facts, asked: Asked<'_>) -> Checked {
         let (Some(cell), Freshness::MaxAge(max_age)) = (&facts.grants, self.snapshot.freshness)
         else {
-            return Err(self.not_granted(asked.identity));
+            return Err(self.not_granted(asked.identity, "not_in_token"));
         };
         let listed = asked.client.is_some_and(|client| client.static_grants.is_some());
         let may_widen =
@@ -172,7 +172,7 @@ impl Authorizer<'_> {
             .as_ref()
             .filter(|set| may_widen && self.is_fresh(set, max_age) && !self.predates(set, facts));
         if !fresh.is_some_and(|set| self.holds(set, asked)) {
-            return Err(self.not_granted(asked.identity));
+            return Err(self.not_granted(asked.identity, "not_in_token"));
         }
         cell.touch(self.now.monotonic);
         Ok(None)
@@ -190,7 +190,7 @@ impl Authorizer<'_> {
         let grants = fresh.ok_or_else(|| stale(asked.identity))?;
         match self.holds(grants, asked) {
             true => Ok(None),
-            false => Err(self.not_granted(asked.identity)),
+            false => Err(self.not_granted(asked.identity, "not_in_lookup")),
         }
     }
 
@@ -199,7 +199,7 @@ impl Authorizer<'_> {
     }
 
     /// With `on_miss: lookup` the client may have been granted the tenant since.
-    fn not_granted(&self, identity: &Identity) -> Denied {
+    fn not_granted(&self, identity: &Identity, rule: &'static str) -> Denied {
         let known_to_lookup = match identity {
             Identity::Token(facts) => facts.grants.is_some(),
             Identity::ApiKey(_) => true,
@@ -207,8 +207,12 @@ impl Authorizer<'_> {
         let hint = (self.snapshot.lookup_on_miss && known_to_lookup)
             .then(|| ClientId::parse(identity.client()).map(Hint::Miss))
             .flatten();
-        Denied { hint, ..DenyReason::TenantNotGranted.into() }
+        Denied { hint, ..not_granted(rule) }
     }
+}
+
+fn not_granted(rule: &'static str) -> Denied {
+    Denied { rule, ..DenyReason::TenantNotGranted.into() }
 }
 
 fn stale(identity: &Identity) -> Denied {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::decide::{Authorizer, Identity};
 use crate::domain::{
     Client, ClientWithdrawals, DenyReason, Evidence, GrantEvidence, GrantSet, Holder, Subject,
-    TokenEvidence, Vouched, Withdrawals, Withdrawn,
+    Timestamp, TokenEvidence, Vouched, Withdrawals, Withdrawn,
 };
 
 /// What is withdrawn from one client.
@@ -87,6 +87,17 @@ impl<'a> Authorizer<'a> {
 }
 
 impl Withdrawal<'_> {
+    pub(super) fn tokens_not_before(&self) -> Option<Timestamp> {
+        self.own.tokens_not_before()
+    }
+
+    /// From when on evidence for this tenant counts, by our clock.
+    pub(super) fn grant_not_before(&self, tenant: &str) -> Option<Timestamp> {
+        let wanted = self.all.refs().of(tenant);
+        let (_, floor) = self.own.grants().find(|(tenant, _)| *tenant == wanted)?;
+        Some(self.all.to_local(floor.not_before))
+    }
+
     fn standing(&self, evidence: Evidence<'_>) -> Result<(), DenyReason> {
         self.own.standing(evidence, self.all.refs()).map_err(|withdrawn| match withdrawn {
             Withdrawn::Client => DenyReason::ClientWithdrawn,

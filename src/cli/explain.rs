@@ -7,7 +7,9 @@ use clap::{ArgGroup, Args};
 
 use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::authz::{CheckInput, Denied, HeaderValue, Headers, Observer, Verdict};
-use crate::domain::{ClientId, DenyReason, Holder, Secret, Standing, SystemClock, TenantCode};
+use crate::domain::{
+    Client, ClientId, DenyReason, Holder, Secret, SystemClock, TenantCode, Timestamp,
+};
 use crate::engine::{Engine, StartError, told};
 use crate::gate::{Answer, Decided};
 use crate::grants::Outcome;
@@ -167,6 +169,16 @@ fn exit_code(reason: DenyReason) -> u8 {
     }
 }
 
+/// Whether the client can mint at all.
+fn told_secrets(client: &Client, now: Timestamp) -> String {
+    let secrets = &client.credentials;
+    let usable = secrets.iter().filter(|secret| secret.usable_at(now)).count();
+    let revoked = secrets.iter().filter(|secret| !secret.active).count();
+    let expired = secrets.len() - usable - revoked;
+    let told = format!("usable {usable}, expired {expired}, revoked {revoked}");
+    if usable > 0 { told } else { told + "; it gets no token: `clients rotate` gives it a new one" }
+}
+
 async fn explain_grant(engine: &Engine, client: &str, tenant: &str) -> anyhow::Result<ExitCode> {
     let Some(id) = ClientId::parse(client) else {
         bail!("--client: not a client id; it has {}", ClientId::RULE)
@@ -179,21 +191,15 @@ async fn explain_grant(engine: &Engine, client: &str, tenant: &str) -> anyhow::R
         Ok(ExitCode::from(code))
     };
     let book = engine.clients();
-    let registered = match &book {
-        None => None,
-        Some(book) => match book.get(client) {
-            None => {
-                show("client", "not in the registry");
-                return decided("deny: client_withdrawn", DENY);
-            }
-            Some(client) if client.standing() == Standing::Withdrawn => {
-                show("client", "revoked, or its developer is inactive");
-                return decided("deny: client_withdrawn", DENY);
-            }
-            Some(client) => Some(client),
-        },
-    };
+    if let Some(trouble) = engine.gate.snapshot.load().client_trouble(client) {
+        show("client", &format!("refused: {trouble}"));
+        return decided("deny: client_withdrawn", DENY);
+    }
     show("client", "in good standing");
+    let registered = book.as_ref().and_then(|book| book.get(client));
+    if let Some(client) = registered {
+        show("secrets", &told_secrets(client, engine.clock.now()));
+    }
     let grants = match registered.and_then(|client| client.static_grants.clone()) {
         Some(grants) => {
             show("grants", &format!("static, {} tenants in the registry", grants.codes.len()));

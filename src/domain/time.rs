@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -49,6 +50,14 @@ macro_rules! arithmetic {
 
 arithmetic!(Timestamp);
 arithmetic!(Monotonic);
+
+/// RFC 3339, in UTC, to the second.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since_epoch = Duration::from_secs(self.secs());
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).fmt(f)
+    }
+}
 
 const fn nanos(duration: Duration) -> u64 {
     let nanos = duration.as_nanos();
@@ -181,6 +190,12 @@ mod tests {
             assert!(now.since(wall).max(wall.since(now)) < SECOND / 10, "{wall:?} {now:?}");
             last = moment;
         }
+    }
+
+    #[test]
+    fn a_time_is_told_as_rfc_3339() {
+        assert_eq!(Timestamp::from_secs(1_700_000_000).to_string(), "2023-11-14T22:13:20Z");
+        assert_eq!(Timestamp::from_nanos(u64::MAX).to_string(), "2554-07-21T23:34:33Z");
     }
 
     #[test]

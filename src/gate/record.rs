@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use super::{Decided, Gate, Request};
-use crate::authz::{Denied, HeaderValue, Verdict};
-use crate::domain::Meter;
+use crate::authz::route::Near;
+use crate::authz::{Denied, HeaderValue, Route, Verdict, nearest_route};
+use crate::domain::{DenyReason, Meter};
 
 pub struct Record<'a> {
     pub gate: &'a Gate,
@@ -59,10 +60,16 @@ impl Record<'_> {
     }
 
     fn log_denied(&self, denied: &Denied) {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
         let (id, request_id) = (self.id(), self.request_id());
+        let near = self.nearest_route(denied.reason);
+        let (nearest, differs) =
+            near.map(|near| (&*near.route.name, near.differs.join("; "))).unzip();
         tracing::info!(decision_id = %id, request_id = %request_id, api = self.api(),
             route = self.route(), client = self.client(), issuer = self.issuer(), tenant = self.tenant(),
-            reason = denied.reason.as_str(), rule = denied.rule, "denied");
+            reason = denied.reason.as_str(), rule = denied.rule, nearest, differs, "denied");
     }
 
     fn log_shadowed(&self, denied: &Denied) {
@@ -71,6 +78,13 @@ impl Record<'_> {
             route = self.route(), client = self.client(), issuer = self.issuer(), tenant = self.tenant(),
             reason = denied.reason.as_str(), rule = denied.rule,
             "let pass in shadow mode, would have been denied");
+    }
+
+    /// For a known client only: to look at all routes is work.
+    fn nearest_route(&self, reason: DenyReason) -> Option<Near<'_, Route>> {
+        let wanted = reason == DenyReason::NoRoute;
+        let api = self.decided.outcome.api.filter(|_| wanted)?;
+        nearest_route(api, &self.request.input)
     }
 
     fn id(&self) -> String {

@@ -228,6 +228,13 @@ def test_explain(world):
     for done in (allowed, denied):
         assert not any(code in done.stdout + done.stderr for code in ("T1001", "T2002"))
         assert token.split(".")[2] not in done.stdout + done.stderr
+    for arguments, told in [
+        (["--path", "/" + REPORT.format("T1001").strip("/") + "s", "--token", token], "the nearest is "),
+        (["--path", REPORT.format("T1001"), "--token", token], "expires "),
+        (["--client", client.id + "x", "--tenant", "T1001"], f"did you mean `{client.id}`?"),
+        (["--client", client.id, "--tenant", "T1001"], "usable 1, expired 0, revoked 0"),
+    ]:
+        assert told in explain(*arguments).stdout, arguments
     unclear = tenantgate("explain", "--config", "nowhere.yaml", "--method", "GET", "--path", "/", "--token", "x")
     assert unclear.returncode == 1
 

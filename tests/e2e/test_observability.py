@@ -163,7 +163,14 @@ def test_a_denial_can_be_followed_by_its_request_id(world):
     assert (access["status"], access["method"], access["route"]) == (403, "GET", "api")
     ours = [line for line in lines_about(world.tenantgate.log, request_id) if line["level"] == "INFO"]
     assert len(ours) == 1, ours
-    assert client.id in json.dumps(ours[0])
+    assert (ours[0]["client"], ours[0]["reason"], ours[0]["rule"]) == (client.id, "tenant_not_granted", "not_in_token")
+
+
+def test_a_denial_names_the_nearest_route(world):
+    answer = world.get(REPORT.format("T1001") + "x", world.token(world.client("T1001")))
+    (line,) = [line for line in lines_about(world.tenantgate.log, answer.headers["x-request-id"]) if "reason" in line]
+    assert line["reason"] == "no_route" and line["nearest"] == REPORT.format("{tenant}")
+    assert line["differs"].startswith("segment ") and "T1001" not in json.dumps(line)
 
 
 def test_the_access_log_names_the_client(world):

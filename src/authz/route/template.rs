@@ -233,7 +233,7 @@ impl Segment {
         Ok(Self::Exact(text.to_owned()))
     }
 
-    fn fixed(&self) -> Option<&str> {
+    pub(super) fn fixed(&self) -> Option<&str> {
         match self {
             Self::Exact(text) | Self::IgnoreCase(text) => Some(text),
             Self::Variable(_) | Self::Tenant => None,

@@ -2,6 +2,7 @@
 
 mod decisions;
 mod token_rules;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
