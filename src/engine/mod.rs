@@ -2,6 +2,7 @@
 //! process, the commands that ask one question, and whoever serves decisions in another way.
 
 mod compose;
+mod describe;
 mod inputs;
 mod issuers;
 mod offline;

@@ -35,7 +35,7 @@ impl Engine {
         all
     }
 
-    /// What `/readyz?verbose` shows: the last reload, the sources, the tasks in the background.
+    /// What `/readyz?verbose` shows of all that decides and mints.
     pub fn describe(&self) -> String {
         let report = self.report.load();
         let mut text = match report.problems.is_empty() {
@@ -52,6 +52,15 @@ impl Engine {
         for source in self.sources() {
             let _ = writeln!(text, "source {}: {}", source.name, condition(&source, now));
         }
+        // The files' problems are told above.
+        for source in self.issuers.statuses() {
+            for problem in &source.problems {
+                let _ = writeln!(text, "  {}: {problem}", source.name);
+            }
+        }
+        self.describe_lookup(&mut text);
+        self.describe_keys(&mut text);
+        self.describe_apis(&mut text);
         self.describe_state(&mut text);
         for (name, task) in self.tasks.statuses() {
             let _ = writeln!(

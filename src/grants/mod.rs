@@ -23,10 +23,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::{Freshness, Lookup, MassAction, MassWithdrawal, Problem};
 use crate::domain::{ClientId, Clock, GrantBook, GrantCell, GrantSet, Monotonic, TenantDigester};
-use crate::lookup::{Directory, Question, Seat, Unavailable};
+use crate::lookup::{Directory, Question, Seat, TokenHealth, Unavailable};
 use crate::telemetry::Metrics;
 
 pub use outcome::Outcome;
+pub use provider::Health;
 
 use emptied::{Emptied, Lost};
 use entry::{Cached, Entry, Kept};
@@ -123,6 +124,13 @@ impl Tenants {
             return Ok(Arc::clone(&current.directory));
         }
         Directory::new(config, Arc::clone(&self.core.clock), Arc::clone(&self.core.metrics))
+    }
+
+    /// How the lookups go. `None`: there is nobody to ask.
+    pub fn lookup_health(&self) -> Option<(Health, Option<TokenHealth>)> {
+        let directory = &self.core.settings.load().directory;
+        directory.limits()?;
+        Some((self.core.provider.health(), directory.token_health()))
     }
 
     /// Takes the settings of a reload. Sets already known are put under the new digest keys, so
@@ -292,7 +300,7 @@ impl Core {
         let millis = took.as_secs_f64() * 1000.0;
         match &outcome {
             Outcome::Granted(set) | Outcome::Denied(set) => {
-                self.provider.answered();
+                self.provider.answered(self.clock.monotonic());
                 tracing::debug!(%client, tenants = set.codes.len(), millis, "looked up tenants");
             }
             Outcome::Unavailable(Unavailable::Replaced) => {

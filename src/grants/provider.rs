@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::domain::ClientId;
+use crate::domain::{ClientId, Monotonic};
 use crate::lookup::{Unavailable, lock};
 
 /// So many different clients must have met a provider that does not answer.
@@ -15,10 +15,26 @@ pub struct Provider {
     failing: Mutex<Vec<ClientId>>,
     /// How many those are, to be read without the lock.
     count: AtomicUsize,
+    health: Mutex<Health>,
+}
+
+/// How the lookups of all clients went, for an operator.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    pub last_good: Option<Monotonic>,
+    /// Since the last good answer.
+    pub failures: u64,
+    /// Why the last one failed.
+    pub last_failure: Option<Unavailable>,
 }
 
 impl Provider {
-    pub fn answered(&self) {
+    pub fn health(&self) -> Health {
+        lock(&self.health).clone()
+    }
+
+    pub fn answered(&self, now: Monotonic) {
+        *lock(&self.health) = Health { last_good: Some(now), ..Health::default() };
         if self.count.load(Ordering::Relaxed) > 0 {
             let mut failing = lock(&self.failing);
             failing.clear();
@@ -27,6 +43,10 @@ impl Provider {
     }
 
     pub fn failed(&self, client: &ClientId, reason: &Unavailable) {
+        let mut health = lock(&self.health);
+        health.failures += 1;
+        health.last_failure = Some(reason.clone());
+        drop(health);
         if reason.is_outage() && !self.is_down() {
             let mut failing = lock(&self.failing);
             if !failing.contains(client) {
@@ -63,7 +83,11 @@ mod tests {
         let several: Vec<_> = ["a", "b", "c"].into_iter().zip(reasons.clone()).collect();
         let provider = after(&several);
         assert!(provider.is_down());
-        provider.answered();
+        assert_eq!(provider.health().failures, 3);
+        assert_eq!(provider.health().last_failure, Some(status(503)));
+        let now = Monotonic::from_secs(7);
+        provider.answered(now);
+        assert_eq!(provider.health(), Health { last_good: Some(now), ..Health::default() });
         assert!(!provider.is_down());
         assert!(!after(&several[..2]).is_down());
         let of_one: Vec<_> = ["a"; 30].into_iter().zip(reasons.into_iter().cycle()).collect();

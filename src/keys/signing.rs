@@ -140,6 +140,11 @@ impl SigningKeys {
         self.signers.iter().rev().find(|signer| signer.record.can_sign(now))
     }
 
+    /// Those that are published and do not sign yet, the next one first.
+    pub fn pending(&self, now: Timestamp) -> impl Iterator<Item = &KeyRecord> {
+        self.signers.iter().map(|signer| &signer.record).filter(move |record| !record.can_sign(now))
+    }
+
     /// For verifying: pending keys too, because another replica's clock may be ahead of ours.
     pub fn key_set(&self) -> KeySet {
         self.key_set.clone()

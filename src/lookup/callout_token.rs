@@ -28,6 +28,16 @@ pub struct Token {
     generation: u64,
 }
 
+/// How the lookup's own token is doing, for an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenHealth {
+    /// There has been one.
+    pub fetched: bool,
+    pub remaining: Duration,
+    /// Why the last request for one failed.
+    pub last_error: Option<TokenError>,
+}
+
 #[derive(Default)]
 struct State {
     current: Option<Arc<Token>>,
@@ -107,6 +117,17 @@ impl CalloutToken {
             self.0.join()
         };
         landed(seat).await.map(Some)
+    }
+
+    pub fn health(&self) -> TokenHealth {
+        let state = lock(&self.0.state);
+        let now = self.0.clock.monotonic();
+        let current = state.current.as_ref();
+        TokenHealth {
+            fetched: current.is_some(),
+            remaining: current.map_or(Duration::ZERO, |token| token.expires_at.since(now)),
+            last_error: state.last_error.clone(),
+        }
     }
 
     /// Starts a renewal in the background if it is time.

@@ -14,7 +14,7 @@ use crate::domain::{ClientId, Clock};
 use crate::telemetry::Metrics;
 
 use super::answer::{Answer, Grants};
-use super::callout_token::CalloutToken;
+use super::callout_token::{CalloutToken, TokenHealth};
 use super::grpc::GrpcSource;
 use super::http::HttpSource;
 use super::outbound::http_client;
@@ -157,6 +157,14 @@ impl Directory {
                 }
                 Ok(answer)
             }
+        }
+    }
+
+    /// How the lookup's own token is doing, where it has one by OAuth.
+    pub fn token_health(&self) -> Option<TokenHealth> {
+        match &self.remote.as_ref()?.auth {
+            Auth::OAuth2(token) => Some(token.health()),
+            Auth::None | Auth::Fixed(_) => None,
         }
     }
 

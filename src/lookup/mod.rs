@@ -27,6 +27,7 @@ pub mod directory_v1 {
 }
 
 pub use answer::{Answer, Grants};
+pub use callout_token::TokenHealth;
 pub use directory::{Directory, Observer, Question, Step};
 pub use flight::{Flight, Seat, lock};
 pub use select::{Listed, Selector};

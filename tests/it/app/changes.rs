@@ -213,3 +213,37 @@ apis:
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
+
+#[tokio::test]
+async fn readiness_tells_of_the_lookup_its_token_the_keys_and_shadow_mode() {
+    let config =
+        CONFIG.replace("apis:\n  - name: oda\n", "apis:\n  - name: oda\n    shadow: true\n");
+    let gate = Gate::with_config(&config).await;
+    let told = async || gate.admin("/readyz?verbose").await.1;
+    for line in [
+        "lookup: no good answer yet\n",
+        "signing key: ",
+        "shadow mode: API oda: what would be denied passes\n",
+        "connections on check: 0 of ",
+    ] {
+        assert!(told().await.contains(line), "{line} missing in\n{}", told().await);
+    }
+    gate.mint().await;
+    gate.clock.advance(Duration::from_secs(7));
+    assert!(told().await.contains("lookup: ok, last good answer 7 s ago\n"), "{}", told().await);
+    gate.provider.go_down(true);
+    gate.clock.advance(Duration::from_secs(60));
+    assert_eq!(gate.request("").await.0, 503);
+    let text = told().await;
+    let line = text.lines().find(|line| line.starts_with("lookup: ")).unwrap();
+    assert!(line.starts_with("lookup: failures in a row: "), "{line}");
+    assert!(
+        line.contains("last good answer 67 s ago; the last one: unexpected status 5"),
+        "{line}"
+    );
+    // The gate's clock is ahead of the command's.
+    command(&["keys", "generate", "--activate-after", "365d", "--dir"], &gate.file("keys"));
+    gate.running.reload().await.unwrap();
+    assert!(told().await.contains("next signing key: "), "{}", told().await);
+    assert_eq!(gate.admin("/readyz?verbose").await.0, 200, "a provider that is down is no reason");
+}
