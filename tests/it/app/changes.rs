@@ -242,7 +242,7 @@ async fn readiness_tells_of_the_lookup_its_token_the_keys_and_shadow_mode() {
         "{line}"
     );
     // The gate's clock is ahead of the command's.
-    command(&["keys", "generate", "--activate-after", "365d", "--dir"], &gate.file("keys"));
+    command(&["keys", "generate", "--activate-after", "1000d", "--dir"], &gate.file("keys"));
     gate.running.reload().await.unwrap();
     assert!(told().await.contains("next signing key: "), "{}", told().await);
     assert_eq!(gate.admin("/readyz?verbose").await.0, 200, "a provider that is down is no reason");
