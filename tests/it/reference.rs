@@ -98,8 +98,8 @@ struct Caller {
 
 struct Token {
     issuer: String,
-    /// When the grants in it were looked up; of another issuer's, when it was issued.
     issued_at: u64,
+    /// When the grants in it were looked up; of another issuer's, when it was issued.
     grants_at: u64,
     /// The client named the tenants itself and wants no more.
     narrowed: bool,
