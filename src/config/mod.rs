@@ -142,6 +142,8 @@ pub struct Tenants {
     pub freshness: Freshness,
     pub lookup: Lookup,
     pub on_miss: OnMiss,
+    /// Replicas share the lookup's answers.
+    pub shared: bool,
     pub mass_withdrawal: MassWithdrawal,
 }
 

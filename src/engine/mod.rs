@@ -9,6 +9,7 @@ mod offline;
 mod registry;
 mod report;
 mod restart;
+mod shared;
 mod state;
 mod warnings;
 mod watch;
@@ -283,11 +284,12 @@ fn settings(inputs: &Inputs, directory: &Arc<Directory>) -> Settings {
     let config = inputs.config();
     let issuer = config.issuer.as_ref().map_or("", |issuer| &issuer.url);
     let (directory, digester) = (Arc::clone(directory), Arc::clone(inputs.digester()));
-    Settings::new(
+    let settings = Settings::new(
         directory,
         config.tenants.freshness,
         digester,
         issuer.into(),
         config.tenants.mass_withdrawal,
-    )
+    );
+    settings.sharing(shared::section(&config))
 }

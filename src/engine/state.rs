@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use aws_lc_rs::digest;
 use tokio_util::sync::CancellationToken;
 
+use super::shared::StateAnswers;
 use super::{Engine, StartError};
 use crate::config::{self, StateEngine};
 use crate::domain::{ClientChange, ClientId, TenantRefs, Withdrawals};
@@ -86,6 +87,10 @@ impl Engine {
         let clock = Arc::clone(&self.clock);
         let state = Arc::new(State::new(store, withdrawals, clients, clock, settings));
         state.start().await.map_err(anyhow::Error::new).context("state")?;
+        if matches!(config.engine, StateEngine::Postgres { .. }) {
+            let (state, clock) = (Arc::clone(&state), Arc::clone(&self.clock));
+            self.tenants.share_by(Arc::new(StateAnswers::new(state, key.sealer(), clock)));
+        }
         // Opened once: a changed section takes effect at the next start.
         let _ = self.state.set(state);
         Ok(())

@@ -215,7 +215,7 @@ impl Entry {
         }
     }
 
-    fn wait_until(&self, when: Monotonic) {
+    pub fn wait_until(&self, when: Monotonic) {
         self.not_before.store(when.nanos(), Ordering::Relaxed);
     }
 

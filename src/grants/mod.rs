@@ -7,12 +7,13 @@ mod outcome;
 mod pace;
 mod provider;
 mod refresh;
+mod shared;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,18 +22,20 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Freshness, Lookup, MassAction, MassWithdrawal, Problem};
+use crate::config::{Freshness, Lookup, LookupLimits, MassAction, MassWithdrawal, Problem};
 use crate::domain::{ClientId, Clock, GrantBook, GrantCell, GrantSet, Monotonic, TenantDigester};
 use crate::lookup::{Directory, Question, Seat, TokenHealth, Unavailable};
 use crate::telemetry::Metrics;
 
 pub use outcome::Outcome;
 pub use provider::Health;
+pub use shared::{SharedAnswer, SharedAnswers, Turn, Wish};
 
 use emptied::{Emptied, Lost};
 use entry::{Cached, Entry, Kept};
 use pace::Pace;
 use provider::Provider;
+use shared::Wanted;
 
 /// Hints that wait for the background task. What does not fit is hinted again by the next check.
 const HINTS: usize = 1024;
@@ -51,6 +54,8 @@ pub struct Settings {
     /// Our own issuer, for digests.
     pub issuer: Arc<str>,
     pub mass_withdrawal: MassWithdrawal,
+    /// What replicas share answers under. `None`: each asks for itself.
+    section: Option<String>,
     /// Counts the directories, so that what one of them said is not taken for another's word.
     generation: u64,
 }
@@ -63,7 +68,32 @@ impl Settings {
         issuer: Arc<str>,
         mass_withdrawal: MassWithdrawal,
     ) -> Self {
-        Self { directory, freshness, digester, issuer, mass_withdrawal, generation: 1 }
+        let section = None;
+        Self { directory, freshness, digester, issuer, mass_withdrawal, section, generation: 1 }
+    }
+
+    /// Shares answers with whoever has the same section.
+    #[must_use]
+    pub fn sharing(self, section: Option<String>) -> Self {
+        Self { section, ..self }
+    }
+}
+
+impl Settings {
+    /// What a mint may rest on.
+    fn for_mint(&self, limits: &LookupLimits, core: &Core) -> Wanted {
+        let now = core.clock.monotonic();
+        Wanted {
+            newer_than: now.minus(limits.cache_ttl),
+            none_newer_than: now.minus(limits.negative_ttl),
+        }
+    }
+
+    fn one_refresh_before(&self, now: Monotonic) -> Monotonic {
+        match self.freshness {
+            Freshness::Lookup { refresh, .. } => now.minus(refresh),
+            Freshness::Token => now,
+        }
     }
 }
 
@@ -84,6 +114,8 @@ pub struct Tenants {
 struct Hint {
     client: ClientId,
     at: Monotonic,
+    /// Another replica's answer that is younger than this will do.
+    newer_than: Monotonic,
 }
 
 /// What a lookup needs, whoever started it.
@@ -94,6 +126,7 @@ struct Core {
     provider: Provider,
     pace: Pace,
     emptied: Emptied,
+    shared: OnceLock<Arc<dyn SharedAnswers>>,
 }
 
 impl Tenants {
@@ -113,6 +146,7 @@ impl Tenants {
                 provider: Provider::default(),
                 pace: Pace::default(),
                 emptied: Emptied::default(),
+                shared: OnceLock::new(),
             }),
         })
     }
@@ -173,7 +207,7 @@ impl Tenants {
         if let Some(reason) = entry.backing_off(now) {
             return Outcome::Unavailable(reason);
         }
-        let outcome = self.look_up(client, &entry).result().await;
+        let outcome = self.look_up(client, &entry, Wanted::since(now)).result().await;
         outcome.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
     }
 
@@ -189,7 +223,7 @@ impl Tenants {
                     }
                     Cached::Stale(outcome) => {
                         self.hits.inc();
-                        drop(self.look_up(client, entry));
+                        drop(self.look_up(client, entry, settings.for_mint(limits, &self.core)));
                         return outcome;
                     }
                     // However often it mints, it asks no more often than its backoff allows.
@@ -203,11 +237,15 @@ impl Tenants {
             }
             self.misses.inc();
         }
-        let outcome = self.look_up(client, entry).result().await;
+        let wanted = match settings.directory.limits() {
+            Some(limits) => settings.for_mint(limits, &self.core),
+            None => Wanted::since(self.core.clock.monotonic()),
+        };
+        let outcome = self.look_up(client, entry, wanted).result().await;
         let outcome = match outcome {
             // Once more, of the directory that is in use now.
             Some(Outcome::Unavailable(Unavailable::Replaced)) => {
-                self.look_up(client, entry).result().await
+                self.look_up(client, entry, wanted).result().await
             }
             outcome => outcome,
         };
@@ -220,7 +258,8 @@ impl Tenants {
         if self.keeps_fresh() {
             let (entry, now) = (self.entry(client), self.core.clock.monotonic());
             if entry.may_look_up(now) {
-                self.pass_on(client, &entry, now);
+                let newer_than = self.core.settings.load().one_refresh_before(now);
+                self.pass_on(client, &entry, now, newer_than);
             }
         }
     }
@@ -231,7 +270,7 @@ impl Tenants {
         if self.keeps_fresh() {
             let (entry, now) = (self.entry(client), self.core.clock.monotonic());
             if entry.take_miss(now) {
-                self.pass_on(client, &entry, now);
+                self.pass_on(client, &entry, now, now);
             }
         }
     }
@@ -243,8 +282,8 @@ impl Tenants {
         }
     }
 
-    fn pass_on(&self, client: &ClientId, entry: &Entry, at: Monotonic) {
-        let hint = || Hint { client: client.clone(), at };
+    fn pass_on(&self, client: &ClientId, entry: &Entry, at: Monotonic, newer_than: Monotonic) {
+        let hint = || Hint { client: client.clone(), at, newer_than };
         if entry.cell.want() && self.hints.try_send(hint()).is_err() {
             entry.cell.served();
         }
@@ -261,8 +300,10 @@ impl Tenants {
         Arc::clone(&entry)
     }
 
-    fn look_up(&self, client: &ClientId, entry: &Arc<Entry>) -> Seat<Outcome> {
-        entry.flight.join(|| Arc::clone(&self.core).look_up(client.clone(), Arc::clone(entry)))
+    fn look_up(&self, client: &ClientId, entry: &Arc<Entry>, wanted: Wanted) -> Seat<Outcome> {
+        entry
+            .flight
+            .join(|| Arc::clone(&self.core).look_up(client.clone(), Arc::clone(entry), wanted))
     }
 }
 
@@ -273,8 +314,16 @@ impl GrantBook for Tenants {
 }
 
 impl Core {
-    async fn look_up(self: Arc<Self>, client: ClientId, entry: Arc<Entry>) -> Outcome {
+    async fn look_up(
+        self: Arc<Self>,
+        client: ClientId,
+        entry: Arc<Entry>,
+        wanted: Wanted,
+    ) -> Outcome {
         let settings = self.settings.load_full();
+        if let Some(outcome) = self.shared_answer(&client, &entry, &settings, wanted).await {
+            return outcome;
+        }
         let previous = entry.previous(&settings);
         let etag = previous.as_ref().and_then(|set| set.etag.clone());
         let started = Instant::now();
@@ -295,6 +344,7 @@ impl Core {
             }
             Err(reason) => Outcome::Unavailable(reason),
         };
+        self.share(&client, &settings, &outcome);
         self.metrics.lookups.with_label_values(&[outcome.as_str()]).inc();
         self.metrics.lookup_seconds.observe(took.as_secs_f64());
         let millis = took.as_secs_f64() * 1000.0;

@@ -9,6 +9,7 @@ use crate::config::Freshness;
 use crate::domain::{ClientId, GrantSet, Monotonic};
 
 use super::entry::Entry;
+use super::shared::Wanted;
 use super::{Hint, Settings, Tenants, WINDOW};
 
 const TOKEN_TICK: Duration = Duration::from_millis(250);
@@ -48,7 +49,12 @@ impl Tenants {
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let work = async {
             let mut hinted = self.hinted.lock().await;
-            tokio::join!(self.keep_token(), self.follow_hints(&mut hinted), self.keep_fresh());
+            tokio::join!(
+                self.keep_token(),
+                self.follow_hints(&mut hinted),
+                self.keep_fresh(),
+                self.follow_shared()
+            );
         };
         shutdown.run_until_cancelled(work).await;
     }
@@ -61,14 +67,14 @@ impl Tenants {
     }
 
     async fn follow_hints(&self, hinted: &mut mpsc::Receiver<Hint>) {
-        while let Some(Hint { client, at }) = hinted.recv().await {
+        while let Some(Hint { client, at, newer_than }) = hinted.recv().await {
             let entry = self.entry(&client);
             let answered = |set: &Arc<GrantSet>| set.looked_up_at > at;
             if entry.cell.current().as_ref().is_some_and(answered) {
                 entry.cell.served();
                 continue;
             }
-            self.start(&client, &entry, true).await;
+            self.start(&client, &entry, (newer_than, true)).await;
         }
     }
 
@@ -77,7 +83,7 @@ impl Tenants {
         loop {
             let settings = self.core.settings.load_full();
             if let Freshness::Lookup { refresh, max_age } = settings.freshness {
-                self.refresh_due(max_age).await;
+                self.refresh_due(refresh, max_age).await;
                 self.watch_load(&settings, &mut watch);
                 sleep((refresh / 10).clamp(FASTEST_SCAN, SLOWEST_SCAN)).await;
             } else {
@@ -88,14 +94,18 @@ impl Tenants {
         }
     }
 
-    pub(super) async fn refresh_due(&self, active_for: Duration) {
+    pub(super) async fn refresh_due(&self, refresh: Duration, active_for: Duration) {
         for (nth, (client, entry)) in self.due(active_for).into_iter().enumerate() {
+            if self.sets_back(&entry, refresh, active_for) {
+                continue;
+            }
             if nth >= PROBES && self.core.provider.is_down() {
                 return;
             }
             // Waiting for a place takes time, and a mint may have looked this one up meanwhile.
-            if entry.may_look_up(self.core.clock.monotonic()) {
-                self.start(&client, &entry, false).await;
+            let now = self.core.clock.monotonic();
+            if entry.may_look_up(now) {
+                self.start(&client, &entry, (now.minus(refresh / 2), false)).await;
             }
         }
     }
@@ -155,10 +165,15 @@ impl Tenants {
     }
 
     /// Starts a lookup as soon as there is a place for it, and serves the cell that hinted.
-    async fn start(&self, client: &ClientId, entry: &Arc<Entry>, hinted: bool) {
+    async fn start(
+        &self,
+        client: &ClientId,
+        entry: &Arc<Entry>,
+        (newer_than, hinted): (Monotonic, bool),
+    ) {
         let directory = Arc::clone(&self.core.settings.load().directory);
         let permit = directory.background_permit().await;
-        let seat = self.look_up(client, entry);
+        let seat = self.look_up(client, entry, Wanted::since(newer_than));
         let cell = hinted.then(|| Arc::clone(&entry.cell));
         tokio::spawn(async move {
             seat.result().await;

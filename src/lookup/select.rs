@@ -51,6 +51,13 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// What another replica has read out of an answer.
+    pub fn shared(codes: Vec<TenantCode>, claims: Attributes, quota: Option<Quota>) -> Self {
+        Self { codes, claims, quota, ..Self::default() }
+    }
+}
+
+impl Listed {
     /// Keeps what is a tenant code.
     pub fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
         let mut listed = Self::default();

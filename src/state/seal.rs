@@ -54,8 +54,13 @@ impl Sealer {
     pub fn seal(&self, client: &str, codes: &[TenantCode]) -> Option<String> {
         let plain: Vec<&str> = codes.iter().map(TenantCode::expose).collect();
         // A code has no comma.
-        let mut bytes = plain.join(",").into_bytes();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(client), &mut bytes).ok()?;
+        self.seal_bytes(client, plain.join(",").as_bytes())
+    }
+
+    /// Only [`Sealer::open_bytes`] for the same name reads them again.
+    pub fn seal_bytes(&self, name: &str, plain: &[u8]) -> Option<String> {
+        let mut bytes = plain.to_vec();
+        let nonce = self.0.seal_in_place_append_tag(Aad::from(name), &mut bytes).ok()?;
         let mut sealed = nonce.as_ref().to_vec();
         sealed.append(&mut bytes);
         Some(URL_SAFE_NO_PAD.encode(sealed))
@@ -63,12 +68,17 @@ impl Sealer {
 
     /// `None`: sealed under another key, for another client, or tampered with.
     pub fn open(&self, client: &str, sealed: &str) -> Option<Vec<TenantCode>> {
+        let plain = self.open_bytes(client, sealed)?;
+        let plain = str::from_utf8(&plain).ok()?;
+        plain.split(',').filter(|code| !code.is_empty()).map(TenantCode::parse).collect()
+    }
+
+    pub fn open_bytes(&self, name: &str, sealed: &str) -> Option<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
         let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let plain = self.0.open_in_place(nonce, Aad::from(client), sealed).ok()?;
-        let plain = str::from_utf8(plain).ok()?;
-        plain.split(',').filter(|code| !code.is_empty()).map(TenantCode::parse).collect()
+        let plain = self.0.open_in_place(nonce, Aad::from(name), sealed).ok()?;
+        Some(Zeroizing::new(plain.to_vec()))
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Metrics {
     pub lookup_seconds: Histogram,
     pub lookup_retries: IntCounter,
     pub tokens_nearly_full: IntCounter,
+    pub lookups_shared: IntCounter,
     pub grants_lost: IntCounter,
     pub grants_emptied: IntCounter,
     pub mass_withdrawals: IntCounter,
@@ -155,6 +156,11 @@ impl Metrics {
                 "lookup_duration_seconds",
                 "Time of one lookup with all its tries.",
                 &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
+            ),
+            lookups_shared: counter(
+                &registry,
+                "lookups_shared_total",
+                "Answers of other replicas' lookups that were taken instead of an own one.",
             ),
             lookup_retries: counter(
                 &registry,

@@ -15,7 +15,8 @@ mod warnings;
 
 use super::reader::Reader;
 use super::{
-    Api, Config, Freshness, IssuerFreshness, Lookup, SecretText, Tenants, TrustedIssuer, raw,
+    Api, Config, Freshness, IssuerFreshness, Lookup, SecretText, State, StateEngine, Tenants,
+    TrustedIssuer, raw,
 };
 use crate::domain::is_reserved_claim;
 
@@ -27,12 +28,17 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     let issuer = root.issuer.map(|issuer| issuer::parse(reader, issuer));
     let clients_file = root.clients.and_then(|clients| clients.file);
     let clients_file = clients_file.map(|file| reader.path(&file));
+    let wants_to_share = wants_to_share(root.tenants.as_ref());
     let tenants = tenants::parse(reader, root.tenants, tenant_claim_name.as_deref());
     let issuers = issuers::parse(reader, root.issuers, own_url.as_deref());
     let apis = apis::parse(reader, root.apis);
     let state = root.state.map(|state| state::parse(reader, state));
     let management = root.management.and_then(|management| management.token_file);
     let management = management.map(|file| management_token(reader, file));
+    let tenants = tenants.map(|tenants| {
+        let shared = shares(reader, wants_to_share, state.as_ref());
+        Tenants { shared, ..tenants }
+    });
     let limits = limits::parse(reader, root.limits);
     needs(reader);
     if let (Some(issuers), Some(tenants)) = (&issuers, &tenants) {
@@ -77,6 +83,24 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
         files: Vec::new(),
         warnings: Vec::new(),
     })
+}
+
+fn wants_to_share(tenants: Option<&raw::Tenants>) -> Option<bool> {
+    match tenants?.lookup.as_ref()? {
+        raw::Lookup::Remote(remote) => remote.shared,
+        raw::Lookup::Word(_) => None,
+    }
+}
+
+/// Whether replicas share the lookup's answers.
+fn shares(reader: &mut Reader, wanted: Option<bool>, state: Option<&Option<State>>) -> bool {
+    let engine = state.and_then(|state| Some(&state.as_ref()?.engine));
+    let postgres = matches!(engine, Some(StateEngine::Postgres { .. }));
+    if wanted == Some(true) && !postgres && !reader.given("state.postgres") {
+        let cure = "remove it, or add `state.postgres`";
+        reader.problem("tenants.lookup.shared", "needs a database that replicas share", cure);
+    }
+    wanted.unwrap_or(postgres) && postgres
 }
 
 /// Sections that others cannot do without.

@@ -47,7 +47,9 @@ pub fn parse(
             Lookup::Grpc(grpc) => cap(reader, &mut grpc.limits, max_age),
         }
     }
-    Some(Tenants { freshness, lookup, on_miss: on_miss?, mass_withdrawal: mass_withdrawal? })
+    let (on_miss, mass_withdrawal) = (on_miss?, mass_withdrawal?);
+    // What the state makes of it is known later.
+    Some(Tenants { freshness, lookup, on_miss, shared: false, mass_withdrawal })
 }
 
 fn mass_withdrawal(rule: raw::MassWithdrawal) -> Option<MassWithdrawal> {

@@ -191,6 +191,9 @@ pub struct RemoteLookup {
     /// Clients whose answer is remembered.
     #[schemars(range(min = 1, max = 100_000_000))]
     pub cache_clients: Option<u32>,
+    /// Replicas share the answers by `state.postgres`, so that the provider is asked once however many
+    /// there are. Left out: `true` with `state.postgres`.
+    pub shared: Option<bool>,
     /// How tenantgate authenticates itself to the lookup. Left out: not at all.
     pub auth: Option<Auth>,
     /// Certificates for the connection to the lookup.
@@ -225,6 +228,7 @@ impl Default for RemoteLookup {
             max_tries: Some(3),
             concurrency: Some(32),
             cache_clients: Some(100_000),
+            shared: None,
             auth: None,
             tls: None,
         }

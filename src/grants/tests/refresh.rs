@@ -323,7 +323,7 @@ async fn play(bench: &Bench, seconds: u32, mut meanwhile: impl AsyncFnMut()) {
     for _ in 0..seconds {
         bench.clock.advance(SECOND);
         meanwhile().await;
-        bench.tenants.refresh_due(MAX_AGE).await;
+        bench.tenants.refresh_due(REFRESH, MAX_AGE).await;
         let flying = || bench.tenants.entries.iter().any(|entry| entry.flight.is_running());
         while flying() {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -31,11 +31,16 @@ struct Fleet {
     replicas: Vec<Replica>,
     tenants: Vec<String>,
     http: reqwest::Client,
+    provider: Provider,
     _folder: tempfile::TempDir,
 }
 
 impl Fleet {
     async fn start(place: &Place, tenants: usize) -> Self {
+        Self::with(place, tenants, 3, CONFIG).await
+    }
+
+    async fn with(place: &Place, tenants: usize, replicas: usize, config: &str) -> Self {
         let Engine::Postgres(settings) = &place.engine else { panic!("not PostgreSQL") };
         let tenants: Vec<String> = (0..tenants).map(|number| format!("T{number}")).collect();
         let provider = Provider::default();
@@ -49,13 +54,15 @@ impl Fleet {
             "\nstate: {{ postgres: {{ url: \"{}\" }}, key_file: digest.key }}\n",
             settings.url.expose()
         );
-        write("tenantgate.yaml", &(CONFIG.replace("PROVIDER", &lookup) + &state));
+        write("tenantgate.yaml", &(config.replace("PROVIDER", &lookup) + &state));
         write("clients.yaml", &clients_yaml(""));
         command(&["keys", "generate", "--dir"], &folder.path().join("keys"));
         command(&["keys", "digest", "--out"], &folder.path().join("digest.key"));
         let config = folder.path().join("tenantgate.yaml");
-        let replicas = futures::future::join_all((0..3).map(|_| Replica::start(&config))).await;
-        Self { replicas, tenants, http: reqwest::Client::new(), _folder: folder }
+        let replicas =
+            futures::future::join_all((0..replicas).map(|_| Replica::start(&config))).await;
+        let http = reqwest::Client::new();
+        Self { replicas, tenants, http, provider, _folder: folder }
     }
 
     async fn mint(&self, replica: usize, tenant: &str) -> String {
@@ -155,5 +162,63 @@ async fn a_withdrawal_is_everywhere_within_two_seconds() {
         let mut other = sqlx::PgConnection::connect(elsewhere).await.unwrap();
         sqlx::raw_sql("BEGIN; SELECT txid_current()").execute(&mut other).await.unwrap();
         fleet.rounds(place.name).await;
+    }
+}
+
+const FAST: &str = "{ refresh: 1s, max_age: 10s }";
+
+fn fast() -> String {
+    CONFIG.replace("{ refresh: 60s, max_age: 300s }", FAST).replace("timeout: 20s", "timeout: 1s")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_is_asked_once_however_many_replicas_there_are() {
+    let Some(place) = Place::postgres().await else { return };
+    let fleet = Fleet::with(&place, 2, 3, &fast()).await;
+    let mints = (0..3).map(|replica| fleet.mint(replica, "T1"));
+    let tokens = futures::future::join_all(mints).await;
+    assert_eq!(fleet.provider.lookups(), 1, "three first mints at once");
+    let started = Instant::now();
+    let before = fleet.provider.lookups();
+    while started.elapsed() < Duration::from_secs(4) {
+        for (replica, token) in fleet.replicas.iter().zip(&tokens) {
+            assert_eq!(replica.status("T1", token).await, 200);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let lookups = fleet.provider.lookups() - before;
+    // Four refreshes, where three replicas on their own make twelve.
+    assert!((3..=6).contains(&lookups), "{lookups}");
+    // What is withdrawn at the provider stops everywhere as soon as with one replica.
+    fleet.provider.grant("acme", &["T0"]);
+    let withdrawn = Instant::now();
+    for (replica, token) in fleet.replicas.iter().zip(&tokens) {
+        while replica.status("T1", token).await == 200 {
+            assert!(withdrawn.elapsed() < Duration::from_secs(4), "still allowed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_dies_while_it_asks_holds_nobody_up_for_long() {
+    let Some(place) = Place::postgres().await else { return };
+    let fleet = Fleet::with(&place, 2, 1, &fast()).await;
+    fleet.mint(0, "T1").await;
+    let Engine::Postgres(settings) = &place.engine else { panic!("not PostgreSQL") };
+    let mut database = sqlx::PgConnection::connect(settings.url.expose()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let dead = "UPDATE tenantgate_lookup SET owner = 'dead', looked_up_at = 0,
+        lease_until = (extract(epoch FROM now()) * 1000000)::bigint + 3600000000";
+    let done = sqlx::raw_sql(dead).execute(&mut database).await.unwrap();
+    assert_eq!(done.rows_affected(), 1);
+    let before = fleet.provider.lookups();
+    // Its answer is older than a refresh by then, and nobody else's comes.
+    let started = Instant::now();
+    while fleet.provider.lookups() == before {
+        assert!(started.elapsed() < Duration::from_secs(6), "nobody asks any more");
+        let token = fleet.mint(0, "T1").await;
+        assert_eq!(fleet.replicas[0].status("T1", &token).await, 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

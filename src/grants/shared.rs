@@ -1,0 +1,210 @@
+//! Answers that replicas share: the provider is asked once, however many there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep};
+
+use super::entry::Entry;
+use super::{Core, Outcome, Settings, Tenants};
+use crate::domain::{Attributes, ClientId, GrantSet, Monotonic, Quota, TenantCode};
+use crate::lookup::{Answer, Grants, Listed};
+
+/// How often somebody who waits for another replica's answer looks for it.
+const LOOK: Duration = Duration::from_millis(80);
+/// How often the others' answers are taken.
+const TAKE_EVERY: Duration = Duration::from_millis(500);
+/// What a turn lasts longer than a lookup may take.
+const MARGIN: Duration = Duration::from_secs(1);
+/// Set back once while there is nobody to share with, a set is older than that many refreshes.
+const SET_BACK: f64 = 1.3;
+
+/// A lookup's answer as replicas share it.
+pub struct SharedAnswer {
+    pub codes: Vec<TenantCode>,
+    pub attributes: Attributes,
+    pub quota: Option<Quota>,
+    /// When the lookup began, on this process's clock: it counts from then, never from the taking.
+    pub looked_up_at: Monotonic,
+}
+
+/// Whose turn it is to ask.
+pub enum Turn {
+    Ours,
+    Answered(SharedAnswer),
+    Theirs,
+}
+
+/// What is wanted: a lookup that began after a time.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    /// Names the lookup's config. Another's answers mean nothing to it.
+    pub section: &'a str,
+    pub client: &'a ClientId,
+    pub newer_than: Monotonic,
+    /// How long a turn lasts.
+    pub lease: Duration,
+}
+
+/// Where replicas share answers. Every call is short, also where the place does not answer.
+pub trait SharedAnswers: Send + Sync {
+    /// Nobody can be asked at the moment.
+    fn is_away(&self) -> bool;
+
+    /// `None`: it cannot be told.
+    fn turn<'a>(&'a self, wish: Wish<'a>) -> BoxFuture<'a, Option<Turn>>;
+
+    fn share<'a>(&'a self, wish: Wish<'a>, set: &'a GrantSet) -> BoxFuture<'a, ()>;
+
+    /// Ends a turn without an answer.
+    fn release<'a>(&'a self, wish: Wish<'a>) -> BoxFuture<'a, ()>;
+
+    /// What has been shared since the last time, or a little before.
+    fn news<'a>(&'a self, section: &'a str) -> BoxFuture<'a, Vec<(ClientId, SharedAnswer)>>;
+}
+
+/// How old an answer may be for whoever wants one.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub newer_than: Monotonic,
+    /// For an answer without grants.
+    pub none_newer_than: Monotonic,
+}
+
+impl Wanted {
+    pub fn since(at: Monotonic) -> Self {
+        Self { newer_than: at, none_newer_than: at }
+    }
+}
+
+impl Tenants {
+    /// From now on answers are shared, as far as the config says so.
+    pub fn share_by(&self, shared: Arc<dyn SharedAnswers>) {
+        // Once, at the start.
+        let _ = self.core.shared.set(shared);
+    }
+
+    /// Takes the others' answers for the clients that are in use here.
+    pub(super) async fn follow_shared(&self) {
+        loop {
+            sleep(TAKE_EVERY).await;
+            let settings = self.core.settings.load_full();
+            let (Some(section), Some(shared)) = (&settings.section, self.core.shared.get()) else {
+                continue;
+            };
+            for (client, answer) in shared.news(section).await {
+                let entry = self.entries.get(&client).map(|entry| Arc::clone(&entry));
+                if let Some(entry) = entry {
+                    self.core.take(&client, &entry, &settings, answer);
+                }
+            }
+        }
+    }
+
+    /// While there is nobody to share with, each replica asks for itself: spread over a whole refresh, so
+    /// that not all of them ask at once.
+    pub(super) fn sets_back(&self, entry: &Entry, refresh: Duration, max_age: Duration) -> bool {
+        let settings = self.core.settings.load();
+        let shared = self.core.shared.get().filter(|_| settings.section.is_some());
+        let now = self.core.clock.monotonic();
+        let set = entry.cell.current();
+        let (Some(true), Some(set)) = (shared.map(|shared| shared.is_away()), set.as_ref()) else {
+            return false;
+        };
+        let age = now.since(set.looked_up_at);
+        let longest = refresh.min(max_age.saturating_sub(age).mul_f64(0.5));
+        let may_wait = age < refresh.mul_f64(SET_BACK) && !longest.is_zero();
+        if may_wait {
+            entry.wait_until(now.plus(longest.mul_f64(rand::random::<f64>())));
+        }
+        may_wait
+    }
+}
+
+impl Core {
+    /// Another replica's answer, if there is one that is new enough, or one is about to come. `None`: it
+    /// is our turn to ask, or nobody can tell.
+    pub(super) async fn shared_answer(
+        &self,
+        client: &ClientId,
+        entry: &Arc<Entry>,
+        settings: &Settings,
+        wanted: Wanted,
+    ) -> Option<Outcome> {
+        let shared = self.shared.get()?;
+        let mut wish = settings.wish(client, wanted.newer_than)?;
+        let deadline = Instant::now() + wish.lease;
+        loop {
+            match shared.turn(wish).await? {
+                Turn::Ours => return None,
+                Turn::Answered(answer) => {
+                    let too_old = answer.codes.is_empty()
+                        && answer.looked_up_at <= wanted.none_newer_than
+                        && wish.newer_than < wanted.none_newer_than;
+                    if !too_old {
+                        return self.take(client, entry, settings, answer);
+                    }
+                    wish.newer_than = wanted.none_newer_than;
+                }
+                Turn::Theirs if Instant::now() < deadline => {
+                    sleep(LOOK.mul_f64(0.5 + rand::random::<f64>())).await;
+                }
+                Turn::Theirs => return None,
+            }
+        }
+    }
+
+    /// Takes an answer as one of our own lookups, as of its time.
+    fn take(
+        &self,
+        client: &ClientId,
+        entry: &Arc<Entry>,
+        settings: &Settings,
+        answer: SharedAnswer,
+    ) -> Option<Outcome> {
+        let previous = entry.previous(settings);
+        if let Some(newer) = previous.filter(|set| set.looked_up_at >= answer.looked_up_at) {
+            return Some(Outcome::of(newer));
+        }
+        let SharedAnswer { codes, attributes, quota, looked_up_at } = answer;
+        let listed = Listed::shared(codes, attributes, quota);
+        let answer = Answer {
+            grants: Grants::Listed { listed, etag: None },
+            sent_at: looked_up_at,
+            status: "shared".to_owned(),
+        };
+        let kept = entry.succeeded(client, answer, (settings, None), self).ok()?;
+        self.metrics.lookups_shared.inc();
+        self.tell_lost(client, entry, &kept, "shared");
+        tracing::debug!(%client, tenants = kept.set.codes.len(), "took a shared answer");
+        Some(Outcome::of(kept.set))
+    }
+
+    /// Lets the others have what came of a lookup. Nobody waits for it.
+    pub(super) fn share(&self, client: &ClientId, settings: &Arc<Settings>, outcome: &Outcome) {
+        let Some(shared) = self.shared.get().cloned() else { return };
+        if settings.section.is_none() {
+            return;
+        }
+        let set = match outcome {
+            Outcome::Granted(set) | Outcome::Denied(set) => Some(Arc::clone(set)),
+            Outcome::Unavailable(_) => None,
+        };
+        let (client, settings) = (client.clone(), Arc::clone(settings));
+        tokio::spawn(async move {
+            let Some(wish) = settings.wish(&client, Monotonic::default()) else { return };
+            match set {
+                Some(set) => shared.share(wish, &set).await,
+                None => shared.release(wish).await,
+            }
+        });
+    }
+}
+
+impl Settings {
+    fn wish<'a>(&'a self, client: &'a ClientId, newer_than: Monotonic) -> Option<Wish<'a>> {
+        let lease = self.directory.limits()?.timeout + MARGIN;
+        Some(Wish { section: self.section.as_deref()?, client, newer_than, lease })
+    }
+}
