@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 RUN_STAMP := $(VENV)/.run-installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build ready run demo module test test-openfga test-gateway test-kinds test-image sbom unused soak bench instructions tools prometheus \
+.PHONY: help build ready run demo module test test-openfga test-gateway test-kinds test-image sbom unused soak fleet bench instructions tools prometheus \
 	release need-cargo need-python need-go
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make sbom   what is linked in, as target/sbom/tenantgate.cdx.json (needs cargo-cyclonedx)'
 	@echo 'make prometheus  bring Prometheus into .tools/, for the tests of deploy/monitoring (needs apt)'
 	@echo 'make soak   five minutes of trouble around clients that keep calling (SECONDS=300)'
+	@echo 'make fleet  figures of replicas on one PostgreSQL; see docs/fleet.md'
 	@echo 'make bench  measure: against an empty handler, through Envoy, as it grows; see docs/performance.md'
 	@echo 'make instructions  count the instructions of a warm check; more than 5 % over the recorded figure fails (needs valgrind)'
 	@echo 'make tools  only bring Envoy and the Python packages into .tools/'
@@ -108,6 +109,10 @@ prometheus: .tools/prometheus/usr/bin/prometheus
 
 soak: need-cargo tools release
 	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
+
+fleet: build tools
+	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py withdrawals
+	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py lookups
 
 # Tables on the terminal, JSON in target/bench/. Needs a quiet machine for quiet figures.
 bench: need-cargo tools

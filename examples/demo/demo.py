@@ -73,19 +73,21 @@ def require_free_ports(config, envoy_config):
 
 
 def run(provider, tenantgate, envoy, secret):
-    print(lines_to_paste(provider, envoy, secret), flush=True)
+    print(lines_to_paste(provider, tenantgate, envoy, secret), flush=True)
     while True:
         for process in (provider, tenantgate, envoy):
             process.check_alive()
         time.sleep(0.5)
 
 
-def lines_to_paste(provider, envoy, secret):
+def lines_to_paste(provider, tenantgate, envoy, secret):
     # The reply is shown as well, so that an error is seen.
     ask = f"curl -s {envoy.url}/oauth2/token -u '{CLIENT}:{secret}' -d grant_type=client_credentials | tee /dev/stderr"
     mint = f"""TOKEN=$({ask} | sed -nE 's/.*"access_token": ?"([^"]+)".*/\\1/p')"""
     call = lambda tenant: f'curl -i -w "\\n" {envoy.url}{REPORT.format(tenant)} -H "Authorization: Bearer $TOKEN"'
     grant = f"{provider.url}/control/grants/{CLIENT}/T2002"
+    withdrawal = json.dumps({"client_id": CLIENT, "tenant": "T2002"})
+    tell = f"curl -i -w '\\n' {tenantgate.management_url}/v1/grants:withdraw -H 'Authorization: Bearer {stack.MANAGEMENT_TOKEN}'"
     return f"""
 Ready: Envoy listens on {envoy.url}. Logs: {envoy.log.parent}/*.log. Ctrl-C stops everything.
 Paste into another terminal:
@@ -107,10 +109,15 @@ sleep {CACHE_TTL}
 {mint}
 {call("T2002")}
 
-# The admin withdraws it: this very token stops. 403, once tenantgate has asked again.
+# The admin withdraws it, and the provider's portal tells tenantgate: this very token stops at once. 403.
 curl -X DELETE {grant}
-sleep {REFRESHED}
+{tell} -d '{withdrawal}'
 {call("T2002")}
+
+# A withdrawal that nobody tells tenantgate about is noticed by its next lookup: 403.
+curl -X DELETE {provider.url}/control/grants/{CLIENT}/T1001
+sleep {REFRESHED}
+{call("T1001")}
 """
 
 
@@ -127,10 +134,11 @@ class Story:
         self.step += 1
         print(f"\n== {self.step}. {text}", flush=True)
 
-    def exchange(self, method, path, expect, *, headers=None, form=None, basic=None):
+    def exchange(self, method, path, expect, *, url=None, headers=None, form=None, basic=None):
         # The empty auth keeps requests from looking credentials up in ~/.netrc.
         auth = basic or (lambda request: request)
-        answer = requests.request(method, self.url + path, headers=headers, data=form, auth=auth, timeout=10)
+        url = (url or self.url) + path
+        answer = requests.request(method, url, headers=headers, data=form, auth=auth, timeout=10)
         sent = answer.request
         print(f"> {method} {path}")
         if "Authorization" in sent.headers:
@@ -150,6 +158,11 @@ class Story:
     def mint(self, secret, *expect, **form):
         form = {"grant_type": "client_credentials", **form}
         return self.exchange("POST", "/oauth2/token", expect, form=form, basic=(CLIENT, secret))
+
+    def withdraw(self, management_url, tenant):
+        headers = {"Authorization": f"Bearer {stack.MANAGEMENT_TOKEN}"}
+        body = json.dumps({"client_id": CLIENT, "tenant": tenant})
+        self.exchange("POST", "/v1/grants:withdraw", (200,), url=management_url, headers=headers, form=body)
 
     def status_of(self, tenant, token):
         """Without showing it."""
@@ -200,15 +213,22 @@ def play(provider, tenantgate, envoy, secret):
 
     print("\n-- The admin of T2002 withdraws it again")
     provider.withdraw(CLIENT, "T2002")
-    withdrawn = time.monotonic()
-    stack.wait_until("the next lookup", lambda: story.status_of("T2002", wider) == 403, tenantgate)
-    seconds = time.monotonic() - withdrawn
-    story.tell(f"The token that is out, with minutes left to live, stopped for T2002 after {seconds:.1f} s ...")
+    story.tell("The provider's portal tells tenantgate")
+    story.withdraw(tenantgate.management_url, "T2002")
+    story.tell("The token that is out, with minutes left to live, stops at once for T2002 ...")
     story.report("T2002", wider, 403, "access_denied")
     story.tell("... and goes on for the others")
     story.report("T1001", wider, 200)
     story.tell("No new token for T2002")
     story.mint(secret, 400, "invalid_target", tenant="T2002")
+
+    print("\n-- The admin of T1002 withdraws it, and nobody tells tenantgate")
+    provider.withdraw(CLIENT, "T1002")
+    withdrawn = time.monotonic()
+    stack.wait_until("the next lookup", lambda: story.status_of("T1002", wider) == 403, tenantgate)
+    seconds = time.monotonic() - withdrawn
+    story.tell(f"The next lookup noticed, after {seconds:.1f} s: the token stopped for T1002 as well")
+    story.report("T1002", wider, 403, "access_denied")
 
     print("\n-- The provider's lookup goes down")
     provider.control("PUT", "faults", {"lookup": "closed", "token": "closed"})

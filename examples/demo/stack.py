@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "examples/demo/tenantgate.yaml"
 ENVOY_CONFIG = ROOT / "envoy/envoy.yaml"
 LOOKUP_SECRET = "callout-secret"  # what the example provider knows tenantgate by
+MANAGEMENT_TOKEN = "the-provider-s-portal-shows-this-token"  # what the provider's portal shows to tenantgate
 ANY_PORT = "127.0.0.1:0"
 
 
@@ -146,6 +147,8 @@ class Tenantgate(Process):
         self.ports = wait_until("starting tenantgate", lambda: json.loads(self.ports_file.read_text()), self)
         self.admin_url = f"http://{self.ports['admin']}"
         self.token_url = f"http://{self.ports['token']}"
+        if self.ports.get("management"):
+            self.management_url = f"http://{self.ports['management']}"
         wait_until("tenantgate's readiness", lambda: requests.get(f"{self.admin_url}/readyz", timeout=5).ok, self)
 
 
@@ -195,8 +198,10 @@ def prepare(work, bin_dir, config, clients):
     (work / "secrets").mkdir(parents=True, exist_ok=True)
     (work / "tenantgate.yaml").write_text(config if isinstance(config, str) else yaml.safe_dump(config))
     write_secret(work / "secrets/lookup-client", LOOKUP_SECRET)
+    write_secret(work / "secrets/management-token", MANAGEMENT_TOKEN)
     tenantgate(bin_dir, "keys", "generate", "--dir", work / "keys")
-    tenantgate(bin_dir, "keys", "digest", "--out", work / "secrets/tenant-digest.key")
+    for name in ("tenant-digest", "state"):
+        tenantgate(bin_dir, "keys", "digest", "--out", work / f"secrets/{name}.key")
     secrets = {}
     for client, arguments in clients.items():
         add = ["clients", "add", "--file", work / "clients.yaml", "--id", client, "--output", "json", *arguments]

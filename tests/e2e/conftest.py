@@ -50,6 +50,8 @@ class World:
         self.provider = children.start(stack.Provider, work, bin_dir())
         self.api = children.start(stack.Provider, work, bin_dir(), name="api") if separate_api else self.provider
         self.config = stack.on_any_ports(yaml.safe_load(stack.CONFIG.read_text()), self.provider)
+        # Tests that need a state have one of their own.
+        del self.config["state"], self.config["management"], self.config["listen"]["management"]
         self.config["tenants"]["lookup"]["cache_ttl"] = "60s"
         del self.config["tenants"]["freshness"]
         self.config["apis"][0]["routes"] = ROUTES

@@ -29,7 +29,7 @@ def test_the_story_goes_as_told(tmp_path):
     argv = [*DEMO, "play", "--bin-dir", bin_dir(), "--any-ports", tmp_path / "demo"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All 13 steps went as told." in done.stdout
+    assert "All 15 steps went as told." in done.stdout
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def running(tmp_path):
     ignore_sigint = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=ignore_sigint)
     shown = ""
-    while shown.count("# ") < 6 or line != "\n":
+    while shown.count("# ") < 7 or line != "\n":
         line = process.stdout.readline()
         assert line, process.stderr.read()
         shown += line
@@ -57,8 +57,8 @@ def paste(lines):
 def test_the_lines_to_paste_do_what_they_say(running):
     assert shutil.which("curl"), "curl is missing: apt install curl"
     lines = running[1].split("another terminal:")[1]
-    # A token, two calls, a grant, another token, a call, a withdrawal, a call.
-    assert paste(lines) == ["200", "403", "200", "403"]
+    # A token, two calls; a grant, another token, a call; a withdrawal that is told, a call; one that is not, a call.
+    assert paste(lines) == ["200", "403", "200", "200", "403", "403"]
 
 
 def test_a_mint_that_fails_is_seen(running):

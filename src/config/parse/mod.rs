@@ -129,8 +129,8 @@ fn needs(reader: &mut Reader) {
     }
 }
 
-/// A short one could be guessed.
-const SHORTEST_TOKEN: usize = 32;
+/// A shorter one could be guessed.
+const SHORT_TOKEN: usize = 32;
 
 fn management_token(reader: &mut Reader, file: raw::FileText) -> Option<SecretText> {
     let field = "management.token_file";
@@ -140,10 +140,13 @@ fn management_token(reader: &mut Reader, file: raw::FileText) -> Option<SecretTe
     }
     let token = reader.guarded_secret_file(field, Some(file))?;
     let text = token.0.expose();
-    if text.len() < SHORTEST_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let wrong = "names a file without 32 or more visible ASCII characters";
-        reader.problem(field, wrong, "write a random one, as `openssl rand -hex 32` makes it");
+    let cure = "write a random one, as `openssl rand -hex 32` makes it";
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        reader.problem(field, "names a file with other than visible ASCII characters", cure);
         return None;
+    }
+    if text.len() < SHORT_TOKEN {
+        reader.warning(field, "names a file with less than 32 characters: guessable", cure);
     }
     Some(token)
 }

@@ -72,3 +72,27 @@ fn each_mistake_has_its_line() {
         assert!(!found[0].contains("hunter2"));
     }
 }
+
+#[test]
+fn a_short_management_token_is_a_warning_and_an_odd_one_a_problem() {
+    let folder = folder();
+    let config = with(&[
+        ("/listen/management", json!("127.0.0.1:0")),
+        ("/management", json!({ "token_file": "secrets/management" })),
+    ]);
+    let said = |token: &str| {
+        fs::write(folder.path().join("secrets/management"), token).unwrap();
+        let said = match load_in(folder.path(), &config) {
+            Ok(config) => config.warnings,
+            Err(problems) => problems,
+        };
+        said.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let about = |token: &str| {
+        let lines = said(token).into_iter();
+        lines.filter(|line| line.contains("management.token_file")).collect::<String>()
+    };
+    assert_eq!(about(&"x".repeat(32)), "");
+    assert!(about("short").contains("names a file with less than 32 characters"));
+    assert!(about("two words").contains("other than visible ASCII characters"));
+}

@@ -100,6 +100,7 @@ tls:
 {{- $_ := set $config "listen" (fromYaml (include "tenantgate.listen" .)) }}
 {{- if .Values.state.postgres.enabled }}
 {{- $state := dict "postgres" (dict "url_file" "/etc/tenantgate/secrets/state-url") }}
+{{- $_ := set $state "snapshot_file" "/var/lib/tenantgate/state.snapshot" }}
 {{- if .Values.state.keySecret }}
 {{- $_ := set $state "key_file" "/etc/tenantgate/secrets/state.key" }}
 {{- end }}
@@ -169,6 +170,14 @@ projected:
 {{- end }}
 {{- end }}
 
+{{- define "tenantgate.stateVolume" -}}
+{{- if .Values.state.postgres.enabled }}
+# The local copy of the state: a container that restarts while the database is away goes on with it.
+- name: state
+  emptyDir: { sizeLimit: {{ .Values.state.snapshotSizeLimit }} }
+{{- end }}
+{{- end }}
+
 {{/* The container, in both shapes. */}}
 {{- define "tenantgate.container" -}}
 name: tenantgate
@@ -218,6 +227,9 @@ volumeMounts:
   - { name: config, mountPath: /etc/tenantgate, readOnly: true }
   {{- if .Values.secrets.signingKeys }}
   - { name: signing-keys, mountPath: /etc/tenantgate-keys, readOnly: true }
+  {{- end }}
+  {{- if .Values.state.postgres.enabled }}
+  - { name: state, mountPath: /var/lib/tenantgate }
   {{- end }}
   {{- if eq .Values.shape "sidecar" }}
   - { name: check-socket, mountPath: /run/tenantgate }
