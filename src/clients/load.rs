@@ -67,6 +67,17 @@ pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<Registry, Vec<Prob
     }
 }
 
+/// What is wrong with a client that is to be registered; the fields are its own.
+pub fn check(client: RawClient, context: &LoadContext<'_>) -> Vec<Problem> {
+    let Registry { problems, .. } = parse(std::iter::once((0, client, true)), context);
+    let prefix = format!("{}.", At(0));
+    let own = |Problem { field, message }| Problem {
+        field: field.strip_prefix(&prefix).unwrap_or(&field).to_owned(),
+        message,
+    };
+    problems.into_iter().map(own).collect()
+}
+
 /// The error says what is wrong and what to do.
 pub fn parse_token_ttl(text: &str) -> Result<Duration, String> {
     let ttl = parse_duration(text).map_err(|error| error.to_string())?;

@@ -11,7 +11,7 @@ pub use authenticate::{Attempt, Authentication, Authenticator, Presented, Refuse
 pub use edit::{EditError, IfMissing, add, edit, revoke, revoke_tokens, rotate, state};
 pub use file::{
     Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,
-    RawDeveloperStatus, RawRegistry, read,
+    RawDeveloperStatus, RawQuota, RawQuotaUnit, RawRegistry, read,
 };
-pub use load::{LoadContext, Registry, load, parse_token_ttl};
+pub use load::{LoadContext, Registry, check, load, parse_token_ttl};
 pub use secret::{digest_generated, digest_imported, generate};

@@ -1,12 +1,7 @@
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params, PasswordHasher, PasswordVerifier};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::domain::{CredentialDigest, Secret};
-
-/// So that a leaked secret is recognised by people and by secret scanners.
-const PREFIX: &str = "tgs_";
 
 /// Registries are written by trusted people, but a hash that was imported with outlandish
 /// parameters would let every failed attempt cost seconds or gigabytes.
@@ -20,7 +15,7 @@ const SHA256_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934
 pub fn generate() -> Secret {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has random bytes");
-    Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    Secret::generated(&bytes)
 }
 
 /// The form in which the registry keeps a generated secret.

@@ -1,6 +1,11 @@
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
+
+/// So that a leaked secret is recognised by people and by secret scanners.
+const PREFIX: &str = "tgs_";
 
 /// A value that must not be printed, compared with `==` or serialised. The only way to the
 /// bytes is [`Secret::expose`], so every use can be found by that word.
@@ -10,6 +15,11 @@ pub struct Secret(Zeroizing<String>);
 impl Secret {
     pub fn new(value: impl Into<String>) -> Self {
         Self(Zeroizing::new(value.into()))
+    }
+
+    /// Of 256 random bits, in the form that integrators get.
+    pub fn generated(bytes: &[u8]) -> Self {
+        Self::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     pub fn expose(&self) -> &str {

@@ -30,6 +30,7 @@ pub use state::place as state_place;
 use self::issuers::RemoteIssuers;
 use self::registry::Registry;
 use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
+use crate::clients::{self, LoadContext, RawClient};
 use crate::config::{Config, Lookup, Problem};
 use crate::domain::{ClientBook, ClientChange, Clock, GrantBook, Timestamp};
 use crate::gate::Gate;
@@ -37,7 +38,7 @@ use crate::grants::{Settings, Tenants};
 use crate::lifecycle::Supervisor;
 use crate::lookup::Directory;
 use crate::sources::Look;
-use crate::state::State;
+use crate::state::{State, StateKey};
 use crate::telemetry::{Metrics, StateGauges};
 use crate::token::MintContext;
 
@@ -51,6 +52,7 @@ pub struct Engine {
     pub mint: Option<Arc<ArcSwap<MintContext>>>,
     pub tasks: Supervisor,
     state: OnceLock<Arc<State>>,
+    state_key: OnceLock<StateKey>,
     state_gauges: Option<StateGauges>,
     /// There is no lookup. For stored clients, which must not wait for files.
     static_lookup: AtomicBool,
@@ -116,6 +118,7 @@ impl Engine {
             mint: mint.map(|context| Arc::new(ArcSwap::from_pointee(context))),
             tasks,
             state: OnceLock::new(),
+            state_key: OnceLock::new(),
             state_gauges: config.state.is_some().then(|| metrics.state()),
             static_lookup: AtomicBool::new(*lookup == Lookup::Static),
             issuers,
@@ -249,6 +252,26 @@ impl Engine {
     /// The registry in force. `None`: there is none.
     pub fn clients(&self) -> Option<Arc<ClientBook>> {
         self.gate.snapshot.load().clients.clone()
+    }
+
+    /// Whether `clients.yaml` has this client.
+    pub fn in_clients_file(&self, id: &str) -> bool {
+        self.registry().in_file(id)
+    }
+
+    /// What is wrong with a client that is to be registered; the fields are its own.
+    pub fn wrong_with(&self, client: RawClient) -> Vec<Problem> {
+        let (config, snapshot) = (self.config_now(), self.gate.snapshot.load());
+        let issuer = config.issuer.as_ref();
+        let api_names: Vec<&str> = config.apis.iter().map(|api| api.name.as_str()).collect();
+        let context = LoadContext {
+            digester: &snapshot.digester,
+            issuer: &snapshot.own_issuer,
+            tenant_claim: issuer.map_or("", |issuer| &issuer.tenant_claim.name),
+            api_names: &api_names,
+            static_lookup: config.tenants.lookup == Lookup::Static,
+        };
+        clients::check(client, &context)
     }
 
     fn files(&self) -> Vec<PathBuf> {

@@ -22,6 +22,11 @@ impl Registry {
         self.all.as_ref()
     }
 
+    /// Whether the file has this client, which then counts.
+    pub fn in_file(&self, id: &str) -> bool {
+        self.file.as_ref().is_some_and(|file| file.get(id).is_some())
+    }
+
     pub fn set_file(&mut self, file: Option<&Arc<ClientBook>>) {
         self.file = file.cloned();
         self.all = self.file.clone();
@@ -48,13 +53,18 @@ impl Registry {
     }
 
     fn put_beside_file(&mut self, changes: Vec<ClientChange>) {
-        let in_file =
-            |id: &ClientId| self.file.as_ref().is_some_and(|file| file.get(id.as_str()).is_some());
-        let beside = changes.into_iter().filter(|change| {
-            !in_file(match change {
-                ClientChange::Put(client) => &client.id,
-                ClientChange::Remove(id) => id,
-            })
+        let beside = changes.into_iter().filter(|change| match change {
+            ClientChange::Put(client) => {
+                let in_file = self.in_file(client.id.as_str());
+                if in_file {
+                    tracing::warn!(
+                        client = %client.id,
+                        "registered in the state and in clients.yaml, which counts; take it out of one of them"
+                    );
+                }
+                !in_file
+            }
+            ClientChange::Remove(id) => !self.in_file(id.as_str()),
         });
         let all = self.all.as_deref().cloned().unwrap_or_default().with(beside);
         self.all = Some(Arc::new(all));

@@ -92,6 +92,7 @@ impl Engine {
             self.tenants.share_by(Arc::new(StateAnswers::new(state, key.sealer(), clock)));
         }
         // Opened once: a changed section takes effect at the next start.
+        let _ = self.state_key.set(key);
         let _ = self.state.set(state);
         Ok(())
     }
@@ -99,6 +100,11 @@ impl Engine {
     /// `None`: the config has no state, or it has not been opened.
     pub fn state(&self) -> Option<&Arc<State>> {
         self.state.get()
+    }
+
+    /// What the state was opened with.
+    pub fn state_key(&self) -> Option<&StateKey> {
+        self.state_key.get()
     }
 
     /// What is withdrawn by calls. `None`: the config has no state.

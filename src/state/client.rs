@@ -23,6 +23,7 @@ pub struct ClientDocument {
     pub token_ttl_seconds: Option<u64>,
     /// The developer's id.
     pub developer: Option<String>,
+    pub developer_inactive: bool,
     pub apis: Option<Vec<String>>,
     /// Claims that every token carries: names, and values as JSON text.
     pub attributes: BTreeMap<String, String>,
@@ -100,6 +101,7 @@ impl ClientContext<'_> {
             attributes: document.attributes,
             quota,
             approved: true,
+            developer_active: !document.developer_inactive,
             ..withdrawn(id.clone())
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use uuid::Builder;
 
-use super::record::{Audit, Change, Expect, Record, Written, micros, timestamp};
+use super::record::{Audit, Change, Expect, Key, Record, Written, micros, timestamp};
 use super::snapshot::{Image, Snapshot};
 use super::store::{Cursor, Polled, Retention, Store, StoreError};
 use super::view::{ClientSink, Lineage, View};
@@ -267,6 +267,11 @@ impl State {
             Err(error) => self.failed(error),
         }
         written
+    }
+
+    /// The current word on a key, lifted ones included.
+    pub fn record(&self, key: &Key) -> Option<Arc<Record>> {
+        self.inner().view.record(key)
     }
 
     /// Hands every stored client over once more.

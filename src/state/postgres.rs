@@ -161,6 +161,10 @@ impl Store for Postgres {
         })
     }
 
+    fn request(&self, id: String) -> Answer<'_, Option<AuditEntry>> {
+        Box::pin(async move { self.repeated(&id).await })
+    }
+
     fn poll(&self, cursor: &Cursor) -> Answer<'_, Polled> {
         let argument = json!({ "seq": cursor.seq });
         Box::pin(async move {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-use crate::domain::{DIGEST_KEY_LEN, TenantCode, TenantRefs};
+use crate::domain::{DIGEST_KEY_LEN, Secret, TenantCode, TenantRefs};
 
 /// The key of `state.key_file`. Nothing is done with it but deriving keys for one purpose each.
 #[derive(Clone)]
@@ -30,6 +30,14 @@ impl StateKey {
         let key = self.derived(b"tenantgate state: sealed tenants");
         let key = RandomizedNonceKey::new(&AES_256_GCM, &*key);
         Sealer(key.expect("the length fits the algorithm"))
+    }
+
+    /// A client's secret that the same request makes again, and nobody can guess who has not this key.
+    pub fn secret_of(&self, request_id: &str, client: &str) -> Secret {
+        let key = self.derived(b"tenantgate state: secrets of clients");
+        let text = format!("{request_id} {client}");
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &*key), text.as_bytes());
+        Secret::generated(tag.as_ref())
     }
 
     fn derived(&self, purpose: &[u8]) -> Zeroizing<[u8; DIGEST_KEY_LEN]> {
@@ -94,6 +102,21 @@ mod tests {
 
     fn sealer(byte: u8) -> Sealer {
         StateKey::new(Zeroizing::new([byte; DIGEST_KEY_LEN])).sealer()
+    }
+
+    #[test]
+    fn a_secret_is_made_again_by_the_same_request_only() {
+        let key = |byte| StateKey::new(Zeroizing::new([byte; DIGEST_KEY_LEN]));
+        let made = key(1).secret_of("r", "acme");
+        assert_eq!(made.expose().len(), 47);
+        assert_eq!(key(1).secret_of("r", "acme").expose(), made.expose());
+        for other in [
+            key(2).secret_of("r", "acme"),
+            key(1).secret_of("s", "acme"),
+            key(1).secret_of("r", "b"),
+        ] {
+            assert_ne!(other.expose(), made.expose());
+        }
     }
 
     #[test]

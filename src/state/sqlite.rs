@@ -160,6 +160,13 @@ impl Store for Sqlite {
         Box::pin(async move { self.write_once(&change).await })
     }
 
+    fn request(&self, id: String) -> Answer<'_, Option<AuditEntry>> {
+        Box::pin(async move {
+            let rows = self.rows(sql::AUDIT_OF, &json!({ "id": id })).await?;
+            rows.first().map(|row| wire::from_json(row)).transpose()
+        })
+    }
+
     fn poll(&self, cursor: &Cursor) -> Answer<'_, Polled> {
         let argument = json!({ "seq": cursor.seq });
         Box::pin(async move {

@@ -19,6 +19,9 @@ pub trait Store: Send + Sync {
     /// All or nothing: the record, the feed and the line of the audit.
     fn write(&self, change: Change) -> Answer<'_, Written>;
 
+    /// What was done under a request id.
+    fn request(&self, id: String) -> Answer<'_, Option<AuditEntry>>;
+
     /// What has changed since `cursor`; its first event is the cursor's own if the history is the same.
     fn poll(&self, cursor: &Cursor) -> Answer<'_, Polled>;
 

@@ -45,6 +45,10 @@ impl View {
         self.records.values().map(|record| &**record)
     }
 
+    pub fn record(&self, key: &Key) -> Option<Arc<Record>> {
+        self.records.get(key).cloned()
+    }
+
     /// Takes changes of the history that this process follows. Tells which were news.
     pub fn apply(&mut self, records: Vec<Record>) -> Vec<Record> {
         let is_news = |view: &Self, record: &Record| {

@@ -6,6 +6,7 @@ mod grants;
 mod management;
 mod peers;
 mod reflection;
+mod registration;
 mod state;
 mod tls;
 mod tokens;

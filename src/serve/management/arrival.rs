@@ -24,12 +24,14 @@ const BOOTSTRAP: &str = "management.token_file";
 /// What a token of our own issuer needs for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
+    Clients,
     Grants,
 }
 
 impl Scope {
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Clients => "tenantgate:clients",
             Self::Grants => "tenantgate:grants",
         }
     }

@@ -1,6 +1,11 @@
 //! The bodies of calls and answers.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::domain;
 
 /// A change that is stored, and in force in this process.
 #[derive(Serialize)]
@@ -40,6 +45,239 @@ pub struct Restore {
     pub request_id: Option<String>,
     /// Goes into the record of management actions.
     pub reason: Option<String>,
+}
+
+/// A client to be registered.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewClient {
+    /// 1 to 128 letters, digits and `._~@:+-`, not only dots.
+    pub client_id: String,
+    /// The scopes that it may ask for, separated by blanks.
+    pub scope: Option<Scopes>,
+    /// Codes of the tenants that it may read, instead of the lookup. Left out or empty: the lookup tells.
+    pub tenants: Option<Vec<String>>,
+    /// How long its tokens live, such as `30m`. Left out: `issuer.token_ttl`.
+    pub token_ttl: Option<String>,
+    pub developer: Option<Developer>,
+    /// The APIs that it may call. Left out: all.
+    pub apis: Option<Vec<String>>,
+    /// Claims that each of its tokens carries.
+    pub attributes: Option<BTreeMap<String, Value>>,
+    pub quota: Option<Quota>,
+    /// A UUID. The same one again does nothing and is answered alike.
+    pub request_id: Option<String>,
+    /// Goes into the record of management actions.
+    pub reason: Option<String>,
+}
+
+/// What is to be changed of a client (RFC 7396): what is left out stays, `null` takes it away.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientPatch {
+    /// The scopes that it may ask for, separated by blanks. Tokens that are out lose what is taken away.
+    #[serde(default, deserialize_with = "given")]
+    pub scope: Option<Option<Scopes>>,
+    /// Codes of the tenants that it may read, instead of the lookup. `null` or empty: the lookup tells.
+    #[serde(default, deserialize_with = "given")]
+    pub tenants: Option<Option<Vec<String>>>,
+    /// How long its tokens live, such as `30m`.
+    #[serde(default, deserialize_with = "given")]
+    pub token_ttl: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    pub developer: Option<Option<Developer>>,
+    /// The APIs that it may call. `null`: all.
+    #[serde(default, deserialize_with = "given")]
+    pub apis: Option<Option<Vec<String>>>,
+    /// Claims that each of its tokens carries; the new ones take the place of all old ones.
+    #[serde(default, deserialize_with = "given")]
+    pub attributes: Option<Option<BTreeMap<String, Value>>>,
+    #[serde(default, deserialize_with = "given")]
+    pub quota: Option<Option<Quota>>,
+    /// A UUID. The same one again does nothing and is answered alike.
+    pub request_id: Option<String>,
+    /// Goes into the record of management actions.
+    pub reason: Option<String>,
+}
+
+/// Tells `null` from what is left out.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// Separated by blanks, as in OAuth (RFC 6749, section 3.3), or a list.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Scopes {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl Scopes {
+    pub fn into_list(self) -> Vec<String> {
+        match self {
+            Self::Text(text) => {
+                text.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+            }
+            Self::List(list) => list,
+        }
+    }
+}
+
+/// Who is behind a client.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Developer {
+    /// A name of your own for the developer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The clients of an inactive developer can do nothing.
+    #[serde(default)]
+    pub status: DeveloperStatus,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeveloperStatus {
+    #[default]
+    Active,
+    Inactive,
+}
+
+/// What Envoy's rate limiters let a client ask for.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// At least 1.
+    pub requests_per_unit: u32,
+    pub unit: QuotaUnit,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum QuotaUnit {
+    Second,
+    Minute,
+    Hour,
+    Day,
+}
+
+impl From<QuotaUnit> for domain::QuotaUnit {
+    fn from(unit: QuotaUnit) -> Self {
+        match unit {
+            QuotaUnit::Second => Self::Second,
+            QuotaUnit::Minute => Self::Minute,
+            QuotaUnit::Hour => Self::Hour,
+            QuotaUnit::Day => Self::Day,
+        }
+    }
+}
+
+impl From<domain::QuotaUnit> for QuotaUnit {
+    fn from(unit: domain::QuotaUnit) -> Self {
+        match unit {
+            domain::QuotaUnit::Second => Self::Second,
+            domain::QuotaUnit::Minute => Self::Minute,
+            domain::QuotaUnit::Hour => Self::Hour,
+            domain::QuotaUnit::Day => Self::Day,
+        }
+    }
+}
+
+/// The body of a call about one client that needs nothing else.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// A UUID. The same one again does nothing and is answered alike.
+    pub request_id: Option<String>,
+    /// Goes into the record of management actions.
+    pub reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeSecret {
+    pub credential_id: String,
+    /// A UUID. The same one again does nothing and is answered alike.
+    pub request_id: Option<String>,
+    /// Goes into the record of management actions.
+    pub reason: Option<String>,
+}
+
+/// A registered client.
+#[derive(Serialize)]
+pub struct ClientDocument {
+    pub client_id: String,
+    /// `file`: it is in `clients.yaml`, and read-only here. `state`: it was registered by a call.
+    pub source: Source,
+    /// `approved`, or `revoked`.
+    pub status: &'static str,
+    /// Stopped by `:block` until `:unblock`.
+    pub blocked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub developer: Option<Developer>,
+    /// Separated by blanks.
+    pub scope: String,
+    /// References of its static tenants. Left out: the lookup tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_ttl: Option<String>,
+    /// Left out: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apis: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    pub credentials: Vec<CredentialDocument>,
+    /// Tokens issued until then are refused. RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_not_before: Option<String>,
+    /// RFC 3339, UTC. Left out: it is in `clients.yaml`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    File,
+    State,
+}
+
+/// A secret, of which only a digest is kept.
+#[derive(Serialize)]
+pub struct CredentialDocument {
+    /// Left out: it is in `clients.yaml`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<String>,
+    /// `active`, `expired` or `revoked`.
+    pub status: &'static str,
+    /// RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// A client with a secret that is shown this once.
+#[derive(Serialize)]
+pub struct WithSecret {
+    pub client_secret: String,
+    pub credential_id: String,
+    #[serde(flatten)]
+    pub client: ClientDocument,
+}
+
+#[derive(Serialize)]
+pub struct ClientList {
+    /// By their ids.
+    pub clients: Vec<ClientDocument>,
+    /// There are more: ask again with `after` set to this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// Microseconds, as RFC 3339.

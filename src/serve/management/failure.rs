@@ -33,6 +33,14 @@ impl Failure {
         Self::Invalid(format!("{field}: {wrong}"))
     }
 
+    pub fn no_client() -> Self {
+        Self::NotFound("there is no such client")
+    }
+
+    pub fn in_file() -> Self {
+        Self::Conflict("this client is in `clients.yaml`, which is read-only here".to_owned())
+    }
+
     pub fn no_state() -> Self {
         let text =
             "nothing can be stored: the config of this process has no `state`; add the section";

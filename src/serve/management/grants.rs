@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::arrival::{Scope, answer};
-use super::documents::{Restore, Withdraw};
+use super::documents::{About, Restore, Withdraw};
 use super::failure::Failure;
 use super::write::{Action, Row};
 use super::{Management, Shared};
@@ -22,8 +22,8 @@ pub async fn withdraw(
     let (actor, body) = management.arrive::<Withdraw>(request, Scope::Grants).await?;
     let hold = body.hold.map_or(Ok(HOLD), |text| hold(&text))?;
     let (client, target) = management.grant(&body.client_id, &body.tenant)?;
-    let mut action = Action::new("grants:withdraw", actor);
-    (action.request_id, action.reason) = (body.request_id, body.reason);
+    let about = About { request_id: body.request_id, reason: body.reason };
+    let action = Action::of("grants:withdraw", actor, about)?;
     // What the registry lists has no age: it is blocked until it is restored.
     let listed = client.static_grants.is_some();
     let keep = (!listed).then(|| management.longest());
@@ -37,8 +37,8 @@ pub async fn restore(
 ) -> Result<Response, Failure> {
     let (actor, body) = management.arrive::<Restore>(request, Scope::Grants).await?;
     let (client, target) = management.grant(&body.client_id, &body.tenant)?;
-    let mut action = Action::new("grants:restore", actor);
-    (action.request_id, action.reason) = (body.request_id, body.reason);
+    let about = About { request_id: body.request_id, reason: body.reason };
+    let action = Action::of("grants:restore", actor, about)?;
     let row = Row { lift: true, ..Row::of(management.key(&client.id, target)) };
     Ok(answer(StatusCode::OK, management.withdraw(action, row).await?))
 }

@@ -1,16 +1,18 @@
-//! The management API: grants withdrawn and restored by a call.
+//! The management API: grants withdrawn and restored, and clients registered, by a call.
 
 mod arrival;
+mod clients;
 mod documents;
 mod failure;
 mod grants;
+mod registration;
 mod write;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{get, post};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use self::failure::Failure;
@@ -39,6 +41,11 @@ pub fn router(engine: Arc<Engine>) -> Router {
     Router::new()
         .route("/v1/grants:withdraw", post(grants::withdraw))
         .route("/v1/grants:restore", post(grants::restore))
+        .route("/v1/clients", get(clients::list).post(clients::create))
+        .route(
+            "/v1/clients/{client}",
+            get(clients::show).patch(clients::patch).delete(clients::delete).post(clients::act),
+        )
         .fallback(|| async { Failure::NotFound("there is nothing here") })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
         .with_state(shared)

@@ -8,47 +8,72 @@ use uuid::Uuid;
 
 use super::Management;
 use super::arrival::Actor;
-use super::documents::Done;
+use super::documents::{About, Done};
 use super::failure::Failure;
 use crate::config::{Config, Freshness, Lookup};
 use crate::domain::{Client, ClientId, Holder, Target};
-use crate::state::{Audit, Change, Expect, Key, Record, State, Written};
+use crate::state::{Audit, AuditEntry, Change, Expect, Key, Record, State, Written};
 
 /// How much longer than the longest token a row is kept.
 const MARGIN: Duration = Duration::from_secs(3600);
 const MAX_REASON: usize = 1024;
 
 /// One action, as the record of management actions names it.
+#[derive(Clone)]
 pub struct Action {
     pub name: &'static str,
-    pub actor: Actor,
-    pub request_id: Option<String>,
-    pub reason: Option<String>,
+    actor: String,
+    pub request_id: Uuid,
+    /// The caller has named the request, and may make it again.
+    pub is_named: bool,
+    reason: Option<String>,
 }
 
 impl Action {
-    pub fn new(name: &'static str, actor: Actor) -> Self {
-        Self { name, actor, request_id: None, reason: None }
-    }
-
     /// A bad request id or reason is the caller's mistake.
-    fn audit(self) -> Result<Audit, Failure> {
-        let request_id = match self.request_id {
+    pub fn of(name: &'static str, actor: Actor, about: About) -> Result<Self, Failure> {
+        let About { request_id, reason } = about;
+        if reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
+            return Err(Failure::invalid("reason", "is longer than 1024 bytes"));
+        }
+        let is_named = request_id.is_some();
+        let request_id = match request_id {
             Some(text) => Uuid::parse_str(&text).map_err(|_| {
-                Failure::invalid("request_id", "is no UUID; make a new one a change")
+                Failure::invalid("request_id", "is not a UUID; make a new one a change")
             })?,
             None => Uuid::now_v7(),
         };
-        if self.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
-            return Err(Failure::invalid("reason", "is longer than 1024 bytes"));
-        }
+        Ok(Self { name, actor: actor.0, request_id, is_named, reason })
+    }
+
+    /// The first of two writes; made again, it is the same one.
+    pub fn first_part(&self) -> Self {
+        Self { request_id: Uuid::new_v5(&self.request_id, b"first part"), ..self.clone() }
+    }
+
+    fn audit(self) -> Audit {
         let detail = self.reason.map(|reason| json!({ "reason": reason }).to_string());
-        Ok(Audit {
-            request_id: request_id.to_string(),
-            actor: self.actor.0,
+        Audit {
+            request_id: self.request_id.to_string(),
+            actor: self.actor,
             action: self.name.to_owned(),
             detail: detail.unwrap_or_default(),
-        })
+        }
+    }
+}
+
+/// A request id is of one change only.
+pub fn same_request(before: &AuditEntry, name: &str, key: &Key) -> Result<(), Failure> {
+    let same = before.action == name
+        && before.issuer == key.issuer
+        && before.client == key.client
+        && before.reference == key.reference;
+    match same {
+        true => Ok(()),
+        false => {
+            let text = "this request_id was used for another change; make a new one";
+            Err(Failure::Conflict(text.to_owned()))
+        }
     }
 }
 
@@ -82,7 +107,7 @@ impl Management {
     pub fn client(&self, id: &str) -> Result<Arc<Client>, Failure> {
         let book = self.engine.clients();
         let client = book.as_ref().and_then(|book| book.get(id).cloned());
-        client.ok_or(Failure::NotFound("there is no such client"))
+        client.ok_or_else(Failure::no_client)
     }
 
     pub fn key(&self, client: &ClientId, target: Target) -> Key {
@@ -105,14 +130,7 @@ impl Management {
         match self.write_once(action, row).await? {
             Ok(record) => Ok(Done::new(record.seq, record.not_before)),
             Err(before) => {
-                let same = before.action == name
-                    && before.issuer == key.issuer
-                    && before.client == key.client
-                    && before.reference == key.reference;
-                if !same {
-                    let text = "this request_id was used for another change; make a new one";
-                    return Err(Failure::Conflict(text.to_owned()));
-                }
+                same_request(&before, name, &key)?;
                 // Another process may have done it a moment ago.
                 self.state()?.follow().await?;
                 Ok(Done::new(before.seq, before.not_before))
@@ -124,9 +142,9 @@ impl Management {
         &self,
         action: Action,
         row: Row,
-    ) -> Result<Result<Record, crate::state::AuditEntry>, Failure> {
+    ) -> Result<Result<Record, AuditEntry>, Failure> {
         let state = self.state()?;
-        let audit = action.audit()?;
+        let audit = action.audit();
         let (name, actor) = (audit.action.clone(), audit.actor.clone());
         let Row { key, hold, keep, lift, body, expect } = row;
         let client = key.client.clone();

@@ -2,9 +2,9 @@
 
 use super::*;
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const T1: &str = "/api/T1/report";
-const REQUEST_ID: &str = "8a6f2c1e-43a5-4b7e-9a55-0c9b2f8f7d11";
+pub const REQUEST_ID: &str = "8a6f2c1e-43a5-4b7e-9a55-0c9b2f8f7d11";
 
 fn config(state: bool) -> String {
     let config = CONFIG.replace("admin: \"", "management: \"127.0.0.1:0\", admin: \"");
@@ -15,7 +15,7 @@ fn config(state: bool) -> String {
     format!("{config}\n{state}management: {{ token_file: management-token }}\n")
 }
 
-async fn managed(state: bool) -> Gate {
+pub async fn managed(state: bool) -> Gate {
     let prepare = |folder: &Path| std::fs::write(folder.join("management-token"), TOKEN).unwrap();
     Gate::prepared(&config(state), prepare).await
 }

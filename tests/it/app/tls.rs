@@ -69,7 +69,7 @@ async fn checks_with_client_certificates_tokens_with_tls_and_management_are_serv
 
     let management = addresses.management.as_ref().unwrap();
     let answer = reqwest::get(format!("http://{management}/v1/clients")).await.unwrap();
-    assert_eq!(answer.status(), 404);
+    assert_eq!(answer.status(), 401);
     assert_eq!(answer.json::<Value>().await.unwrap()["error"], "not_found");
     let shown = reqwest::get(format!("http://{}/metrics", addresses.admin)).await.unwrap();
     let shown = shown.text().await.unwrap();
