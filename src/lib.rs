@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "server")]
+mod admin;
+#[cfg(feature = "server")]
 pub mod app;
 pub mod authz;
 #[cfg(feature = "server")]

@@ -240,7 +240,7 @@ def envoy_on_any_ports(work, config, tenantgate, apis, name="envoy"):
     config["admin"]["address"]["socket_address"]["port_value"] = 0
     for listener in config["static_resources"]["listeners"]:
         listener["address"]["socket_address"]["port_value"] = 0
-    ours = {f"tenantgate-{name}": tenantgate.ports[name] for name in ("check", "token")} if tenantgate else {}
+    ours = {f"tenantgate-{name}": port for name, port in tenantgate.ports.items()} if tenantgate else {}
     places = {**ours, **apis}
     for cluster in config["static_resources"]["clusters"]:
         place = places[cluster["name"]]

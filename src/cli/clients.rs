@@ -418,7 +418,7 @@ fn as_row(client: &RawClient, now: Timestamp) -> [String; 7] {
     ]
 }
 
-fn write_table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
+pub fn write_table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
     for row in rows {

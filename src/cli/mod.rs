@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod admin;
 mod clients;
 mod docs;
 mod explain;
@@ -55,6 +56,7 @@ enum Command {
     Reference(reference::ReferenceArgs),
     Keys(keys::KeysArgs),
     Clients(clients::ClientsArgs),
+    Admin(admin::AdminArgs),
     State(state::StateArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -79,6 +81,7 @@ pub fn run() -> ExitCode {
         Command::Reference(args) => reference::run(&args),
         Command::Keys(args) => keys::run(args),
         Command::Clients(args) => clients::run(args),
+        Command::Admin(args) => admin::run(&args),
         Command::State(args) => state::run(args),
         Command::Completions(args) => Ok(shell::completions(&args, Cli::command())),
         Command::Man(args) => shell::man(&args, Cli::command()),

@@ -70,7 +70,7 @@ async fn checks_with_client_certificates_tokens_with_tls_and_management_are_serv
     let management = addresses.management.as_ref().unwrap();
     let answer = reqwest::get(format!("http://{management}/v1/clients")).await.unwrap();
     assert_eq!(answer.status(), 401);
-    assert_eq!(answer.json::<Value>().await.unwrap()["error"], "not_found");
+    assert_eq!(answer.json::<Value>().await.unwrap()["error"], "invalid_token");
     let shown = reqwest::get(format!("http://{}/metrics", addresses.admin)).await.unwrap();
     let shown = shown.text().await.unwrap();
     assert!(shown.contains(r#"tenantgate_certificate_expiry_timestamp_seconds{listener="check"}"#));

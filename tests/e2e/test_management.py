@@ -1,0 +1,178 @@
+"""The management API: docs/management.md as printed there, and its command line."""
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+import requests
+import stack
+import yaml
+from conftest import ROOT, World, bin_dir, check_secrecy
+from test_tls import Authority
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def managed(tmp_path_factory):
+    work = tmp_path_factory.mktemp("managed")
+
+    def with_management(config):
+        config["state"] = {"sqlite": "state/tenantgate.db", "key_file": "secrets/state.key"}
+        config["management"] = {"token_file": "secrets/management"}
+        config["listen"]["management"] = stack.ANY_PORT
+        (work / "secrets").mkdir()
+        stack.write_secret(work / "secrets/management", TOKEN)
+
+    with stack.Children() as children:
+        world = World(children, work, with_management)
+        yield world
+        check_secrecy(world)
+        assert TOKEN not in world.logs()
+
+
+@pytest.fixture
+def admin(managed):
+    def admin(*argv, stdin=None):
+        argv = [bin_dir() / "tenantgate", "admin", *argv, "--url", managed.tenantgate.management_url]
+        argv += ["--token-file", managed.work / "secrets/management"]
+        argv = [str(part) for part in argv]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=20, input=stdin)
+
+    def output(*argv, **options):
+        done = admin(*argv, **options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    admin.output = output
+    admin.json = lambda *argv: json.loads(output(*argv, "--output", "json"))
+    return admin
+
+
+def test_a_client_s_life_from_the_command_line(managed, admin, tmp_path):
+    out = tmp_path / "secret"
+    shown = admin.output("clients", "add", "cli-app", "--scope", "reports.read", "--tenant", "T1", "--secret-out", out)
+    assert out.stat().st_mode & 0o777 == 0o600
+    secret = out.read_text().strip()
+    assert secret not in shown
+    token_url = f"{managed.url}/oauth2/token"
+    mint = lambda secret: requests.post(token_url, {"grant_type": "client_credentials"}, auth=("cli-app", secret))
+    token = mint(secret).json()["access_token"]
+    managed.tokens.add(token)
+    check = lambda: managed.get("/api/T1/", token).status_code
+    assert check() == 200
+
+    again = admin("clients", "add", "cli-app", "--secret-out", out)
+    assert (again.returncode, "--secret-out" in again.stderr) == (1, True), "the file is not overwritten"
+    exists = admin("clients", "add", "--id", "cli-app")
+    assert (exists.returncode, "409 conflict" in exists.stderr) == (1, True)
+
+    admin.output("clients", "block", "cli-app")
+    assert check() == 401
+    assert admin.json("clients", "show", "--id", "cli-app")["blocked"] is True
+    admin.output("clients", "unblock", "--client", "cli-app")
+    assert check() == 200
+    admin.output("grants", "withdraw", "--client", "cli-app", "--tenant", "-", stdin="T1\n")
+    assert check() == 403
+    admin.output("grants", "restore", "--client", "cli-app", "--tenant", "T1")
+    assert check() == 200
+    rotated = admin.json("clients", "rotate-secret", "cli-app")
+    managed.secrets["cli-app"] = rotated["client_secret"]
+    assert mint(secret).ok and mint(rotated["client_secret"]).ok
+    older = rotated["credentials"][0]["credential_id"]
+    admin.output("clients", "revoke-secret", "cli-app", "--credential", older)
+    assert (mint(secret).status_code, mint(rotated["client_secret"]).status_code) == (401, 200)
+    admin.output("clients", "revoke-tokens", "cli-app")
+    assert check() == 401
+    listed = {client["client_id"]: client["source"] for client in admin.json("clients", "list")["clients"]}
+    assert listed["cli-app"] == "state" and listed["app-000"] == "file"
+    assert re.search(r"^cli-app +state +approved +reports.read +1$", admin.output("clients", "list"), re.MULTILINE)
+    admin.output("clients", "delete", "cli-app")
+    gone = admin("clients", "show", "cli-app")
+    assert (gone.returncode, "404 not_found" in gone.stderr) == (1, True)
+
+
+def test_mistakes_on_the_command_line_are_named(managed, admin, tmp_path):
+    url = managed.tenantgate.management_url
+    wrong = tmp_path / "wrong"
+    wrong.write_text("another token\n")
+    tool = [bin_dir() / "tenantgate", "admin", "clients", "list"]
+    for argv, told in [
+        ([], "--url: missing"),
+        (["--url", url], "--token-file: missing"),
+        (["--url", "nowhere", "--token-file", wrong], "--url: not a URL"),
+        (["--url", url, "--token-file", tmp_path / "none"], "cannot be read"),
+        (["--url", url, "--token-file", wrong], "401 invalid_token"),
+        (["--url", "http://127.0.0.1:9", "--token-file", wrong], "cannot be reached"),
+        (["--url", managed.provider.url, "--token-file", wrong], "not that of a management API"),
+    ]:
+        done = subprocess.run([*tool, *argv], capture_output=True, text=True, timeout=20)
+        assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+
+
+def test_a_token_of_our_own_issuer_opens_its_part_only(managed, admin):
+    made = admin.json("clients", "add", "portal", "--scope", "tenantgate:grants", "--tenant", "T1")
+    managed.secrets["portal"] = made["client_secret"]
+    form = {"grant_type": "client_credentials"}
+    token = requests.post(f"{managed.url}/oauth2/token", form, auth=("portal", made["client_secret"])).json()
+    headers = {"Authorization": f"Bearer {token['access_token']}"}
+    url = managed.tenantgate.management_url
+    withdrawal = {"client_id": "app-001", "tenant": "T1"}
+    assert requests.post(f"{url}/v1/grants:withdraw", json=withdrawal, headers=headers).status_code == 200
+    refused = requests.get(f"{url}/v1/clients", headers=headers)
+    assert (refused.status_code, refused.json()["error"]) == (403, "insufficient_scope")
+
+
+def test_through_envoy_for_the_portal_only(managed, admin, tmp_path):
+    authority = Authority()
+    authority.issue(tmp_path, "tenantgate.example.com")
+    portal = authority.issue(tmp_path / "portal", "portal.example.com")
+    other = authority.issue(tmp_path / "other", "other.example.com")
+    stranger = Authority().issue(tmp_path / "stranger", "portal.example.com")
+    config = yaml.safe_load((ROOT / "envoy/management.yaml").read_text().replace("/etc/envoy/management", str(tmp_path)))
+    file = stack.envoy_on_any_ports(tmp_path, config, managed.tenantgate, {})
+    envoy = managed.children.start(stack.Envoy, tmp_path, file)
+    port = envoy.address.rsplit(":", 1)[1]
+
+    def clients(folder, token=TOKEN):
+        cert = (folder / "tls.crt", folder / "tls.key") if folder else None
+        with requests.Session() as session:
+            session.mount("https://", NamedAdapter("tenantgate.example.com"))
+            headers = {"Authorization": f"Bearer {token}", "Host": "tenantgate.example.com"}
+            url = f"https://127.0.0.1:{port}/v1/clients"
+            return session.get(url, headers=headers, cert=cert, verify=tmp_path / "ca.crt", timeout=10).status_code
+
+    assert clients(portal) == 200
+    assert clients(portal, "another") == 401
+    for who in (None, other, stranger):
+        with pytest.raises(requests.ConnectionError):
+            clients(who)
+
+
+class NamedAdapter(requests.adapters.HTTPAdapter):
+    """Expects a server's certificate for this name, whatever the address."""
+
+    def __init__(self, name):
+        self.name = name
+        super().__init__()
+
+    def init_poolmanager(self, *argv, **options):
+        super().init_poolmanager(*argv, assert_hostname=self.name, server_hostname=self.name, **options)
+
+
+def test_the_lines_of_the_page_do_what_they_say(managed):
+    """Each block's lines, in their order; a comment behind a line has the status that it gets."""
+    page = (ROOT / "docs/management.md").read_text()
+    blocks = re.findall(r"^```sh\n# management: (\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    managed.provider.control("PUT", "clients/app-002", {"tenants": ["T1001"]})
+    told = {"URL": managed.tenantgate.management_url, "TOKEN": TOKEN}
+    for name, lines in blocks:
+        script = 'curl() { command curl -s -o answer -w "%{http_code}\\n" "$@"; cat answer >&2; }\n' + lines
+        done = subprocess.run(
+            ["bash", "-euc", script], cwd=managed.work, env=os.environ | told, capture_output=True, text=True, timeout=30
+        )
+        wanted = re.findall(r"# (\d{3})\b", lines)
+        assert (done.returncode, done.stdout.split()) == (0, wanted), f"{name}: {done.stdout}{done.stderr}"
