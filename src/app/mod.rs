@@ -99,7 +99,8 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
 
     let token_address = match (token, token_service(&engine, &config.limits)) {
         (Some(planned), Some(service)) => {
-            let router = serve::token_router(service, ForwardedBy::of(&config.limits));
+            let forwarded_by = ForwardedBy::of(&config.limits);
+            let router = serve::token_router(service, Arc::clone(&engine), forwarded_by);
             Some(spawn_http(&mut tasks, planned, router, stop.callers.clone()).await?)
         }
         _ => None,

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use super::bearer::Headers;
 use super::facts::{Facts, FactsCache};
 use super::path::{CheckedPath, PathError};
@@ -11,7 +13,9 @@ use super::route::{Found, RouteMatch};
 use super::snapshot::{Api, Route, Snapshot};
 use super::told;
 use super::withdrawn::Withdrawal;
-use crate::domain::{Client, ClientId, DenyReason, GrantBook, Moment, Quota, ScopeSet, Standing};
+use crate::domain::{
+    Client, ClientId, DenyReason, GrantBook, Moment, Quota, ScopeSet, Standing, Timestamp, TokenRef,
+};
 
 /// A request, as far as it matters to the decision.
 pub struct CheckInput<'a> {
@@ -166,6 +170,15 @@ impl Identity {
     pub fn issuer<'i>(&'i self, snapshot: &'i Snapshot) -> &'i str {
         self.foreign_issuer().unwrap_or(&snapshot.own_issuer)
     }
+}
+
+/// Whose a verified token is.
+pub struct Bearer {
+    pub client: CompactString,
+    /// Our own issuer has signed it.
+    pub is_ours: bool,
+    pub id: Option<TokenRef>,
+    pub expires_at: Timestamp,
 }
 
 /// Work that a decision would like to be done in the background.
@@ -344,6 +357,19 @@ impl<'a> Authorizer<'a> {
         let narrowed = client.and_then(|client| identity.scopes().narrowed_to(&client.scopes));
         let quota = self.quota(&identity, client);
         Ok(Caller { identity, narrowed, quota })
+    }
+
+    /// Whose a token is, whether or not it stands: its signature and its times are good.
+    pub fn bearer_of(&self, token: &str) -> Result<Bearer, Denied> {
+        match self.token_identity(format!("Bearer {token}").as_bytes())? {
+            Identity::Token(facts) => Ok(Bearer {
+                client: facts.client.clone(),
+                is_ours: facts.issuer.own,
+                id: facts.id,
+                expires_at: facts.expires_at,
+            }),
+            Identity::ApiKey(_) => Err(DenyReason::TokenMalformed.into()),
+        }
     }
 
     /// The registry's word, else what the provider said at the last lookup.

@@ -20,8 +20,8 @@ mod withdrawn;
 
 pub use bearer::{HeaderValue, Headers};
 pub use decide::{
-    Authorizer, Caller, CheckInput, Denied, Hint, Identity, Observer, Outcome, Permit, ShadowPass,
-    Verdict,
+    Authorizer, Bearer, Caller, CheckInput, Denied, Hint, Identity, Observer, Outcome, Permit,
+    ShadowPass, Verdict,
 };
 pub use facts::{Facts, FactsCache};
 pub use issuer::{IssuerPolicy, TenantForm, Trust};

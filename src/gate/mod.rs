@@ -21,8 +21,8 @@ pub use answer::{Allow, Answer, Deny, Value};
 
 use self::record::Record;
 use crate::authz::{
-    Authorizer, Caller, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch, Snapshot,
-    Verdict,
+    Authorizer, Bearer, Caller, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch,
+    Snapshot, Verdict,
 };
 use crate::domain::{Clock, DenyReason, GrantBook, Moment};
 use crate::telemetry::Metrics;
@@ -90,6 +90,13 @@ impl Gate {
         let snapshot = self.snapshot.load();
         let authorizer = self.authorizer(&snapshot, None, self.clock.moment());
         authorizer.token_standing(token).map_err(|denied| denied.reason)
+    }
+
+    /// Whose a token is, whether or not it stands now. Nothing is recorded.
+    pub fn bearer_of(&self, token: &str) -> Result<Bearer, DenyReason> {
+        let snapshot = self.snapshot.load();
+        let authorizer = self.authorizer(&snapshot, None, self.clock.moment());
+        authorizer.bearer_of(token).map_err(|denied| denied.reason)
     }
 
     fn decide_and_record<R>(

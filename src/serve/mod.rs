@@ -12,6 +12,7 @@ mod listener;
 mod management;
 mod message_body;
 mod peer;
+mod questions;
 mod source;
 mod streams;
 mod tls;

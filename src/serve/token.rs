@@ -20,8 +20,10 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::peer::Peer;
+use super::questions;
 use super::source::ForwardedBy;
 use crate::domain::Caller;
+use crate::engine::Engine;
 use crate::token::{
     Arrival, Issued, MAX_FORM, MintContext, TokenError, TokenRequest, TokenService,
 };
@@ -31,16 +33,23 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[derive(Clone)]
-struct Shared {
-    service: Arc<TokenService>,
+pub(super) struct Shared {
+    pub service: Arc<TokenService>,
+    pub engine: Arc<Engine>,
     forwarded_by: ForwardedBy,
 }
 
-pub fn router(service: Arc<TokenService>, forwarded_by: ForwardedBy) -> Router {
-    let shared = Shared { service, forwarded_by };
+pub fn router(
+    service: Arc<TokenService>,
+    engine: Arc<Engine>,
+    forwarded_by: ForwardedBy,
+) -> Router {
+    let shared = Shared { service, engine, forwarded_by };
     Router::new()
         .route("/oauth2/token", any(token))
         .route("/oauth2/token/", any(misspelt))
+        .route("/oauth2/revoke", any(questions::revoke))
+        .route("/oauth2/introspect", any(questions::introspect))
         .route("/oauth2/jwks", get(jwks))
         .route("/.well-known/oauth-authorization-server", get(metadata))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
@@ -61,29 +70,59 @@ async fn token(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    let (head, body) = request.into_parts();
-    let caller = Caller(shared.forwarded_by.source(peer, &head.headers));
-    let arrival = Arrival { caller, request_id: request_id(&head.headers) };
-    if head.method != Method::POST {
-        let refused = TokenError::InvalidRequest("a token is asked for by POST");
-        let refused = shared.service.refuse_early(arrival, refused);
-        let status = StatusCode::METHOD_NOT_ALLOWED;
-        let mut response = error(status, refused.code(), refused.description());
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return response;
-    }
-    let issued = match form(&head, body).await {
-        Ok(body) => {
-            let authorization: Vec<&[u8]> =
-                head.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
-            let request = TokenRequest { arrival, authorization: &authorization, body: &body };
-            shared.service.issue(request).await
-        }
-        Err(error) => Err(shared.service.refuse_early(arrival, error)),
+    let posted = match Posted::read(&shared, peer, request).await {
+        Ok(posted) => posted,
+        Err(refused) => return *refused,
     };
-    match issued {
+    let authorization = posted.authorization();
+    match shared.service.issue(posted.request(&authorization)).await {
         Ok(issued) => success(issued),
         Err(error) => refusal(error, &realm(&shared.service.context)),
+    }
+}
+
+/// A form that was posted to one of the endpoints where clients authenticate.
+pub(super) struct Posted {
+    head: Parts,
+    caller: Caller,
+    body: Bytes,
+}
+
+impl Posted {
+    /// The error is the answer.
+    pub async fn read(
+        shared: &Shared,
+        peer: Peer,
+        request: Request,
+    ) -> Result<Self, Box<Response>> {
+        let (head, body) = request.into_parts();
+        let caller = Caller(shared.forwarded_by.source(peer, &head.headers));
+        let arrival = Arrival { caller, request_id: request_id(&head.headers) };
+        if head.method != Method::POST {
+            let refused = TokenError::InvalidRequest("this endpoint is asked by POST");
+            let refused = shared.service.refuse_early(arrival, refused);
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let mut response = error(status, refused.code(), refused.description());
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return Err(Box::new(response));
+        }
+        match form(&head, body).await {
+            Ok(body) => Ok(Self { head, caller, body }),
+            Err(error) => {
+                let error = shared.service.refuse_early(arrival, error);
+                Err(Box::new(refusal(error, &realm(&shared.service.context))))
+            }
+        }
+    }
+
+    pub fn authorization(&self) -> Vec<&[u8]> {
+        self.head.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect()
+    }
+
+    pub fn request<'a>(&'a self, authorization: &'a [&'a [u8]]) -> TokenRequest<'a> {
+        let request_id = request_id(&self.head.headers);
+        let arrival = Arrival { caller: self.caller, request_id };
+        TokenRequest { arrival, authorization, body: &self.body }
     }
 }
 
@@ -139,7 +178,7 @@ fn success(issued: Issued) -> Response {
     uncached((StatusCode::OK, Json(body)).into_response())
 }
 
-fn refusal(token_error: TokenError, realm: &str) -> Response {
+pub(super) fn refusal(token_error: TokenError, realm: &str) -> Response {
     let (status, retry_after) = match token_error {
         TokenError::InvalidClient => (StatusCode::UNAUTHORIZED, None),
         TokenError::Throttled { retry_after } => (StatusCode::TOO_MANY_REQUESTS, Some(retry_after)),
@@ -164,17 +203,17 @@ fn refusal(token_error: TokenError, realm: &str) -> Response {
     response
 }
 
-fn error(status: StatusCode, code: &str, description: &str) -> Response {
+pub(super) fn error(status: StatusCode, code: &str, description: &str) -> Response {
     let body = json!({ "error": code, "error_description": description });
     uncached((status, Json(body)).into_response())
 }
 
-fn uncached(mut response: Response) -> Response {
+pub(super) fn uncached(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn realm(context: &ArcSwap<MintContext>) -> String {
+pub(super) fn realm(context: &ArcSwap<MintContext>) -> String {
     context.load().audience.replace(['"', '\\'], "")
 }
 
@@ -190,14 +229,22 @@ async fn jwks(State(shared): State<Shared>) -> Response {
 async fn metadata(State(shared): State<Shared>) -> Response {
     let context = shared.service.context.load();
     let base = context.issuer.trim_end_matches('/');
-    Json(json!({
+    let authentication = ["client_secret_basic", "client_secret_post"];
+    let mut metadata = json!({
         "issuer": context.issuer,
         "token_endpoint": format!("{base}/oauth2/token"),
         "jwks_uri": format!("{base}/oauth2/jwks"),
         "grant_types_supported": ["client_credentials"],
         // Required, and not empty for those who validate it. This one gives nothing away.
         "response_types_supported": ["none"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-    }))
-    .into_response()
+        "token_endpoint_auth_methods_supported": authentication,
+        "introspection_endpoint": format!("{base}/oauth2/introspect"),
+        "introspection_endpoint_auth_methods_supported": authentication,
+    });
+    // Without a state nothing is kept of a revoked token.
+    if shared.engine.state().is_some() {
+        metadata["revocation_endpoint"] = json!(format!("{base}/oauth2/revoke"));
+        metadata["revocation_endpoint_auth_methods_supported"] = json!(authentication);
+    }
+    Json(metadata).into_response()
 }

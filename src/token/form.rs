@@ -58,6 +58,33 @@ impl TokenForm {
         }
     }
 
+    /// Reads a request about a token (RFC 7009, section 2.1; RFC 7662, section 2.1).
+    pub fn about_token(body: &[u8]) -> Result<(Self, Secret), TokenError> {
+        let (mut form, mut token) = (Self::default(), None);
+        let mut seen = HashSet::new();
+        for (count, (name, value)) in form_urlencoded::parse(body).enumerate() {
+            if count == MAX_PARAMETERS {
+                return Err(TokenError::InvalidRequest("the request has too many parameters"));
+            }
+            if !seen.insert(name.clone()) {
+                return Err(TokenError::InvalidRequest("a parameter is repeated"));
+            }
+            if value.is_empty() {
+                continue;
+            }
+            match &*name {
+                "token" => token = Some(Secret::new(value)),
+                "client_id" => form.client_id = Some(value.into_owned()),
+                "client_secret" => form.client_secret = Some(Secret::new(value)),
+                "client_assertion" | "client_assertion_type" => form.other_authentication = true,
+                // `token_type_hint` too: there is one type.
+                _ => {}
+            }
+        }
+        let missing = TokenError::InvalidRequest("token is missing: send token=TOKEN in a form");
+        Ok((form, token.ok_or(missing)?))
+    }
+
     fn resource(&mut self, value: &str, audience: &str) -> Result<(), TokenError> {
         if value == audience {
             return Ok(());

@@ -13,7 +13,8 @@ use super::throttle::Throttle;
 use super::withdrawn::Withdrawal;
 use crate::clients::{Attempt, Authentication, Authenticator, Presented};
 use crate::domain::{
-    Caller, Client, Clock, GrantSet, ScopeSet, Standing, TenantCode, TenantDigest, Timestamp,
+    Caller, Client, Clock, GrantSet, ScopeSet, Secret, Standing, TenantCode, TenantDigest,
+    Timestamp,
 };
 use crate::grants::{Outcome, Tenants};
 use crate::telemetry::Metrics;
@@ -58,6 +59,12 @@ pub struct TokenRequest<'a> {
     pub body: &'a [u8],
 }
 
+/// A client and a token that it shows.
+pub struct Question {
+    pub client: Arc<Client>,
+    pub token: Secret,
+}
+
 /// Who asks, as far as that is known: proven, or a registered id that somebody claims.
 type Claimed = Option<Arc<Client>>;
 
@@ -73,6 +80,42 @@ impl TokenService {
             }
             Err(refusal) => Err(self.refuse(request.arrival, claimed, refusal)),
         }
+    }
+
+    /// Who asks about which token, for revocation and introspection.
+    pub async fn question(&self, request: TokenRequest<'_>) -> Result<Question, TokenError> {
+        let mut claimed = None;
+        let asked = self.asked(&request, &mut claimed).await;
+        asked.map_err(|refusal| self.refuse(request.arrival, claimed, refusal))
+    }
+
+    async fn asked(
+        &self,
+        request: &TokenRequest<'_>,
+        claimed: &mut Claimed,
+    ) -> Result<Question, Refusal> {
+        let context = self.context.load_full();
+        let (mut form, token) = TokenForm::about_token(request.body)?;
+        let client = self.client(&context, request, &mut form, claimed).await?;
+        Withdrawal::of(&context, &client)?;
+        Ok(Question { client, token })
+    }
+
+    /// The client that proves itself, in good standing.
+    async fn client(
+        &self,
+        context: &MintContext,
+        request: &TokenRequest<'_>,
+        form: &mut TokenForm,
+        claimed: &mut Claimed,
+    ) -> Result<Arc<Client>, Refusal> {
+        let readings = presented(request.authorization, form)?;
+        let named = readings.iter().find_map(|reading| context.clients.get(&reading.id));
+        *claimed = named.cloned();
+        let client = self.authenticate(context, request.arrival.caller, &readings).await?;
+        *claimed = Some(Arc::clone(&client));
+        check_standing(&client)?;
+        Ok(client)
     }
 
     /// Counts and logs a request that was refused before its form was read.
@@ -102,12 +145,7 @@ impl TokenService {
     ) -> Result<Issued, Refusal> {
         let context = self.context.load_full();
         let mut form = TokenForm::parse(request.body, &context.audience)?;
-        let readings = presented(request.authorization, &mut form)?;
-        let named = readings.iter().find_map(|reading| context.clients.get(&reading.id));
-        *claimed = named.cloned();
-        let client = self.authenticate(&context, request.arrival.caller, &readings).await?;
-        *claimed = Some(Arc::clone(&client));
-        check_standing(&client)?;
+        let client = self.client(&context, request, &mut form, claimed).await?;
         let withdrawal = Withdrawal::of(&context, &client)?;
         let scopes = narrow_scopes(&client, form.scope.as_ref())?;
         let mut grants = self.grants(&client).await?;

@@ -12,7 +12,7 @@ mod withdrawn;
 pub use credentials::presented;
 pub use error::TokenError;
 pub use form::{MAX_FORM, TokenForm};
-pub use grant::{Arrival, Issued, TokenRequest, TokenService};
+pub use grant::{Arrival, Issued, Question, TokenRequest, TokenService};
 pub use mint::{ClaimForm, MintContext};
 pub use refusal::{Cause, Refusal};
 pub use throttle::Throttle;

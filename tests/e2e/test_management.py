@@ -9,6 +9,7 @@ import pytest
 import requests
 import stack
 import yaml
+from authlib.integrations.requests_client import OAuth2Session
 from conftest import ROOT, World, bin_dir, check_secrecy
 from test_tls import Authority
 
@@ -123,6 +124,20 @@ def test_a_token_of_our_own_issuer_opens_its_part_only(managed, admin):
     assert requests.post(f"{url}/v1/grants:withdraw", json=withdrawal, headers=headers).status_code == 200
     refused = requests.get(f"{url}/v1/clients", headers=headers)
     assert (refused.status_code, refused.json()["error"]) == (403, "insufficient_scope")
+
+
+def test_an_oauth_library_introspects_and_revokes(managed):
+    client = managed.client("T1")
+    session = OAuth2Session(client.id, client.secret, token_endpoint_auth_method="client_secret_basic")
+    token = session.fetch_token(f"{managed.url}/oauth2/token", grant_type="client_credentials")["access_token"]
+    managed.tokens.add(token)
+    ask = lambda: session.introspect_token(f"{managed.url}/oauth2/introspect", token=token).json()
+    shown = ask()
+    assert (shown["active"], shown["client_id"]) == (True, client.id)
+    assert managed.get("/api/T1/", token).status_code == 200
+    session.revoke_token(f"{managed.url}/oauth2/revoke", token=token).raise_for_status()
+    assert ask() == {"active": False}
+    assert managed.get("/api/T1/", token).status_code == 401
 
 
 def test_through_envoy_for_the_portal_only(managed, admin, tmp_path):

@@ -5,6 +5,7 @@ mod changes;
 mod grants;
 mod management;
 mod peers;
+mod questions;
 mod reflection;
 mod registration;
 mod state;
