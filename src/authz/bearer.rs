@@ -1,4 +1,4 @@
-use crate::domain::DenyReason;
+use crate::domain::{DenyReason, Secret};
 
 /// What a request carries under one header name.
 #[derive(Clone, Copy)]
@@ -11,6 +11,24 @@ pub enum HeaderValue<'a> {
 /// The headers that Envoy passed on. Names are asked for in lower case.
 pub trait Headers {
     fn get(&self, name: &str) -> HeaderValue<'_>;
+}
+
+/// A request with nothing but a token, or without one, for questions about it.
+pub struct BearerHeader(Option<Secret>);
+
+impl BearerHeader {
+    pub fn new(token: Option<&Secret>) -> Self {
+        Self(token.map(|token| Secret::new(format!("Bearer {}", token.expose().trim()))))
+    }
+}
+
+impl Headers for BearerHeader {
+    fn get(&self, name: &str) -> HeaderValue<'_> {
+        match &self.0 {
+            Some(value) if name == "authorization" => HeaderValue::One(value.expose().as_bytes()),
+            _ => HeaderValue::Missing,
+        }
+    }
 }
 
 /// What an `Authorization` header shows under the scheme, in any case, with nothing checked: good for

@@ -18,7 +18,7 @@ mod told;
 pub mod trust;
 mod withdrawn;
 
-pub use bearer::{HeaderValue, Headers};
+pub use bearer::{BearerHeader, HeaderValue, Headers};
 pub use decide::{
     Authorizer, Bearer, Caller, CheckInput, Denied, Hint, Identity, Observer, Outcome, Permit,
     ShadowPass, Verdict,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use http::Method;
 use serde_json::{Map, Value, json};
 
@@ -58,6 +58,32 @@ enum Command {
     /// Show, register, stop and change clients
     #[command(subcommand)]
     Clients(Clients),
+    /// Show each step of a decision of the running process. Exit code: 0 allow, 3 deny, 1 cannot decide
+    Explain(ExplainArgs),
+}
+
+#[derive(Args)]
+#[command(group(ArgGroup::new("question").required(true).args(["path", "tenant"])))]
+struct ExplainArgs {
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// The request's path, as Envoy would see it
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// The request's token; `--token-file` is the one for the API
+    #[arg(long, value_name = "TOKEN", requires = "path")]
+    token: Option<String>,
+    /// A file with the request's token
+    #[arg(long, value_name = "FILE", requires = "path", conflicts_with = "token")]
+    bearer_file: Option<PathBuf>,
+    /// The API, where the config has several
+    #[arg(long, value_name = "NAME", requires = "path")]
+    api: Option<String>,
+    /// Asks for this client instead of for a request
+    #[arg(long, value_name = "ID", requires = "tenant", conflicts_with = "path")]
+    client: Option<String>,
+    #[arg(long, value_name = "CODE", requires = "client", conflicts_with = "path")]
+    tenant: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -205,11 +231,12 @@ pub fn run(args: &AdminArgs) -> anyhow::Result<ExitCode> {
     let session = Session { caller: caller(&args.api)?, output: args.api.output };
     runtime.block_on(async {
         match &args.command {
-            Command::Grants(grants) => session.grants(grants).await,
-            Command::Clients(clients) => session.clients(clients).await,
+            Command::Grants(grants) => session.grants(grants).await?,
+            Command::Clients(clients) => session.clients(clients).await?,
+            Command::Explain(args) => return session.explain(args).await,
         }
-    })?;
-    Ok(ExitCode::SUCCESS)
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn caller(args: &ApiArgs) -> anyhow::Result<Caller> {
@@ -299,6 +326,42 @@ impl Session {
                 self.show(&format!("Client {id} is deleted."), &answer)
             }
         }
+    }
+
+    async fn explain(&self, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+        let mut body = Map::new();
+        let mut give = |name: &str, value: &Option<String>| {
+            body.extend(value.as_ref().map(|value| (name.to_owned(), json!(value))));
+        };
+        give("path", &args.path);
+        give("method", &args.path.as_ref().map(|_| args.method.clone()));
+        let bearer =
+            args.bearer_file.as_ref().map(|file| read(file, "--bearer-file")).transpose()?;
+        give("token", &bearer.or_else(|| args.token.clone()));
+        give("api", &args.api);
+        give("client_id", &args.client);
+        give("tenant", &args.tenant);
+        let answer = self.post("/v1/explain", body).await?;
+        let mut out = io::stdout().lock();
+        match self.output {
+            Output::Json => writeln!(out, "{answer}")?,
+            Output::Text => {
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                for step in answer["steps"].as_array().into_iter().flatten() {
+                    writeln!(out, "{:<12}{}", text(&step["step"]), text(&step["outcome"]))?;
+                }
+                let decision = match answer["reason"].as_str() {
+                    Some(reason) => format!("{}: {reason}", text(&answer["decision"])),
+                    None => text(&answer["decision"]),
+                };
+                writeln!(out, "{:<12}{decision}", "decision")?;
+            }
+        }
+        Ok(ExitCode::from(match answer["decision"].as_str() {
+            Some("allow") => 0,
+            Some("deny") => 3,
+            _ => 1,
+        }))
     }
 
     async fn act(&self, act: &ActArgs, verb: &str, done: &str) -> anyhow::Result<()> {

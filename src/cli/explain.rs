@@ -6,13 +6,9 @@ use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 
 use super::{CONFIG_ENV, CONFIG_FILE};
-use crate::authz::{CheckInput, Denied, HeaderValue, Headers, Observer, Verdict};
-use crate::domain::{
-    Client, ClientId, DenyReason, Holder, Secret, SystemClock, TenantCode, Timestamp,
-};
-use crate::engine::{Engine, StartError, told};
-use crate::gate::{Answer, Decided};
-use crate::grants::Outcome;
+use crate::authz::{BearerHeader, CheckInput};
+use crate::domain::{ClientId, DenyReason, Secret, SystemClock, TenantCode};
+use crate::engine::{Ask, Engine, Explanation, StartError, Word};
 
 const DENY: u8 = 3;
 const UNDECIDED: u8 = 1;
@@ -70,28 +66,24 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Prints each step as it is taken.
-struct Printer;
-
-impl Observer for Printer {
-    fn step(&mut self, name: &'static str, outcome: impl FnOnce() -> String) {
-        show(name, &outcome());
-    }
-}
-
 fn show(name: &str, outcome: &str) {
     println!("{name:<12}{outcome}");
 }
 
-struct OneHeader(Option<Secret>);
-
-impl Headers for OneHeader {
-    fn get(&self, name: &str) -> HeaderValue<'_> {
-        match &self.0 {
-            Some(value) if name == "authorization" => HeaderValue::One(value.expose().as_bytes()),
-            _ => HeaderValue::Missing,
-        }
+fn show_all(explanation: &Explanation) -> ExitCode {
+    for (name, outcome) in &explanation.steps {
+        show(name, outcome);
     }
+    let (word, code) = match explanation.verdict {
+        Some(Word::Allow) => ("allow".to_owned(), 0),
+        Some(Word::Shadowed(reason)) => {
+            (format!("allow (shadow mode; otherwise {})", reason.as_str()), 0)
+        }
+        Some(Word::Deny(reason)) => (format!("deny: {}", reason.as_str()), exit_code(reason)),
+        None => ("cannot decide".to_owned(), UNDECIDED),
+    };
+    show("decision", &word);
+    ExitCode::from(code)
 }
 
 async fn explain_request(engine: &Engine, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
@@ -100,7 +92,7 @@ async fn explain_request(engine: &Engine, args: &ExplainArgs) -> anyhow::Result<
         (None, Some(file)) => Some(read_token(file)?),
         (None, None) => None,
     };
-    let headers = OneHeader(token.map(|token| Secret::new(format!("Bearer {}", token.trim()))));
+    let headers = BearerHeader::new(token.map(Secret::new).as_ref());
     let input = CheckInput {
         profile: args.api.as_deref(),
         method: &args.method,
@@ -110,45 +102,7 @@ async fn explain_request(engine: &Engine, args: &ExplainArgs) -> anyhow::Result<
     if let Some(lookup) = engine.prepare(&input).await {
         show("lookup", &lookup);
     }
-    let snapshot = engine.gate.snapshot.load_full();
-    let outcome = engine.gate.explain(&snapshot, &input, &mut Printer);
-    let decided = Decided::new(&snapshot, outcome);
-    show_answer(&decided.answer());
-    let (word, code) = match &decided.outcome.verdict {
-        Verdict::Allowed(_) => ("allow".to_owned(), 0),
-        Verdict::Shadowed(pass) => {
-            (format!("allow (shadow mode; otherwise {})", pass.denied.reason.as_str()), 0)
-        }
-        Verdict::Denied(Denied { reason, .. }) => {
-            (format!("deny: {}", reason.as_str()), exit_code(*reason))
-        }
-    };
-    show("decision", &word);
-    Ok(ExitCode::from(code))
-}
-
-/// What the caller or the upstream would get.
-fn show_answer(answer: &Answer<'_>) {
-    match answer {
-        Answer::Allow(allow) => {
-            for (name, value) in &allow.set {
-                show("upstream", &format!("{name}: {value}"));
-            }
-            for name in &allow.remove {
-                show("removed", name);
-            }
-            for (name, value) in &allow.metadata {
-                show("metadata", &format!("{name}: {value}"));
-            }
-        }
-        Answer::Deny(deny) => {
-            show("reply", &format!("{} {}", deny.status, deny.body));
-            let challenge = deny.headers.iter().find(|(name, _)| *name == "www-authenticate");
-            if let Some((name, value)) = challenge {
-                show("reply", &format!("{name}: {value}"));
-            }
-        }
-    }
+    Ok(show_all(&engine.explain_request(&input)))
 }
 
 fn read_token(file: &Path) -> anyhow::Result<String> {
@@ -169,16 +123,6 @@ fn exit_code(reason: DenyReason) -> u8 {
     }
 }
 
-/// Whether the client can mint at all.
-fn told_secrets(client: &Client, now: Timestamp) -> String {
-    let secrets = &client.credentials;
-    let usable = secrets.iter().filter(|secret| secret.usable_at(now)).count();
-    let revoked = secrets.iter().filter(|secret| !secret.active).count();
-    let expired = secrets.len() - usable - revoked;
-    let told = format!("usable {usable}, expired {expired}, revoked {revoked}");
-    if usable > 0 { told } else { told + "; it gets no token: `clients rotate` gives it a new one" }
-}
-
 async fn explain_grant(engine: &Engine, client: &str, tenant: &str) -> anyhow::Result<ExitCode> {
     let Some(id) = ClientId::parse(client) else {
         bail!("--client: not a client id; it has {}", ClientId::RULE)
@@ -186,38 +130,5 @@ async fn explain_grant(engine: &Engine, client: &str, tenant: &str) -> anyhow::R
     let Some(code) = TenantCode::parse(tenant) else {
         bail!("--tenant: not a tenant code; it has 1 to 128 of A-Z a-z 0-9 . _ ~ -, not only dots")
     };
-    let decided = |word: &str, code: u8| {
-        show("decision", word);
-        Ok(ExitCode::from(code))
-    };
-    let book = engine.clients();
-    if let Some(trouble) = engine.gate.snapshot.load().client_trouble(client) {
-        show("client", &format!("refused: {trouble}"));
-        return decided("deny: client_withdrawn", DENY);
-    }
-    show("client", "in good standing");
-    let registered = book.as_ref().and_then(|book| book.get(client));
-    if let Some(client) = registered {
-        show("secrets", &told_secrets(client, engine.clock.now()));
-    }
-    let grants = match registered.and_then(|client| client.static_grants.clone()) {
-        Some(grants) => {
-            show("grants", &format!("static, {} tenants in the registry", grants.codes.len()));
-            grants
-        }
-        None => {
-            let outcome = engine.tenants.grants(&id).await;
-            show("lookup", &told(&outcome));
-            match outcome {
-                Outcome::Granted(grants) | Outcome::Denied(grants) => grants,
-                Outcome::Unavailable(_) => return decided("cannot decide", UNDECIDED),
-            }
-        }
-    };
-    let snapshot = engine.gate.snapshot.load_full();
-    let holder = Holder { issuer: &snapshot.own_issuer, client };
-    let held = grants.digests.contains(&snapshot.digester.current(holder, code.expose()));
-    let reference = snapshot.digester.reference(code.expose());
-    show("tenant", &format!("{reference} {}", if held { "is granted" } else { "is not granted" }));
-    if held { decided("allow", 0) } else { decided("deny: tenant_not_granted", DENY) }
+    Ok(show_all(&engine.explain_grant(&id, &code, Ask::Lookup).await))
 }

@@ -3,6 +3,7 @@
 
 mod compose;
 mod describe;
+mod explain;
 mod inputs;
 mod issuers;
 mod offline;
@@ -22,6 +23,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use explain::{Ask, Explanation, Word};
 pub use inputs::{Inputs, StartError};
 pub use offline::told;
 pub use report::Report;

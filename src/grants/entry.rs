@@ -42,6 +42,26 @@ struct Held {
     since: Monotonic,
 }
 
+/// What is known of a client.
+pub struct Known {
+    /// The last good answer.
+    pub set: Option<Arc<GrantSet>>,
+    /// Lookups that have failed since.
+    pub failures: u32,
+    pub failure: Option<Unavailable>,
+}
+
+impl Known {
+    pub fn outcome(self) -> Option<Outcome> {
+        match (self.set, self.failure) {
+            (Some(set), _) if set.codes.is_empty() => Some(Outcome::Denied(set)),
+            (Some(set), _) => Some(Outcome::Granted(set)),
+            (None, Some(reason)) => Some(Outcome::Unavailable(reason)),
+            (None, None) => None,
+        }
+    }
+}
+
 /// What became of an answer.
 pub struct Kept {
     pub set: Arc<GrantSet>,
@@ -115,6 +135,12 @@ impl Entry {
     }
 
     /// A client whose last lookup failed gets one try a lookup: others need the retries.
+    pub fn known(&self) -> Known {
+        let state = lock(&self.state);
+        let set = self.cell.current().as_ref().cloned();
+        Known { set, failures: state.failures, failure: state.failure.clone() }
+    }
+
     pub fn may_retry(&self) -> bool {
         lock(&self.state).failures == 0
     }

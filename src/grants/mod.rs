@@ -27,6 +27,7 @@ use crate::domain::{ClientId, Clock, GrantBook, GrantCell, GrantSet, Monotonic, 
 use crate::lookup::{Directory, Question, Seat, TokenHealth, Unavailable};
 use crate::telemetry::Metrics;
 
+pub use entry::Known;
 pub use outcome::Outcome;
 pub use provider::Health;
 pub use shared::{SharedAnswer, SharedAnswers, Turn, Wish};
@@ -198,6 +199,12 @@ impl Tenants {
             entry.cell.touch(self.core.clock.monotonic());
         }
         outcome
+    }
+
+    /// What is known of a client, without asking. `None`: nothing has been asked yet.
+    pub fn known(&self, client: &ClientId) -> Option<Known> {
+        let entry = self.entries.get(client)?;
+        Some(entry.known())
     }
 
     /// The grants of a client by a lookup that is made now, or under way.

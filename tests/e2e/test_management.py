@@ -113,6 +113,19 @@ def test_mistakes_on_the_command_line_are_named(managed, admin, tmp_path):
         assert (done.returncode, told in done.stderr) == (1, True), done.stderr
 
 
+def test_a_decision_of_the_running_process(managed, admin):
+    client = managed.client("T1")
+    token = managed.token(client)
+    asked = lambda *argv: admin("explain", *argv)
+    allowed = asked("--path", "/api/T1/", "--token", token)
+    assert (allowed.returncode, "decision    allow" in allowed.stdout) == (0, True), allowed.stdout + allowed.stderr
+    denied = asked("--path", "/api/T2/", "--token", token)
+    assert (denied.returncode, "deny: tenant_not_granted" in denied.stdout) == (3, True)
+    assert asked("--client", client.id, "--tenant", "T1").returncode == 0
+    unknown = asked("--client", managed.client("T1").id, "--tenant", "T1", "--output", "json")
+    assert (unknown.returncode, json.loads(unknown.stdout)["decision"]) == (1, "unknown")
+
+
 def test_a_token_of_our_own_issuer_opens_its_part_only(managed, admin):
     made = admin.json("clients", "add", "portal", "--scope", "tenantgate:grants", "--tenant", "T1")
     managed.secrets["portal"] = made["client_secret"]

@@ -24,6 +24,7 @@ const BOOTSTRAP: &str = "management.token_file";
 /// What a token of our own issuer needs for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
+    Audit,
     Clients,
     Grants,
 }
@@ -31,6 +32,7 @@ pub enum Scope {
 impl Scope {
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Audit => "tenantgate:audit",
             Self::Clients => "tenantgate:clients",
             Self::Grants => "tenantgate:grants",
         }

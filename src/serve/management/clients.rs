@@ -301,6 +301,7 @@ impl Management {
             record: record.as_deref(),
             holder: key.holder(),
             withdrawals: withdrawals.as_deref(),
+            digester: &self.engine.gate.snapshot.load().digester,
             now: self.engine.clock.now(),
         };
         document(client, &known)

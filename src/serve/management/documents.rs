@@ -280,6 +280,72 @@ pub struct ClientList {
     pub next: Option<String>,
 }
 
+/// What this process knows of a client's grants.
+#[derive(Serialize)]
+pub struct GrantsDocument {
+    pub client_id: String,
+    /// `registry`: its tenants are listed. `lookup`: the provider is asked.
+    pub source: &'static str,
+    /// References of the tenants that it may read.
+    pub tenants: Vec<String>,
+    /// When the lookup was made that says so. RFC 3339, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looked_up_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u64>,
+    /// Of the last lookup: `granted`, `denied`, or why there was no answer. Left out: there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<String>,
+    /// Lookups in a row that gave no answer.
+    pub failures: u32,
+    pub withdrawals: Vec<WithdrawalDocument>,
+}
+
+/// A tenant that was withdrawn by a call.
+#[derive(Serialize)]
+pub struct WithdrawalDocument {
+    /// Its reference.
+    pub tenant: String,
+    /// Only newer evidence counts. RFC 3339, UTC.
+    pub not_before: String,
+    /// RFC 3339, UTC. Left out: it stands until it is restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// A request to the API, or a client and a tenant.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Left out: GET.
+    pub method: Option<String>,
+    pub path: Option<String>,
+    /// Of the request. Left out: none.
+    pub token: Option<String>,
+    /// The API, where the config has several.
+    pub api: Option<String>,
+    pub client_id: Option<String>,
+    /// The code.
+    pub tenant: Option<String>,
+}
+
+/// A decision as this process takes it now.
+#[derive(Serialize)]
+pub struct ExplanationDocument {
+    /// `allow`, `deny`, or `unknown` where no lookup has given an answer.
+    pub decision: &'static str,
+    /// Why not. Where it is `allow`, shadow mode lets it pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    pub steps: Vec<StepDocument>,
+}
+
+#[derive(Serialize)]
+pub struct StepDocument {
+    pub step: &'static str,
+    pub outcome: String,
+}
+
 /// Microseconds, as RFC 3339.
 pub fn time(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).unwrap_or_default().to_string()

@@ -3,6 +3,7 @@
 mod arrival;
 mod clients;
 mod documents;
+mod explain;
 mod failure;
 mod grants;
 mod registration;
@@ -46,6 +47,8 @@ pub fn router(engine: Arc<Engine>) -> Router {
             "/v1/clients/{client}",
             get(clients::show).patch(clients::patch).delete(clients::delete).post(clients::act),
         )
+        .route("/v1/clients/{client}/grants", get(explain::grants))
+        .route("/v1/explain", post(explain::explain))
         .fallback(|| async { Failure::NotFound("there is nothing here") })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
         .with_state(shared)

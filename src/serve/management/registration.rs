@@ -14,7 +14,7 @@ use crate::clients::{
 };
 use crate::domain::{
     Client, ClientId, Credential, CredentialDigest, Holder, QuotaUnit, Secret, TenantCode,
-    Timestamp, Withdrawals,
+    TenantDigester, Timestamp, Withdrawals,
 };
 use crate::state::{ClientDocument, Record, Sealer, StoredCredential, StoredQuota};
 
@@ -203,6 +203,7 @@ pub struct Known<'a> {
     pub record: Option<&'a Record>,
     pub holder: Holder<'a>,
     pub withdrawals: Option<&'a Withdrawals>,
+    pub digester: &'a TenantDigester,
     pub now: Timestamp,
 }
 
@@ -212,9 +213,8 @@ pub fn document(client: &Client, known: &Known<'_>) -> documents::ClientDocument
     let withdrawn = known.withdrawals.and_then(|all| all.lookup(known.holder));
     let by_call = withdrawn.as_ref().and_then(|withdrawn| withdrawn.tokens_not_before());
     let not_before = client.tokens_not_before.max(by_call);
-    let tenants = client.static_grants.as_ref().zip(known.withdrawals);
-    let tenants = tenants.map(|(grants, withdrawals)| {
-        let reference = |code: &TenantCode| withdrawals.refs().of(code.expose()).to_string();
+    let tenants = client.static_grants.as_ref().map(|grants| {
+        let reference = |code: &TenantCode| known.digester.reference(code.expose()).to_string();
         grants.codes.iter().map(reference).collect()
     });
     let developer = stored.as_ref().and_then(|stored| stored.developer.clone());

@@ -82,3 +82,65 @@ async fn only_a_token_with_the_scope_may_call_and_without_state_nothing_is_store
     let token = gate.mint().await;
     assert_eq!(call(&gate, &token, "withdraw", &body).await.0, 409, "let in");
 }
+
+async fn ask(gate: &Gate, body: Value) -> (u16, Value) {
+    let address = gate.running.addresses.management.as_ref().unwrap();
+    let request = gate.http.post(format!("http://{address}/v1/explain"));
+    let response = request.bearer_auth(TOKEN).json(&body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_running_process_explains_a_request_and_a_grant() {
+    let gate = managed(true).await;
+    gate.provider.grant("acme", &["T1", "CANARY"]);
+    let token = gate.mint().await;
+    let request = |path: &str| json!({ "method": "GET", "path": path, "token": token });
+    for (body, decision, reason) in [
+        (request(T1), "allow", Value::Null),
+        (request("/api/CANARY/report"), "allow", Value::Null),
+        (request("/api/T9/report"), "deny", json!("tenant_not_granted")),
+        (request("/nowhere"), "deny", json!("no_route")),
+        (json!({ "path": T1 }), "deny", json!("no_credential")),
+        (json!({ "client_id": "acme", "tenant": "CANARY" }), "allow", Value::Null),
+        (json!({ "client_id": "acme", "tenant": "T9" }), "deny", json!("tenant_not_granted")),
+        (json!({ "client_id": "nobody", "tenant": "T1" }), "deny", json!("client_withdrawn")),
+    ] {
+        let (status, answer) = ask(&gate, body.clone()).await;
+        assert_eq!((status, &answer["decision"]), (200, &json!(decision)), "{body} {answer}");
+        assert_eq!(answer.get("reason").cloned().unwrap_or_default(), reason, "{body}");
+        assert!(!answer.to_string().contains("CANARY"), "{answer}");
+        assert!(answer["steps"].as_array().unwrap().len() > 1 || reason == "client_withdrawn");
+    }
+    let withdrawn = json!({ "client_id": "acme", "tenant": "CANARY" });
+    call(&gate, TOKEN, "withdraw", &withdrawn).await;
+    for body in [withdrawn, request("/api/CANARY/report")] {
+        assert_eq!(ask(&gate, body).await.1["reason"], "grant_withdrawn");
+    }
+    for bad in [json!({}), json!({ "path": T1, "tenant": "T1" }), json!({ "client_id": "acme" })] {
+        assert_eq!(ask(&gate, bad).await.0, 400);
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_client_s_grants_is_told_by_references() {
+    let gate = managed(true).await;
+    let address = gate.running.addresses.management.as_ref().unwrap();
+    let url = format!("http://{address}/v1/clients/acme/grants");
+    let known = async || -> Value {
+        let answer = gate.http.get(&url).bearer_auth(TOKEN).send().await.unwrap();
+        answer.json().await.unwrap()
+    };
+    let before = known().await;
+    assert_eq!((&before["tenants"], before.get("last_outcome")), (&json!([]), None));
+    gate.provider.grant("acme", &["T1", "CANARY"]);
+    gate.mint().await;
+    let after = known().await;
+    assert_eq!((&after["source"], &after["last_outcome"]), (&json!("lookup"), &json!("granted")));
+    assert_eq!(after["tenants"].as_array().unwrap().len(), 2);
+    call(&gate, TOKEN, "withdraw", &json!({ "client_id": "acme", "tenant": "CANARY" })).await;
+    let withdrawn = known().await;
+    let tenant = &withdrawn["withdrawals"][0]["tenant"];
+    assert!(withdrawn["tenants"].as_array().unwrap().contains(tenant), "{withdrawn}");
+    assert!(!withdrawn.to_string().contains("CANARY"));
+}
