@@ -248,6 +248,7 @@ fn check_service() -> (Gate, String) {
         metrics: Arc::new(Metrics::new()),
         hints: Box::new(|_| ()),
         decision_ids: AtomicU64::new(0),
+        ledger: Default::default(),
     };
     (service, token)
 }

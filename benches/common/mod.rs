@@ -122,6 +122,7 @@ impl Installation {
             metrics: Arc::new(metrics),
             hints: Box::new(|_| {}),
             decision_ids: AtomicU64::new(0),
+            ledger: Default::default(),
         }
     }
 

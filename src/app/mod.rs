@@ -28,6 +28,8 @@ use crate::telemetry::{Metrics, dropped_lines};
 use crate::token::{Throttle, TokenService};
 
 /// Long enough for a health check to notice that this process goes away, before it does.
+/// How long storing the last counts of use may hold up the end.
+const LAST_COUNTS: Duration = Duration::from_secs(2);
 const LAME_DUCK: Duration = Duration::from_secs(1);
 
 /// What the caller of [`start`] decides.
@@ -70,6 +72,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let starting = readiness.guard();
     let engine = Engine::open(config_path, clock)?;
     engine.open_state().await?;
+    engine.open_evidence()?;
     engine.warn();
     let config = engine.config();
     let check = CheckServer(Arc::clone(&engine.gate));
@@ -157,6 +160,7 @@ fn token_service(engine: &Engine, limits: &Limits) -> Option<Arc<TokenService>> 
         tenants: Arc::clone(&engine.tenants),
         clock,
         metrics,
+        audit: engine.gate.ledger.audit.get().cloned(),
     }))
 }
 
@@ -206,6 +210,10 @@ impl Running {
         if tokio::time::timeout(DRAIN_LIMIT.saturating_sub(LAME_DUCK), admin_last).await.is_err() {
             tracing::warn!(limit = ?DRAIN_LIMIT, "connections were still open at the end of draining");
         }
+        let stored = tokio::time::timeout(LAST_COUNTS, self.engine.store_usage()).await;
+        if !matches!(stored, Ok(Ok(()))) {
+            tracing::warn!("the last counts of use could not be stored");
+        }
     }
 }
 
@@ -250,5 +258,6 @@ fn gauges(engine: &Arc<Engine>) -> Arc<dyn Fn() + Send + Sync> {
         }
         engine.measure_sources();
         engine.measure_state();
+        engine.measure_evidence();
     })
 }

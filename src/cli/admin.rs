@@ -60,6 +60,23 @@ enum Command {
     Clients(Clients),
     /// Show each step of a decision of the running process. Exit code: 0 allow, 3 deny, 1 cannot decide
     Explain(ExplainArgs),
+    /// Who used a tenant, and who was refused and why, by the hour
+    Usage(UsageArgs),
+}
+
+#[derive(Args)]
+struct UsageArgs {
+    /// The tenant's code; `-`: read from standard input
+    #[arg(long, value_name = "CODE")]
+    tenant: Option<String>,
+    #[arg(long, value_name = "ID", visible_alias = "id", alias = "client-id")]
+    client: Option<String>,
+    /// Hours that begin at this time or later, such as 2026-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Hours that begin before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
 }
 
 #[derive(Args)]
@@ -234,6 +251,7 @@ pub fn run(args: &AdminArgs) -> anyhow::Result<ExitCode> {
             Command::Grants(grants) => session.grants(grants).await?,
             Command::Clients(clients) => session.clients(clients).await?,
             Command::Explain(args) => return session.explain(args).await,
+            Command::Usage(args) => session.usage(args).await?,
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -284,11 +302,7 @@ impl Session {
         };
         let mut body = grant.about.body();
         body.insert("client_id".to_owned(), json!(grant.client));
-        let tenant = match grant.tenant.as_str() {
-            "-" => io::read_to_string(io::stdin()).context("--tenant -: cannot be read")?,
-            code => code.to_owned(),
-        };
-        body.insert("tenant".to_owned(), json!(tenant.trim()));
+        body.insert("tenant".to_owned(), json!(code(&grant.tenant)?));
         body.extend(hold.map(|hold| ("hold".to_owned(), json!(hold))));
         let answer = self.post(&format!("/v1/grants:{path}"), body).await?;
         self.show(&format!("The grant of client {} {done}.", grant.client), &answer)
@@ -326,6 +340,36 @@ impl Session {
                 self.show(&format!("Client {id} is deleted."), &answer)
             }
         }
+    }
+
+    async fn usage(&self, args: &UsageArgs) -> anyhow::Result<()> {
+        let mut body = Map::new();
+        let mut give = |name: &str, value: Option<String>| {
+            body.extend(value.map(|value| (name.to_owned(), json!(value))));
+        };
+        give("tenant", args.tenant.as_deref().map(code).transpose()?);
+        give("client_id", args.client.clone());
+        give("from", args.from.clone());
+        give("to", args.to.clone());
+        let answer = self.post("/v1/usage:query", body).await?;
+        let mut out = io::stdout().lock();
+        if self.output == Output::Json {
+            writeln!(out, "{answer}")?;
+            return Ok(());
+        }
+        let headings = ["HOUR", "CLIENT", "TENANT", "OUTCOME", "COUNT", "LAST"];
+        let mut rows = vec![headings.map(str::to_owned)];
+        rows.extend(answer["rows"].as_array().into_iter().flatten().map(|row| {
+            ["hour", "client_id", "tenant", "outcome", "count", "last"].map(|name| {
+                let text = in_words(&row[name]);
+                if text.is_empty() { "-".to_owned() } else { text }
+            })
+        }));
+        write_table(&rows, &mut out)?;
+        if answer["truncated"] == true {
+            writeln!(out, "There is more: ask for fewer hours.")?;
+        }
+        Ok(())
     }
 
     async fn explain(&self, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
@@ -464,6 +508,15 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A tenant's code, which `-` keeps out of the shell's history.
+fn code(tenant: &str) -> anyhow::Result<String> {
+    let code = match tenant {
+        "-" => io::read_to_string(io::stdin()).context("--tenant -: cannot be read")?,
+        code => code.to_owned(),
+    };
+    Ok(code.trim().to_owned())
 }
 
 fn in_words(value: &Value) -> String {

@@ -40,6 +40,8 @@ pub struct Config {
     pub state: Option<State>,
     /// A bearer token for the whole management API.
     pub management_token: Option<SecretText>,
+    /// Where issuances and denials are told. `None`: nowhere.
+    pub audit: Option<Audit>,
     pub apis: Vec<Api>,
     pub limits: Limits,
     /// The file and every secret that it names, for watching.
@@ -212,6 +214,13 @@ pub enum KeySource {
     File(PathBuf),
     /// OpenID Connect Discovery 1.0 / RFC 8414 below the issuer.
     Discovery(Url),
+}
+
+/// Where the stream of issuances and denials goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audit {
+    Stdout,
+    File { path: PathBuf, max_bytes: u64, keep: u32 },
 }
 
 #[derive(Clone, PartialEq)]

@@ -3,6 +3,7 @@
 
 mod compose;
 mod describe;
+mod evidence;
 mod explain;
 mod inputs;
 mod issuers;
@@ -112,6 +113,7 @@ impl Engine {
             metrics: Arc::clone(&metrics),
             hints: take_hints(&tenants, &issuers, &look),
             decision_ids: AtomicU64::new(clock.now().nanos()),
+            ledger: Default::default(),
         };
         Ok(Arc::new(Self {
             clock,
@@ -138,6 +140,7 @@ impl Engine {
         let (tenants, stopped) = (Arc::clone(&self.tenants), stop.clone());
         self.tasks.spawn("grants", stop.clone(), move || Arc::clone(&tenants).run(stopped.clone()));
         self.run_state(stop);
+        self.run_evidence(stop);
         let engine = Arc::clone(self);
         self.tasks.spawn("reload", stop.clone(), move || watch::follow(Arc::clone(&engine)));
     }

@@ -13,6 +13,7 @@ impl RestartOnly {
             ("listen.token", format!("{:?}", listen.token)),
             ("listen.admin", format!("{:?}", listen.admin)),
             ("listen.management", format!("{:?}", listen.management)),
+            ("audit", format!("{:?}", config.audit)),
             ("state", state::fingerprint(config.state.as_ref())),
             ("limits.check_connections", limits.check_connections.to_string()),
             ("limits.check_message_bytes", limits.check_message_bytes.to_string()),

@@ -7,9 +7,11 @@
 mod allow;
 mod answer;
 mod deny;
+mod ledger;
 mod record;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 
 pub use answer::{Allow, Answer, Deny, Value};
+pub use ledger::Ledger;
+pub use usage::{Counted, Usage};
 
 use self::record::Record;
 use crate::authz::{
@@ -45,6 +49,7 @@ pub struct Gate {
     /// Must not block: the decision does not wait for what it asks for.
     pub hints: Box<dyn Fn(Hint) + Send + Sync>,
     pub decision_ids: AtomicU64,
+    pub ledger: Ledger,
 }
 
 impl Gate {
@@ -112,7 +117,7 @@ impl Gate {
             (self.hints)(hint.clone());
         }
         let decided = Decided::new(snapshot, outcome);
-        Record { gate: self, request, decided: &decided }.write();
+        Record { gate: self, request, decided: &decided, now: now.wall }.write();
         render(&decided.answer())
     }
 

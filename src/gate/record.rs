@@ -2,20 +2,50 @@
 
 use std::sync::atomic::Ordering;
 
+use serde::Serialize;
+
+use super::usage::Seen;
 use super::{Decided, Gate, Request};
 use crate::authz::route::Near;
 use crate::authz::{Denied, HeaderValue, Route, Verdict, nearest_route};
-use crate::domain::{DenyReason, Meter};
+use crate::domain::{DenyReason, Meter, Timestamp};
 
 pub struct Record<'a> {
     pub gate: &'a Gate,
     pub request: &'a Request<'a>,
     pub decided: &'a Decided<'a>,
+    pub now: Timestamp,
+}
+
+/// What is left out is not known.
+#[derive(Serialize)]
+struct Refused<'a> {
+    time: String,
+    event: &'static str,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    client_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    issuer: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    api: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    route: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tenant_ref: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    request_id: &'a str,
+    /// It passed all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shadow: bool,
 }
 
 impl Record<'_> {
     pub fn write(&self) {
         self.count();
+        if let Some(usage) = self.gate.ledger.usage.get() {
+            usage.count(self.seen());
+        }
         if self.decided.outcome.refusal().is_some_and(|denied| denied.probing) {
             self.gate.metrics.probing.inc();
             tracing::warn!(
@@ -28,6 +58,45 @@ impl Record<'_> {
             Verdict::Allowed(_) => self.log_allowed(),
             Verdict::Shadowed(pass) => self.log_shadowed(&pass.denied),
             Verdict::Denied(denied) => self.log_denied(denied),
+        }
+        if let (Some(audit), Some(denied)) =
+            (self.gate.ledger.audit.get(), self.decided.outcome.refusal())
+        {
+            audit.write(&self.refused(denied));
+        }
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        let outcome = match &self.decided.outcome.verdict {
+            Verdict::Allowed(_) => "allowed",
+            Verdict::Shadowed(pass) => pass.denied.reason.as_str(),
+            Verdict::Denied(denied) => denied.reason.as_str(),
+        };
+        // Nobody has proven to be anybody: a tenant of such a request is anybody's guess.
+        let known = self.decided.outcome.identity.is_some();
+        Seen {
+            issuer: self.issuer(),
+            client: self.client(),
+            tenant: if known { self.tenant() } else { "" },
+            outcome,
+            refused: !matches!(self.decided.outcome.verdict, Verdict::Allowed(_)),
+            at: i64::try_from(self.now.nanos() / 1_000).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// A line of the audit stream.
+    fn refused<'a>(&'a self, denied: &'a Denied) -> Refused<'a> {
+        Refused {
+            time: self.now.to_string(),
+            event: "denied",
+            reason: denied.reason.as_str(),
+            client_id: self.client(),
+            issuer: self.issuer(),
+            api: self.api(),
+            route: self.route(),
+            tenant_ref: self.tenant(),
+            request_id: self.request_id(),
+            shadow: matches!(self.decided.outcome.verdict, Verdict::Shadowed(_)),
         }
     }
 

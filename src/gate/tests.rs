@@ -18,6 +18,7 @@ impl Gate {
             metrics: Arc::new(Metrics::new()),
             hints,
             decision_ids: AtomicU64::new(0),
+            ledger: Default::default(),
         }
     }
 

@@ -51,6 +51,7 @@ pub struct Metrics {
     pub probing: IntCounter,
     pub throttled: IntCounterVec,
     pub log_lines_dropped: IntCounter,
+    pub audit_lines_dropped: IntCounter,
     pub connections: IntGaugeVec,
     pub connections_limit: IntGaugeVec,
     pub connections_closed: IntCounterVec,
@@ -307,6 +308,11 @@ impl Metrics {
                 &registry,
                 "log_lines_dropped_total",
                 "Log lines dropped because the reader of the log did not keep up.",
+            ),
+            audit_lines_dropped: counter(
+                &registry,
+                "audit_lines_dropped_total",
+                "Lines of the audit stream dropped because the disk or the reader did not keep up.",
             ),
             connections: gauges(
                 &registry,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
 
+use super::audit;
 use super::credentials::presented;
 use super::error::TokenError;
 use super::form::TokenForm;
@@ -17,7 +18,7 @@ use crate::domain::{
     Timestamp,
 };
 use crate::grants::{Outcome, Tenants};
-use crate::telemetry::Metrics;
+use crate::telemetry::{AuditStream, Metrics};
 
 const NO_TENANT: Refusal =
     TokenError::InvalidTarget("no tenant has authorised this client").because(Cause::NoGrants);
@@ -41,6 +42,8 @@ pub struct TokenService {
     pub tenants: Arc<Tenants>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    /// `None`: nobody wants to know.
+    pub audit: Option<Arc<AuditStream>>,
 }
 
 /// What is known of a request before it is read.
@@ -135,6 +138,10 @@ impl TokenService {
             detail = error.description(),
             "token refused"
         );
+        if let Some(audit) = &self.audit {
+            let client = claimed.as_ref().map_or("", |client| client.id.as_str());
+            audit.write(&audit::refused(client, arrival, refusal, self.clock.now()));
+        }
         error
     }
 
@@ -189,6 +196,9 @@ impl TokenService {
             let told = "no token can be signed right now";
             TokenError::Unavailable { retry_after: 5, told }.because(Cause::Signing)
         })?;
+        if let Some(audit) = &self.audit {
+            audit.write(&audit::issued(&context, &grant, request.arrival));
+        }
         Ok(Issued {
             access_token,
             expires_in: context.lifetime(&client).as_secs(),

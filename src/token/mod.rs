@@ -1,5 +1,6 @@
 //! The client-credentials grant: form -> client authentication -> standing -> grants -> narrowing -> token.
 
+mod audit;
 mod credentials;
 mod error;
 mod form;

@@ -126,6 +126,15 @@ def test_a_decision_of_the_running_process(managed, admin):
     assert (unknown.returncode, json.loads(unknown.stdout)["decision"]) == (1, "unknown")
 
 
+def test_who_used_a_tenant(managed, admin):
+    client = managed.client("T77")
+    token = managed.token(client)
+    assert [managed.get(path, token).status_code for path in ("/api/T77/", "/api/T77/", "/api/T78/")] == [200, 200, 403]
+    rows = admin.json("usage", "--tenant", "T77")["rows"]
+    assert [(row["client_id"], row["outcome"], row["count"]) for row in rows] == [(client.id, "allowed", 2)]
+    assert rows[0]["tenant"] in admin.output("usage", "--client", client.id)
+
+
 def test_a_token_of_our_own_issuer_opens_its_part_only(managed, admin):
     made = admin.json("clients", "add", "portal", "--scope", "tenantgate:grants", "--tenant", "T1")
     managed.secrets["portal"] = made["client_secret"]

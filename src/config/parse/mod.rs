@@ -1,6 +1,7 @@
 //! From the raw shape to the types that hold only valid values, a file a section.
 
 mod apis;
+mod audit;
 mod auth;
 mod dialects;
 mod issuer;
@@ -39,6 +40,7 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
         let shared = shares(reader, wants_to_share, state.as_ref());
         Tenants { shared, ..tenants }
     });
+    let audit = root.audit.map(|audit| audit::parse(reader, audit));
     let limits = limits::parse(reader, root.limits);
     needs(reader);
     if let (Some(issuers), Some(tenants)) = (&issuers, &tenants) {
@@ -76,6 +78,10 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
         },
         management_token: match management {
             Some(token) => Some(token?),
+            None => None,
+        },
+        audit: match audit {
+            Some(audit) => Some(audit?),
             None => None,
         },
         apis: apis?,

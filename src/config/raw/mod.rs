@@ -3,6 +3,7 @@
 //! `Option`: `None` is a key that was left out, or a value that has been reported as broken.
 
 mod apis;
+mod audit;
 mod auth;
 mod dialects;
 mod issuer;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use apis::{Api, ApiKey, Route};
+pub use audit::{Audit, Rotate};
 pub use auth::{Auth, Basic, Bearer, ClientTls, OAuth2, OAuth2Algorithm, OAuth2Method};
 pub use dialects::{
     AnswerFormat, AuthZen, CodesOf, CompleteIf, Cursor, PageCount, Pages, QuotaPaths,
@@ -55,6 +57,8 @@ pub struct Root {
     pub state: Option<State>,
     /// Who may use the management API of `listen.management`.
     pub management: Option<Management>,
+    /// A stream of JSON lines with what was issued and what was refused. Left out: none.
+    pub audit: Option<Audit>,
     /// The APIs behind Envoy. One API is used for every check; of several, Envoy names one in
     /// `context_extensions` as `tenantgate_api`.
     #[schemars(length(min = 1))]
@@ -73,6 +77,7 @@ impl Default for Root {
             issuers: Some(Vec::new()),
             state: None,
             management: None,
+            audit: None,
             apis: None,
             limits: Some(Limits::default()),
         }

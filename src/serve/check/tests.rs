@@ -31,6 +31,7 @@ fn answer_to(world: World, message: &[u8]) -> CheckResponse {
         metrics: Arc::new(Metrics::new()),
         hints: Box::new(|_| {}),
         decision_ids: AtomicU64::new(0),
+        ledger: Default::default(),
     };
     CheckResponse::decode(&super::check(&gate, message)[..]).unwrap()
 }

@@ -346,6 +346,44 @@ pub struct StepDocument {
     pub outcome: String,
 }
 
+/// Which counts are wanted. What is left out matches everything.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageQuestion {
+    /// The code.
+    pub tenant: Option<String>,
+    pub client_id: Option<String>,
+    /// Hours that begin at this time or later (RFC 3339).
+    pub from: Option<String>,
+    /// Hours that begin before this time (RFC 3339).
+    pub to: Option<String>,
+}
+
+#[derive(Serialize)]
+pub struct UsageDocument {
+    /// The latest hour first.
+    pub rows: Vec<UsageRow>,
+    /// There are more: ask for fewer hours.
+    pub truncated: bool,
+}
+
+/// The calls of one hour by one client on one tenant with one outcome.
+#[derive(Serialize)]
+pub struct UsageRow {
+    /// When it began. RFC 3339, UTC, as the other times.
+    pub hour: String,
+    pub issuer: String,
+    /// Empty: nobody had proven who they are. `other`: too many to be counted by themselves.
+    pub client_id: String,
+    /// The tenant's reference. Empty: there was none. `other`: too many to be counted by themselves.
+    pub tenant: String,
+    /// `allowed`, or the reason of the denial.
+    pub outcome: String,
+    pub count: i64,
+    pub first: String,
+    pub last: String,
+}
+
 /// Microseconds, as RFC 3339.
 pub fn time(micros: i64) -> String {
     jiff::Timestamp::from_microsecond(micros).unwrap_or_default().to_string()

@@ -7,6 +7,7 @@ mod explain;
 mod failure;
 mod grants;
 mod registration;
+mod usage;
 mod write;
 
 use std::num::NonZeroU32;
@@ -48,6 +49,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
             get(clients::show).patch(clients::patch).delete(clients::delete).post(clients::act),
         )
         .route("/v1/clients/{client}/grants", get(explain::grants))
+        .route("/v1/usage:query", post(usage::query))
         .route("/v1/explain", post(explain::explain))
         .fallback(|| async { Failure::NotFound("there is nothing here") })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })

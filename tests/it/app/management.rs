@@ -83,6 +83,121 @@ async fn only_a_token_with_the_scope_may_call_and_without_state_nothing_is_store
     assert_eq!(call(&gate, &token, "withdraw", &body).await.0, 409, "let in");
 }
 
+#[tokio::test]
+async fn who_used_a_tenant_and_who_was_refused_can_be_asked() {
+    let gate = managed(true).await;
+    gate.provider.grant("acme", &["T1", "CANARY"]);
+    let token = gate.mint().await;
+    for path in [T1, T1, "/api/CANARY/report", "/api/T9/report"] {
+        gate.status(path, &token).await;
+    }
+    gate.status(T1, "x.y.z").await;
+    let ask = async |body: Value| -> (u16, Value) {
+        let address = gate.running.addresses.management.as_ref().unwrap();
+        let request = gate.http.post(format!("http://{address}/v1/usage:query"));
+        let response = request.bearer_auth(TOKEN).json(&body).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    };
+    let (status, all) = ask(json!({})).await;
+    assert_eq!((status, &all["truncated"]), (200, &json!(false)));
+    assert!(!all.to_string().contains("CANARY"), "{all}");
+    let counts = |answer: &Value| {
+        let rows = answer["rows"].as_array().unwrap().iter();
+        let mut told: Vec<_> = rows
+            .map(|row| {
+                let text = |name: &str| row[name].as_str().unwrap().to_owned();
+                (text("client_id"), text("outcome"), row["count"].as_i64().unwrap())
+            })
+            .collect();
+        told.sort();
+        told
+    };
+    let row = |client: &str, outcome: &str, count| (client.to_owned(), outcome.to_owned(), count);
+    assert_eq!(
+        counts(&all),
+        [
+            row("", "token_malformed", 1),
+            row("acme", "allowed", 1),
+            row("acme", "allowed", 2),
+            row("acme", "tenant_not_granted", 1)
+        ]
+    );
+    gate.status(T1, &token).await;
+    let of_t1 = ask(json!({ "tenant": "T1", "client_id": "acme" })).await.1;
+    assert_eq!(counts(&of_t1), [row("acme", "allowed", 3)]);
+    assert!(of_t1["rows"][0]["hour"].as_str().unwrap().ends_with(":00:00Z"));
+    let later = json!({ "from": "2100-01-01T00:00:00Z" });
+    assert_eq!(ask(later).await.1["rows"], json!([]));
+    assert_eq!(ask(json!({ "from": "yesterday" })).await.0, 400);
+    assert_eq!(ask(json!({ "tenant": "a/b" })).await.0, 400);
+
+    // What was counted last is stored at the end.
+    gate.status("/api/T9/report", &token).await;
+    let (folder, clock) = (gate.folder, gate.clock);
+    gate.running.drain().await;
+    let environment =
+        Environment { clock: clock as _, check_runtime: tokio::runtime::Handle::current() };
+    let running = start(&folder.path().join("tenantgate.yaml"), environment).await.unwrap();
+    let query = tenantgate::state::UsageQuery {
+        client: "acme".to_owned(),
+        reference: String::new(),
+        from: 0,
+        to: i64::MAX,
+        limit: 10,
+    };
+    let rows = running.engine().state().unwrap().store().usage(query).await.unwrap();
+    let refused = rows.iter().find(|row| row.outcome == "tenant_not_granted").unwrap();
+    assert_eq!(refused.count, 2);
+}
+
+#[tokio::test]
+async fn issuances_and_denials_are_told_in_a_stream_of_their_own() {
+    let config = format!("{CONFIG}\naudit: {{ file: audit/decisions.jsonl }}\n");
+    let gate = Gate::with_config(&config).await;
+    gate.provider.grant("acme", &["T1", "CANARY"]);
+    let token = gate.mint().await;
+    gate.status(T1, &token).await;
+    gate.status("/api/T9/report", &token).await;
+    gate.request("&tenant=T9").await;
+    let file = gate.file("audit/decisions.jsonl");
+    let told = async || -> Vec<Value> {
+        for _ in 0..100 {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let lines: Vec<Value> =
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            if lines.len() >= 3 {
+                return lines;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the lines never came")
+    };
+    let lines = told().await;
+    assert_eq!(lines.len(), 3, "nothing is said of what was allowed");
+    let [issued, denied, refused] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&issued["event"], &issued["client_id"]), (&json!("issued"), &json!("acme")));
+    assert_eq!(issued["tenant_refs"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&denied["event"], &denied["reason"], &denied["client_id"]),
+        (&json!("denied"), &json!("tenant_not_granted"), &json!("acme"))
+    );
+    assert_eq!((&refused["event"], &refused["cause"]), (&json!("refused"), &json!("tenant")));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("CANARY") && !text.contains(&token) && !text.contains("T9"), "{text}");
+
+    let unwritable = config.replace("audit/decisions.jsonl", "/proc/none/x");
+    gate.write("tenantgate.yaml", &unwritable.replace("PROVIDER", "http://127.0.0.1:9"));
+    let environment = Environment {
+        clock: Arc::clone(&gate.clock) as _,
+        check_runtime: tokio::runtime::Handle::current(),
+    };
+    let Err(error) = start(&gate.file("tenantgate.yaml"), environment).await else {
+        panic!("it starts")
+    };
+    let tenantgate::engine::StartError::Config(problems) = error else { panic!("{error}") };
+    assert!(problems[0].to_string().starts_with("audit.file: "), "{problems:?}");
+}
+
 async fn ask(gate: &Gate, body: Value) -> (u16, Value) {
     let address = gate.running.addresses.management.as_ref().unwrap();
     let request = gate.http.post(format!("http://{address}/v1/explain"));
