@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 
+import openapi_spec_validator
 import pytest
 import requests
 import stack
@@ -213,3 +214,21 @@ def test_the_lines_of_the_page_do_what_they_say(managed):
         )
         wanted = re.findall(r"# (\d{3})\b", lines)
         assert (done.returncode, done.stdout.split()) == (0, wanted), f"{name}: {done.stdout}{done.stderr}"
+
+
+def test_the_description_is_valid_and_nothing_that_fits_it_is_a_fault_of_ours(managed):
+    url = f"{managed.tenantgate.management_url}/v1/openapi.json"
+    described = requests.get(url, timeout=10).json()
+    assert described["openapi"].startswith("3.1.")
+    openapi_spec_validator.validate(described)
+    # What the page shows is what is described, and the other way round.
+    page = (ROOT / "docs/management.md").read_text()
+    assert len(described["paths"]) >= 13
+    for path in described["paths"]:
+        words = path.removeprefix("/v1/").split("{client_id}")
+        assert all(word.strip("/") in page for word in words), path
+    argv = [ROOT / ".tools/venv/bin/schemathesis", "run", url, "--header", f"Authorization: Bearer {TOKEN}", "--seed", "1"]
+    argv += ["--max-examples", "25", "--phases", "fuzzing", "--workers", "2", "--generation-allow-x00", "false"]
+    argv += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]
+    done = subprocess.run([str(part) for part in argv], capture_output=True, text=True, timeout=300, cwd=managed.work)
+    assert done.returncode == 0, done.stdout[-6000:]

@@ -10,9 +10,9 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::arrival::{Scope, answer};
 use super::documents::{
-    About, ClientDocument, ClientList, ClientPatch, NewClient, RevokeSecret, WithSecret,
+    About, ClientDocument, ClientList, ClientPatch, Done, NewClient, RevokeSecret, WithSecret,
 };
-use super::failure::Failure;
+use super::failure::{Error, Failure};
 use super::registration::{Draft, Known, document};
 use super::write::{Action, Row, same_request};
 use super::{Management, Shared};
@@ -26,6 +26,21 @@ const LARGEST_PAGE: usize = 1000;
 /// Others that change the same client at the same time.
 const TRIES: usize = 8;
 
+/// The registered clients, by their ids.
+#[utoipa::path(
+    get, path = "/v1/clients", tag = "clients",
+    params(("after" = Option<String>, Query, description = "Clients behind this id."), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 unless given.")),
+    responses(
+        (status = 200, description = "A page.", body = ClientList),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn list(State(management): State<Shared>, request: Request) -> Result<Response, Failure> {
     management.admit(request.headers(), Scope::Clients)?;
     let (mut after, mut limit) = (String::new(), PAGE);
@@ -57,6 +72,21 @@ pub async fn list(State(management): State<Shared>, request: Request) -> Result<
     Ok(answer(StatusCode::OK, ClientList { clients, next }))
 }
 
+/// One client.
+#[utoipa::path(
+    get, path = "/v1/clients/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    responses(
+        (status = 200, description = "The client.", body = ClientDocument),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn show(
     State(management): State<Shared>,
     Path(id): Path<String>,
@@ -67,6 +97,21 @@ pub async fn show(
     Ok(answer(StatusCode::OK, management.document(&client)))
 }
 
+/// Registers a client. Its secret is shown this once.
+#[utoipa::path(
+    post, path = "/v1/clients", tag = "clients",
+    request_body = NewClient,
+    responses(
+        (status = 201, description = "Registered.", body = WithSecret),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn create(
     State(management): State<Shared>,
     request: Request,
@@ -81,6 +126,22 @@ pub async fn create(
     Ok(response)
 }
 
+/// Changes a client (RFC 7396).
+#[utoipa::path(
+    patch, path = "/v1/clients/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    request_body = ClientPatch,
+    responses(
+        (status = 200, description = "As it is now.", body = ClientDocument),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn patch(
     State(management): State<Shared>,
     Path(id): Path<String>,
@@ -97,6 +158,22 @@ pub async fn patch(
     Ok(answer(StatusCode::OK, management.document(&*management.client(&id)?)))
 }
 
+/// Takes a client out of the registry; its tokens end too.
+#[utoipa::path(
+    delete, path = "/v1/clients/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    request_body = Option<About>,
+    responses(
+        (status = 204, description = "Gone."),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn delete(
     State(management): State<Shared>,
     Path(id): Path<String>,
@@ -114,30 +191,121 @@ pub async fn act(
     request: Request,
 ) -> Result<Response, Failure> {
     let (id, verb) = target.rsplit_once(':').unwrap_or((&target, ""));
-    let target = match verb {
-        "block" | "unblock" => Target::Client,
-        "revoke-tokens" => Target::Tokens,
-        "rotate-secret" => return rotate_secret(&management, id, request).await,
-        "revoke-secret" => return revoke_secret(&management, id, request).await,
+    match verb {
+        "block" => block(&management, id, request).await,
+        "unblock" => unblock(&management, id, request).await,
+        "revoke-tokens" => revoke_tokens(&management, id, request).await,
+        "rotate-secret" => rotate_secret(&management, id, request).await,
+        "revoke-secret" => revoke_secret(&management, id, request).await,
         _ => {
             management.admit(request.headers(), Scope::Clients)?;
-            return Err(Failure::NotFound("there is no such action"));
+            Err(Failure::NotFound("there is no such action"))
         }
-    };
+    }
+}
+
+/// Stops a client and its tokens until it is unblocked, whatever the source.
+#[utoipa::path(
+    post, path = "/v1/clients/{client_id}:block", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    request_body = Option<About>,
+    responses(
+        (status = 200, description = "Blocked.", body = Done),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
+pub async fn block(
+    management: &Management,
+    id: &str,
+    request: Request,
+) -> Result<Response, Failure> {
     let (actor, about) = management.arrive::<About>(request, Scope::Clients).await?;
     let client = management.client(id)?;
-    let name = match verb {
-        "block" => "clients:block",
-        "unblock" => "clients:unblock",
-        _ => "clients:revoke-tokens",
-    };
-    let action = Action::of(name, actor, about)?;
-    let keep = (target == Target::Tokens).then(|| management.longest());
-    let row = Row { keep, lift: verb == "unblock", ..Row::of(management.key(&client.id, target)) };
+    let row = Row::of(management.key(&client.id, Target::Client));
+    let action = Action::of("clients:block", actor, about)?;
     Ok(answer(StatusCode::OK, management.withdraw(action, row).await?))
 }
 
-async fn rotate_secret(
+/// Lets a blocked client go on.
+#[utoipa::path(
+    post, path = "/v1/clients/{client_id}:unblock", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    request_body = Option<About>,
+    responses(
+        (status = 200, description = "Unblocked.", body = Done),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
+pub async fn unblock(
+    management: &Management,
+    id: &str,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (actor, about) = management.arrive::<About>(request, Scope::Clients).await?;
+    let client = management.client(id)?;
+    let row = Row { lift: true, ..Row::of(management.key(&client.id, Target::Client)) };
+    let action = Action::of("clients:unblock", actor, about)?;
+    Ok(answer(StatusCode::OK, management.withdraw(action, row).await?))
+}
+
+/// Refuses the tokens that a client got until now, whatever the source.
+#[utoipa::path(
+    post, path = "/v1/clients/{client_id}:revoke-tokens", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    request_body = Option<About>,
+    responses(
+        (status = 200, description = "Revoked.", body = Done),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
+pub async fn revoke_tokens(
+    management: &Management,
+    id: &str,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (actor, about) = management.arrive::<About>(request, Scope::Clients).await?;
+    let client = management.client(id)?;
+    let keep = Some(management.longest());
+    let row = Row { keep, ..Row::of(management.key(&client.id, Target::Tokens)) };
+    let action = Action::of("clients:revoke-tokens", actor, about)?;
+    Ok(answer(StatusCode::OK, management.withdraw(action, row).await?))
+}
+
+/// Gives a client a second secret, shown this once. The older one goes on.
+#[utoipa::path(
+    post, path = "/v1/clients/{client_id}:rotate-secret", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    request_body = Option<About>,
+    responses(
+        (status = 200, description = "With the new secret.", body = WithSecret),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
+pub async fn rotate_secret(
     management: &Management,
     id: &str,
     request: Request,
@@ -157,7 +325,23 @@ async fn rotate_secret(
     Ok(answer(StatusCode::OK, management.with_secret(id, &secret)?))
 }
 
-async fn revoke_secret(
+/// Refuses one of a client's secrets from now on.
+#[utoipa::path(
+    post, path = "/v1/clients/{client_id}:revoke-secret", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    request_body = RevokeSecret,
+    responses(
+        (status = 200, description = "As it is now.", body = ClientDocument),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
+pub async fn revoke_secret(
     management: &Management,
     id: &str,
     request: Request,

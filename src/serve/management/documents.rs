@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::domain;
 
 /// A change that is stored, and in force in this process.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Done {
     pub seq: i64,
     /// RFC 3339, UTC.
@@ -21,13 +22,16 @@ impl Done {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Withdraw {
+    #[schema(pattern = "^[A-Za-z0-9._~@:+-]{1,128}$")]
     pub client_id: String,
     /// The code.
+    #[schema(pattern = "^[A-Za-z0-9._~-]{1,128}$")]
     pub tenant: String,
     /// A UUID. The same one again does nothing and is answered alike.
+    #[schema(format = "uuid")]
     pub request_id: Option<String>,
     /// Goes into the record of management actions.
     pub reason: Option<String>,
@@ -35,23 +39,26 @@ pub struct Withdraw {
     pub hold: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restore {
     pub client_id: String,
     /// The code.
+    #[schema(pattern = "^[A-Za-z0-9._~-]{1,128}$")]
     pub tenant: String,
     /// A UUID. The same one again does nothing and is answered alike.
+    #[schema(format = "uuid")]
     pub request_id: Option<String>,
     /// Goes into the record of management actions.
     pub reason: Option<String>,
 }
 
 /// A client to be registered.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewClient {
     /// 1 to 128 letters, digits and `._~@:+-`, not only dots.
+    #[schema(pattern = "^[A-Za-z0-9._~@:+-]{1,128}$")]
     pub client_id: String,
     /// The scopes that it may ask for, separated by blanks.
     pub scope: Option<Scopes>,
@@ -66,35 +73,44 @@ pub struct NewClient {
     pub attributes: Option<BTreeMap<String, Value>>,
     pub quota: Option<Quota>,
     /// A UUID. The same one again does nothing and is answered alike.
+    #[schema(format = "uuid")]
     pub request_id: Option<String>,
     /// Goes into the record of management actions.
     pub reason: Option<String>,
 }
 
 /// What is to be changed of a client (RFC 7396): what is left out stays, `null` takes it away.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientPatch {
     /// The scopes that it may ask for, separated by blanks. Tokens that are out lose what is taken away.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Scopes>)]
     pub scope: Option<Option<Scopes>>,
     /// Codes of the tenants that it may read, instead of the lookup. `null` or empty: the lookup tells.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>)]
     pub tenants: Option<Option<Vec<String>>>,
     /// How long its tokens live, such as `30m`.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     pub token_ttl: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Developer>)]
     pub developer: Option<Option<Developer>>,
     /// The APIs that it may call. `null`: all.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<String>>)]
     pub apis: Option<Option<Vec<String>>>,
     /// Claims that each of its tokens carries; the new ones take the place of all old ones.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<BTreeMap<String, Value>>)]
     pub attributes: Option<Option<BTreeMap<String, Value>>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Quota>)]
     pub quota: Option<Option<Quota>>,
     /// A UUID. The same one again does nothing and is answered alike.
+    #[schema(format = "uuid")]
     pub request_id: Option<String>,
     /// Goes into the record of management actions.
     pub reason: Option<String>,
@@ -106,7 +122,7 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Opti
 }
 
 /// Separated by blanks, as in OAuth (RFC 6749, section 3.3), or a list.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Scopes {
     Text(String),
@@ -125,7 +141,7 @@ impl Scopes {
 }
 
 /// Who is behind a client.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Developer {
     /// A name of your own for the developer.
@@ -136,7 +152,7 @@ pub struct Developer {
     pub status: DeveloperStatus,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeveloperStatus {
     #[default]
@@ -145,15 +161,16 @@ pub enum DeveloperStatus {
 }
 
 /// What Envoy's rate limiters let a client ask for.
-#[derive(Clone, Copy, Deserialize, Serialize)]
+#[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
     /// At least 1.
+    #[schema(minimum = 1)]
     pub requests_per_unit: u32,
     pub unit: QuotaUnit,
 }
 
-#[derive(Clone, Copy, Deserialize, Serialize)]
+#[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum QuotaUnit {
     Second,
@@ -185,27 +202,29 @@ impl From<domain::QuotaUnit> for QuotaUnit {
 }
 
 /// The body of a call about one client that needs nothing else.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct About {
     /// A UUID. The same one again does nothing and is answered alike.
+    #[schema(format = "uuid")]
     pub request_id: Option<String>,
     /// Goes into the record of management actions.
     pub reason: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeSecret {
     pub credential_id: String,
     /// A UUID. The same one again does nothing and is answered alike.
+    #[schema(format = "uuid")]
     pub request_id: Option<String>,
     /// Goes into the record of management actions.
     pub reason: Option<String>,
 }
 
 /// A registered client.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ClientDocument {
     pub client_id: String,
     /// `file`: it is in `clients.yaml`, and read-only here. `state`: it was registered by a call.
@@ -239,7 +258,7 @@ pub struct ClientDocument {
     pub created_at: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     File,
@@ -247,7 +266,7 @@ pub enum Source {
 }
 
 /// A secret, of which only a digest is kept.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct CredentialDocument {
     /// Left out: it is in `clients.yaml`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,7 +282,7 @@ pub struct CredentialDocument {
 }
 
 /// A client with a secret that is shown this once.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct WithSecret {
     pub client_secret: String,
     pub credential_id: String,
@@ -271,7 +290,7 @@ pub struct WithSecret {
     pub client: ClientDocument,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ClientList {
     /// By their ids.
     pub clients: Vec<ClientDocument>,
@@ -281,7 +300,7 @@ pub struct ClientList {
 }
 
 /// What this process knows of a client's grants.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct GrantsDocument {
     pub client_id: String,
     /// `registry`: its tenants are listed. `lookup`: the provider is asked.
@@ -302,7 +321,7 @@ pub struct GrantsDocument {
 }
 
 /// A tenant that was withdrawn by a call.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct WithdrawalDocument {
     /// Its reference.
     pub tenant: String,
@@ -314,7 +333,7 @@ pub struct WithdrawalDocument {
 }
 
 /// A request to the API, or a client and a tenant.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// Left out: GET.
@@ -330,7 +349,7 @@ pub struct Question {
 }
 
 /// A decision as this process takes it now.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ExplanationDocument {
     /// `allow`, `deny`, or `unknown` where no lookup has given an answer.
     pub decision: &'static str,
@@ -340,14 +359,14 @@ pub struct ExplanationDocument {
     pub steps: Vec<StepDocument>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct StepDocument {
     pub step: &'static str,
     pub outcome: String,
 }
 
 /// Which counts are wanted. What is left out matches everything.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsageQuestion {
     /// The code.
@@ -359,7 +378,7 @@ pub struct UsageQuestion {
     pub to: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct UsageDocument {
     /// The latest hour first.
     pub rows: Vec<UsageRow>,
@@ -368,7 +387,7 @@ pub struct UsageDocument {
 }
 
 /// The calls of one hour by one client on one tenant with one outcome.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct UsageRow {
     /// When it began. RFC 3339, UTC, as the other times.
     pub hour: String,

@@ -8,12 +8,27 @@ use super::arrival::{Scope, answer};
 use super::documents::{
     ExplanationDocument, GrantsDocument, Question, StepDocument, WithdrawalDocument,
 };
-use super::failure::Failure;
+use super::failure::{Error, Failure};
 use super::{Management, Shared};
 use crate::authz::{BearerHeader, CheckInput};
 use crate::domain::{Client, ClientId, Holder, Secret, TenantCode};
 use crate::engine::{Ask, Explanation, Word};
 
+/// The decision of this process, step by step.
+#[utoipa::path(
+    post, path = "/v1/explain", tag = "audit",
+    request_body = Question,
+    responses(
+        (status = 200, description = "Explained.", body = ExplanationDocument),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn explain(
     State(management): State<Shared>,
     request: Request,
@@ -65,6 +80,21 @@ fn document(explanation: Explanation) -> ExplanationDocument {
     ExplanationDocument { decision, reason, steps }
 }
 
+/// What this process knows of a client's grants now.
+#[utoipa::path(
+    get, path = "/v1/clients/{client_id}/grants", tag = "clients",
+    params(("client_id" = String, Path, description = "The client's id.")),
+    responses(
+        (status = 200, description = "What is known.", body = GrantsDocument),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn grants(
     State(management): State<Shared>,
     Path(id): Path<String>,

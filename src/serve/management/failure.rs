@@ -3,6 +3,7 @@ use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::state::StoreError;
 
@@ -22,7 +23,7 @@ pub enum Failure {
 }
 
 /// What a call that does nothing is told.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Error {
     pub error: &'static str,
     pub error_description: String,

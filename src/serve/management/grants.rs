@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::arrival::{Scope, answer};
-use super::documents::{About, Restore, Withdraw};
-use super::failure::Failure;
+use super::documents::{About, Done, Restore, Withdraw};
+use super::failure::{Error, Failure};
 use super::write::{Action, Row};
 use super::{Management, Shared};
 use crate::domain::{Client, Target, TenantCode, parse_duration};
@@ -15,6 +15,21 @@ use crate::domain::{Client, Target, TenantCode, parse_duration};
 const HOLD: Duration = Duration::from_secs(10);
 const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
 
+/// From now on this client reads this tenant on newer evidence only.
+#[utoipa::path(
+    post, path = "/v1/grants:withdraw", tag = "grants",
+    request_body = Withdraw,
+    responses(
+        (status = 200, description = "Withdrawn.", body = Done),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn withdraw(
     State(management): State<Shared>,
     request: Request,
@@ -31,6 +46,21 @@ pub async fn withdraw(
     Ok(answer(StatusCode::OK, management.withdraw(action, row).await?))
 }
 
+/// Lifts a withdrawal.
+#[utoipa::path(
+    post, path = "/v1/grants:restore", tag = "grants",
+    request_body = Restore,
+    responses(
+        (status = 200, description = "Restored.", body = Done),
+        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
+        (status = 401, body = Error, description = "No token, or a bad one."),
+        (status = 403, body = Error, description = "A good token without the scope."),
+        (status = 404, body = Error, description = "No such client or secret."),
+        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
+        (status = 429, body = Error, description = "Too many calls."),
+        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+    ),
+)]
 pub async fn restore(
     State(management): State<Shared>,
     request: Request,

@@ -6,6 +6,7 @@ mod documents;
 mod explain;
 mod failure;
 mod grants;
+mod openapi;
 mod registration;
 mod usage;
 mod write;
@@ -50,6 +51,7 @@ pub fn router(engine: Arc<Engine>) -> Router {
         )
         .route("/v1/clients/{client}/grants", get(explain::grants))
         .route("/v1/usage:query", post(usage::query))
+        .route("/v1/openapi.json", get(openapi::document))
         .route("/v1/explain", post(explain::explain))
         .fallback(|| async { Failure::NotFound("there is nothing here") })
         .method_not_allowed_fallback(|| async { Failure::MethodNotAllowed })
