@@ -15,6 +15,7 @@ pub mod clients;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod feed;
 pub mod files;
 pub mod gate;
 pub mod grants;

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -8,6 +8,8 @@ use serde::Deserialize;
 pub struct FilterConfig {
     /// The path of `tenantgate.yaml`. What changes in the file is taken without Envoy's doing.
     pub config: PathBuf,
+    /// Where the sidecar offers its feed, `unix:/path/to/socket`. `None`: this reads all files itself.
+    pub feed: Option<String>,
     /// The API, where the config has several.
     pub api: Option<String>,
     /// Whether to set dynamic metadata, which costs as much as the decision.
@@ -21,6 +23,17 @@ pub struct FilterConfig {
 pub struct RouteConfig {
     /// The API that requests of this route are for.
     pub api: String,
+}
+
+impl FilterConfig {
+    /// The socket of the feed.
+    pub fn socket(&self) -> Result<Option<&Path>, String> {
+        let Some(feed) = &self.feed else { return Ok(None) };
+        match feed.strip_prefix("unix:").map(Path::new) {
+            Some(path) if path.is_absolute() => Ok(Some(path)),
+            _ => Err("the filter's config: feed: is no socket; write it like unix:/run/tenantgate/feed.sock".into()),
+        }
+    }
 }
 
 /// Reads the text. The error names the key and the place.

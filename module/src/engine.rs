@@ -5,49 +5,91 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tenantgate::config::{FedConfig, Problem};
 use tenantgate::domain::SystemClock;
 use tenantgate::engine::{Engine, StartError};
+use tenantgate::feed::Fed;
+use tenantgate::gate::{Answer, Request};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Lookups, files and keys: nothing that a request waits for.
 const THREADS: usize = 2;
 
-/// A running engine with threads of its own, apart from Envoy's workers.
+/// What decides.
+pub enum Decider {
+    /// Reads the files and asks the lookup itself.
+    Own(Arc<Engine>),
+    /// Is told by a sidecar.
+    Fed(Arc<Fed>),
+}
+
+impl Decider {
+    pub fn answer<R>(&self, request: &Request<'_>, render: impl Fn(&Answer<'_>) -> R) -> R {
+        match self {
+            Self::Own(engine) => engine.gate.answer(Some(request), render),
+            Self::Fed(fed) => fed.answer(request, render),
+        }
+    }
+
+    /// The answer where something of ours has panicked.
+    pub fn failed<R>(&self, render: impl Fn(&Answer<'_>) -> R) -> R {
+        match self {
+            Self::Own(engine) => engine.gate.failed(render),
+            Self::Fed(fed) => fed.failed(render),
+        }
+    }
+}
+
+/// What decides, with threads of its own, apart from Envoy's workers.
 pub struct Running {
-    pub engine: Arc<Engine>,
+    pub decider: Decider,
     /// Before the runtime: what runs there is told to stop first.
     _stop: DropGuard,
     runtime: Option<Runtime>,
 }
 
-static RUNNING: Mutex<Option<HashMap<PathBuf, Weak<Running>>>> = Mutex::new(None);
+/// A config, and the socket of its feed.
+type Name = (PathBuf, Option<PathBuf>);
+
+static RUNNING: Mutex<Option<HashMap<Name, Weak<Running>>>> = Mutex::new(None);
 
 impl Running {
-    /// The engine of this config, started if it does not run yet. The error has every problem of the files.
-    pub fn of(config: &Path) -> Result<Arc<Self>, String> {
+    /// What decides by this config, started if it does not run yet. The error has every problem of the files.
+    pub fn of(config: &Path, feed: Option<&Path>) -> Result<Arc<Self>, String> {
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let running = running.get_or_insert_default();
-        if let Some(found) = running.get(config).and_then(Weak::upgrade) {
+        running.retain(|_, one| one.strong_count() > 0);
+        let name = (config.to_owned(), feed.map(Path::to_owned));
+        if let Some(found) = running.get(&name).and_then(Weak::upgrade) {
             return Ok(found);
         }
-        let started = Arc::new(Self::start(config)?);
-        running.insert(config.to_owned(), Arc::downgrade(&started));
+        let started = Arc::new(Self::start(config, feed)?);
+        running.insert(name, Arc::downgrade(&started));
         Ok(started)
     }
 
-    fn start(config: &Path) -> Result<Self, String> {
+    fn start(config: &Path, feed: Option<&Path>) -> Result<Self, String> {
         let mut builder = Builder::new_multi_thread();
         let builder = builder.worker_threads(THREADS).thread_name("tenantgate").enable_all();
         let runtime = builder.build().map_err(|error| format!("no threads: {error}"))?;
         let stop = CancellationToken::new();
-        let engine = {
-            let _inside = runtime.enter();
-            let engine = Engine::open(config, Arc::new(SystemClock)).map_err(told)?;
-            engine.run(&stop);
-            engine
+        let decider = match feed {
+            None => {
+                let _inside = runtime.enter();
+                let engine = Engine::open(config, Arc::new(SystemClock)).map_err(told)?;
+                engine.run(&stop);
+                Decider::Own(engine)
+            }
+            Some(socket) => {
+                let limits = FedConfig::read(config).map_err(lines)?;
+                let _inside = runtime.enter();
+                let fed = Arc::new(Fed::new(Arc::new(SystemClock), limits.token_cache_bytes));
+                fed.run(socket, config, &stop);
+                Decider::Fed(fed)
+            }
         };
-        Ok(Self { engine, _stop: stop.drop_guard(), runtime: Some(runtime) })
+        Ok(Self { decider, _stop: stop.drop_guard(), runtime: Some(runtime) })
     }
 }
 
@@ -62,10 +104,12 @@ impl Drop for Running {
 
 fn told(error: StartError) -> String {
     match error {
-        StartError::Config(problems) => {
-            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            lines.join("; ")
-        }
+        StartError::Config(problems) => lines(problems),
         StartError::Other(error) => format!("{error:#}"),
     }
+}
+
+fn lines(problems: Vec<Problem>) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("; ")
 }

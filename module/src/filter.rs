@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tenantgate::authz::{CheckInput, HeaderValue, Headers};
-use tenantgate::gate::{Allow, Answer, Deny, Gate, Request, Value};
+use tenantgate::gate::{Allow, Answer, Deny, Request, Value};
 
 use crate::config::FilterConfig;
 use crate::engine::Running;
@@ -51,13 +51,12 @@ pub enum Outcome {
 
 impl Filter {
     pub fn new(config: FilterConfig, counters: Counters) -> Result<Self, String> {
-        let running = Running::of(&config.config)?;
+        let running = Running::of(&config.config, config.socket()?)?;
         Ok(Self { running, api: config.api, metadata: config.metadata, counters })
     }
 
     /// `api` is the route's, which wins.
     pub fn request(&self, host: &impl Host, api: Option<&str>) -> Outcome {
-        let gate = &*self.running.engine.gate;
         // A copy: what Envoy lends is gone once a header is set, and variables of the path are set as headers.
         let path = PathBuffer::from_slice(one(host, ":path"));
         let request = Request {
@@ -70,13 +69,12 @@ impl Filter {
             },
             id: b"",
         };
-        gate.answer(Some(&request), |answer| self.apply(host, answer))
+        self.running.decider.answer(&request, |answer| self.apply(host, answer))
     }
 
     /// The answer where something of ours has panicked.
     pub fn failed(&self, host: &impl Host) -> Outcome {
-        let gate: &Gate = &self.running.engine.gate;
-        gate.failed(|answer| self.apply(host, answer))
+        self.running.decider.failed(|answer| self.apply(host, answer))
     }
 
     fn apply(&self, host: &impl Host, answer: &Answer<'_>) -> Outcome {

@@ -21,7 +21,8 @@ use crate::domain::Clock;
 use crate::engine::Engine;
 use crate::lifecycle::{DRAIN_LIMIT, Readiness};
 use crate::serve::{
-    self, AdminState, Bound, CheckEdge, CheckServer, ForwardedBy, HttpLimits, MessageLimits,
+    self, AdminState, Bound, CheckEdge, CheckServer, ForwardedBy, HttpLimits, Listener,
+    MessageLimits,
 };
 use crate::sources::Look;
 use crate::telemetry::{Metrics, dropped_lines};
@@ -45,6 +46,7 @@ pub struct Addresses {
     pub check: Bound,
     pub token: Option<Bound>,
     pub admin: Bound,
+    pub feed: Option<Bound>,
     pub management: Option<Bound>,
 }
 
@@ -117,6 +119,22 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
         None => None,
     };
 
+    let feed_address = match &config.listen.feed {
+        Some(on) => {
+            let bound = Listener::bind(&on.address).await;
+            let (listener, bound) =
+                bound.with_context(|| format!("listen.feed: cannot listen on {}", on.address))?;
+            let (fed, config_path) = (Arc::clone(&engine), config_path.to_owned());
+            let shutdown = stop.callers.clone().cancelled_owned();
+            tasks.spawn(async move {
+                serve::serve_feed(listener, fed, &config_path, shutdown).await;
+                Ok(())
+            });
+            Some(bound)
+        }
+        None => None,
+    };
+
     let described = Arc::clone(&engine);
     let state = AdminState {
         readiness: readiness.clone(),
@@ -140,6 +158,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
         check: check_address,
         token: token_address,
         admin: admin_address,
+        feed: feed_address,
         management: management_address,
     };
     Ok(Running { addresses, readiness, engine, background, stop, tasks })

@@ -103,6 +103,11 @@ impl Issuer {
         self.keys.as_deref().filter(|keys| keys.good_at(now))
     }
 
+    /// The keys, whether or not they have grown too old. `None`: never loaded.
+    pub fn loaded(&self) -> Option<&Arc<KeySet>> {
+        self.keys.as_ref()
+    }
+
     pub fn uid(&self, key: &TrustedKey) -> Option<KeyUid> {
         self.uids.get(key.kid()).copied()
     }
@@ -146,6 +151,10 @@ impl Trust {
 
     pub fn issuer(&self, name: &str) -> Option<&Issuer> {
         self.issuers.get(name)
+    }
+
+    pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
+        self.issuers.values()
     }
 
     /// The same trust with fresh keys for one policy; one that has been changed since gets none.

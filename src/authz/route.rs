@@ -124,6 +124,10 @@ impl<T> Router<T> {
         Ok(Self { rules, root })
     }
 
+    pub fn rules(&self) -> &[RouteRule<T>] {
+        &self.rules
+    }
+
     pub fn find<'r, 'p>(&'r self, method: &str, path: CheckedPath<'p>) -> Found<'r, 'p, T>
     where
         T: Demands,

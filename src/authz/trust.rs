@@ -69,6 +69,7 @@ pub struct TrustedKey {
     kid: Box<str>,
     algorithm: Algorithm,
     key: ParsedPublicKey,
+    numbers: PublicKey,
     fingerprint: [u8; 32],
 }
 
@@ -82,6 +83,7 @@ impl TrustedKey {
             kid: kid.into(),
             algorithm,
             key: parsed,
+            numbers: key.clone(),
             fingerprint: fingerprint(algorithm, &canonical),
         })
     }
@@ -92,6 +94,10 @@ impl TrustedKey {
 
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    pub fn numbers(&self) -> &PublicKey {
+        &self.numbers
     }
 
     /// Whether `signature` is this key's, in the form that a JWS carries: for ECDSA `r || s` of
@@ -224,6 +230,10 @@ impl KeySet {
     /// How many keys were dropped because they shared their `kid`.
     pub fn dropped(&self) -> usize {
         self.dropped
+    }
+
+    pub fn good_until(&self) -> Option<Monotonic> {
+        self.good_until
     }
 
     pub fn good_at(&self, now: Monotonic) -> bool {

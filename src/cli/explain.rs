@@ -118,6 +118,7 @@ fn exit_code(reason: DenyReason) -> u8 {
         DenyReason::KeysUnavailable
         | DenyReason::GrantsStale
         | DenyReason::StateUnavailable
+        | DenyReason::FeedUnavailable
         | DenyReason::InternalError => UNDECIDED,
         _ => DENY,
     }

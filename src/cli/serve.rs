@@ -87,13 +87,16 @@ async fn stop(running: Running, mut signals: Signals) {
 }
 
 fn tell(addresses: &Addresses, ports_file: Option<&Path>) -> anyhow::Result<()> {
-    let Addresses { check, token, admin, management } = addresses;
+    let Addresses { check, token, admin, feed, management } = addresses;
     let token = token.as_ref().map(ToString::to_string);
     let management = management.as_ref().map(ToString::to_string);
-    tracing::info!(%check, token, %admin, management, "ready");
+    let feed = feed.as_ref().map(ToString::to_string);
+    tracing::info!(%check, token, %admin, feed, management, "ready");
     let Some(path) = ports_file else { return Ok(()) };
     let (check, admin) = (check.to_string(), admin.to_string());
-    let text = json!({ "check": check, "token": token, "admin": admin, "management": management });
+    let text = json!({
+        "check": check, "token": token, "admin": admin, "feed": feed, "management": management,
+    });
     write_whole(path, &text.to_string()).with_context(|| {
         format!("--ports-file {}: cannot be written; choose a writable folder", path.display())
     })

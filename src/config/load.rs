@@ -37,6 +37,30 @@ impl Outline {
     }
 }
 
+/// What somebody who is fed by a sidecar needs of the sidecar's config. No file that it names is opened, so that
+/// no key or secret in them has to be readable.
+pub struct FedConfig {
+    pub token_cache_bytes: u64,
+}
+
+impl FedConfig {
+    /// An error where the file is missing or has another shape. Whether it makes sense is the sidecar's to say.
+    pub fn read(path: &Path) -> Result<Self, Vec<Problem>> {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|error| vec![yaml::unreadable(&name, &error)])?;
+        let Checked { value, problems, .. } = yaml::check::<raw::Root>(&name, &text);
+        match value {
+            Some(root) if problems.is_empty() => {
+                let limits = root.limits.unwrap_or_default();
+                let bytes = limits.token_cache_bytes.or(raw::Limits::default().token_cache_bytes);
+                Ok(Self { token_cache_bytes: bytes.unwrap_or_default() })
+            }
+            _ => Err(locate::place_in(ordered(problems), &name, &text)),
+        }
+    }
+}
+
 impl Config {
     /// Reads the file and every file that it names. On failure every problem is in the answer, with
     /// its place in the file.

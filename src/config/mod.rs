@@ -21,7 +21,7 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-pub use load::{LastGood, Outline, Reading};
+pub use load::{FedConfig, LastGood, Outline, Reading};
 pub use lookup::*;
 
 use crate::authz::Probing;
@@ -56,6 +56,8 @@ pub struct Listen {
     /// `None`: this process mints nothing.
     pub token: Option<ListenOn>,
     pub admin: ListenOn,
+    /// A Unix socket. `None`: nobody is fed.
+    pub feed: Option<ListenOn>,
     /// `None`: no management API.
     pub management: Option<ListenOn>,
 }

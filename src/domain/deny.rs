@@ -38,12 +38,14 @@ pub enum DenyReason {
     GrantsStale,
     /// What has been withdrawn is not known yet.
     StateUnavailable,
+    /// Inside Envoy: the sidecar has told nothing yet, or nothing for too long.
+    FeedUnavailable,
     /// A fault of ours.
     InternalError,
 }
 
 impl DenyReason {
-    pub const ALL: [DenyReason; 31] = [
+    pub const ALL: [DenyReason; 32] = [
         Self::NoHttpRequest,
         Self::UnknownApi,
         Self::PathRefused,
@@ -74,6 +76,7 @@ impl DenyReason {
         Self::KeysUnavailable,
         Self::GrantsStale,
         Self::StateUnavailable,
+        Self::FeedUnavailable,
         Self::InternalError,
     ];
 
@@ -109,6 +112,7 @@ impl DenyReason {
             Self::KeysUnavailable => "keys_unavailable",
             Self::GrantsStale => "grants_stale",
             Self::StateUnavailable => "state_unavailable",
+            Self::FeedUnavailable => "feed_unavailable",
             Self::InternalError => "internal_error",
         }
     }

@@ -71,6 +71,11 @@ impl GrantCell {
         self.current.store(Some(set));
     }
 
+    /// What stands here can be compared with nothing any more.
+    pub fn forget(&self) {
+        self.current.store(None);
+    }
+
     /// A check for this client happened, or a token was minted for it.
     pub fn touch(&self, now: Monotonic) {
         // Second resolution keeps the cache line shared between cores on a busy client.

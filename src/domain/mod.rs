@@ -32,10 +32,11 @@ pub use meter::Meter;
 pub use quota::{Quota, QuotaUnit};
 pub use secret::Secret;
 pub use tenant::{
-    DIGEST_KEY_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet, is_tenant_code,
+    DIGEST_KEY_LEN, DIGEST_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet,
+    is_tenant_code,
 };
 pub use time::{Clock, ManualClock, Moment, Monotonic, SystemClock, Timestamp};
 pub use withdrawals::{
     ClientWithdrawals, Evidence, Floor, GrantEvidence, Subject, Target, TenantRef, TenantRefs,
-    TokenEvidence, TokenRef, Vouched, Withdrawals, Withdrawn,
+    TokenEvidence, TokenRef, Vouched, Withdrawals, Withdrawn, WithdrawnHolder,
 };

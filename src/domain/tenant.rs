@@ -11,6 +11,8 @@ use super::{TenantRef, TenantRefs};
 pub const DIGEST_KEY_LEN: usize = 32;
 const KEY_ID_LEN: usize = 3;
 const MAC_LEN: usize = 12;
+/// Bytes of a digest.
+pub const DIGEST_LEN: usize = KEY_ID_LEN + MAC_LEN;
 const TEXT_LEN: usize = 20;
 
 /// `[A-Za-z0-9._~-]{1,128}`, not all dots.
@@ -43,7 +45,7 @@ impl fmt::Debug for TenantCode {
 /// first 12 bytes of HMAC-SHA-256(key, issuer, client, code). Two clients' digests of one tenant differ, so
 /// tokens cannot be compared to learn which tenants their holders share.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantDigest([u8; KEY_ID_LEN + MAC_LEN]);
+pub struct TenantDigest([u8; DIGEST_LEN]);
 
 impl TenantDigest {
     /// The form in a token's claim: 20 characters of base64url.
@@ -51,11 +53,19 @@ impl TenantDigest {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
+    pub const fn bytes(&self) -> &[u8; DIGEST_LEN] {
+        &self.0
+    }
+
+    pub const fn from_bytes(bytes: [u8; DIGEST_LEN]) -> Self {
+        Self(bytes)
+    }
+
     pub fn from_text(text: &str) -> Option<Self> {
         if text.len() != TEXT_LEN {
             return None;
         }
-        let mut bytes = [0; KEY_ID_LEN + MAC_LEN];
+        let mut bytes = [0; DIGEST_LEN];
         URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         Some(Self(bytes))
     }
@@ -77,6 +87,8 @@ pub struct Holder<'a> {
 struct DigestKey {
     id: [u8; KEY_ID_LEN],
     key: hmac::Key,
+    /// For the feed, whose other side recognises tenants too.
+    secret: Zeroizing<[u8; DIGEST_KEY_LEN]>,
 }
 
 /// Makes digests under the current key and, during a rotation, under the previous one.
@@ -96,6 +108,16 @@ impl TenantDigester {
     #[must_use]
     pub fn with_references(self, references: TenantRefs) -> Self {
         Self { references, ..self }
+    }
+
+    /// The keys themselves, the current one first.
+    pub fn expose_keys(&self) -> impl Iterator<Item = &[u8; DIGEST_KEY_LEN]> {
+        self.keys.iter().map(|key| &*key.secret)
+    }
+
+    /// The key of the references.
+    pub fn expose_reference_key(&self) -> &[u8; DIGEST_KEY_LEN] {
+        self.references.expose_key()
     }
 
     /// The digest that is written into new tokens.
@@ -142,7 +164,7 @@ fn digest_key(bytes: &[u8; DIGEST_KEY_LEN]) -> DigestKey {
     let fingerprint = fingerprint.finish();
     let mut id = [0; KEY_ID_LEN];
     id.copy_from_slice(&fingerprint.as_ref()[..KEY_ID_LEN]);
-    DigestKey { id, key: hmac::Key::new(hmac::HMAC_SHA256, bytes) }
+    DigestKey { id, key: hmac::Key::new(hmac::HMAC_SHA256, bytes), secret: Zeroizing::new(*bytes) }
 }
 
 fn make(key: &DigestKey, holder: Holder<'_>, code: &str) -> TenantDigest {
@@ -153,14 +175,14 @@ fn make(key: &DigestKey, holder: Holder<'_>, code: &str) -> TenantDigest {
         mac.update(part.as_bytes());
     }
     let tag = mac.sign();
-    let mut bytes = [0; KEY_ID_LEN + MAC_LEN];
+    let mut bytes = [0; DIGEST_LEN];
     bytes[..KEY_ID_LEN].copy_from_slice(&key.id);
     bytes[KEY_ID_LEN..].copy_from_slice(&tag.as_ref()[..MAC_LEN]);
     TenantDigest(bytes)
 }
 
 /// A sorted set of digests.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct TenantSet(SmallVec<[TenantDigest; INLINE_TENANTS]>);
 
 /// Most tokens carry few tenants. Without a pointer to follow, a check of one among a million cached
@@ -170,6 +192,10 @@ const INLINE_TENANTS: usize = 4;
 impl TenantSet {
     pub fn contains(&self, digest: &TenantDigest) -> bool {
         self.0.binary_search(digest).is_ok()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &TenantDigest> {
+        self.0.iter()
     }
 
     pub fn len(&self) -> usize {

@@ -4,11 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
+
+use zeroize::Zeroizing;
 
 use super::{DIGEST_KEY_LEN, Holder, Timestamp};
 
@@ -22,6 +24,14 @@ const SHARDS: usize = 64;
 pub struct TenantRef([u8; 16]);
 
 impl TenantRef {
+    pub const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     pub fn from_text(text: &str) -> Option<Self> {
         bytes(text).map(Self)
     }
@@ -40,15 +50,24 @@ impl fmt::Debug for TenantRef {
 }
 
 /// Makes [`TenantRef`]s.
-pub struct TenantRefs(hmac::Key);
+pub struct TenantRefs {
+    key: hmac::Key,
+    /// For the feed, whose other side names tenants too.
+    secret: Zeroizing<[u8; DIGEST_KEY_LEN]>,
+}
 
 impl TenantRefs {
     pub fn new(key: &[u8; DIGEST_KEY_LEN]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), secret: Zeroizing::new(*key) }
+    }
+
+    /// The key itself.
+    pub fn expose_key(&self) -> &[u8; DIGEST_KEY_LEN] {
+        &self.secret
     }
 
     pub fn of(&self, code: &str) -> TenantRef {
-        let mut mac = hmac::Context::with_key(&self.0);
+        let mut mac = hmac::Context::with_key(&self.key);
         mac.update(b"tenantgate tenant reference\0");
         mac.update(code.as_bytes());
         TenantRef(first_half(mac.sign().as_ref()))
@@ -60,6 +79,14 @@ impl TenantRefs {
 pub struct TokenRef([u8; 16]);
 
 impl TokenRef {
+    pub const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     pub fn of(jti: &str) -> Self {
         Self(first_half(digest::digest(&digest::SHA256, jti.as_bytes()).as_ref()))
     }
@@ -224,6 +251,18 @@ impl ClientWithdrawals {
         self.tokens.map(|floor| floor.not_before)
     }
 
+    pub fn blocked(&self) -> Option<Floor> {
+        self.client
+    }
+
+    pub fn tokens(&self) -> Option<Floor> {
+        self.tokens
+    }
+
+    pub fn token_ids(&self) -> impl Iterator<Item = (TokenRef, Floor)> + '_ {
+        self.token_ids.iter().map(|(token, floor)| (*token, *floor))
+    }
+
     pub fn is_blocked(&self) -> bool {
         self.client.is_some()
     }
@@ -239,7 +278,7 @@ impl ClientWithdrawals {
             && self.token_ids.is_empty()
     }
 
-    fn set(&mut self, target: Target, floor: Option<Floor>) {
+    pub fn set(&mut self, target: Target, floor: Option<Floor>) {
         match (target, floor) {
             (Target::Client, floor) => self.client = floor,
             (Target::Tokens, floor) => self.tokens = floor,
@@ -276,8 +315,9 @@ impl ClientWithdrawals {
     }
 }
 
-type Name = (Box<str>, Box<str>);
-type Shard = RwLock<HashMap<Name, Arc<ClientWithdrawals>>>;
+/// An issuer and one of its clients.
+pub type WithdrawnHolder = (Box<str>, Box<str>);
+type Shard = RwLock<HashMap<WithdrawnHolder, Arc<ClientWithdrawals>>>;
 
 /// Everything that is withdrawn, for all clients. Read by every check, changed one row at a time.
 pub struct Withdrawals {
@@ -289,6 +329,8 @@ pub struct Withdrawals {
     /// How many clients have something withdrawn, by a part of their number.
     marks: Box<[AtomicU32]>,
     shards: Box<[Shard]>,
+    /// Counts what has changed.
+    version: AtomicU64,
 }
 
 impl Withdrawals {
@@ -300,6 +342,7 @@ impl Withdrawals {
             ahead: AtomicI64::new(0),
             marks: (0..MARKS).map(|_| AtomicU32::new(0)).collect(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            version: AtomicU64::new(0),
         }
     }
 
@@ -362,6 +405,27 @@ impl Withdrawals {
             }
             (false, true) => {}
         }
+        drop(shard);
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes all that is withdrawn from one client, in the place of what was.
+    pub fn replace(&self, holder: Holder<'_>, all: ClientWithdrawals) {
+        self.change(holder, |withdrawn| *withdrawn = all);
+    }
+
+    /// Another number after every change.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Everything, by issuer and client.
+    pub fn all(&self) -> Vec<(WithdrawnHolder, Arc<ClientWithdrawals>)> {
+        let of = |shard: &Shard| -> Vec<_> {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            shard.iter().map(|(name, own)| (name.clone(), Arc::clone(own))).collect()
+        };
+        self.shards.iter().flat_map(of).collect()
     }
 
     /// Forgets what concerns nothing that can live at `now` (the state's time).
@@ -412,6 +476,16 @@ impl Withdrawals {
         self.ahead.store(ahead as i64, Ordering::Relaxed);
     }
 
+    /// What the state's clock is ahead of this process's, in nanoseconds.
+    pub fn ahead(&self) -> i64 {
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// Takes what somebody else on this machine has measured.
+    pub fn set_ahead(&self, ahead: i64) {
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
+
     /// How far the state's clock is from this process's.
     pub fn clock_difference(&self) -> Duration {
         Duration::from_nanos(self.ahead.load(Ordering::Relaxed).unsigned_abs())
@@ -424,7 +498,7 @@ impl fmt::Debug for Withdrawals {
     }
 }
 
-fn name(holder: Holder<'_>) -> Name {
+fn name(holder: Holder<'_>) -> WithdrawnHolder {
     (holder.issuer.into(), holder.client.into())
 }
 

@@ -12,6 +12,7 @@ impl RestartOnly {
             ("listen.check", format!("{:?}", listen.check)),
             ("listen.token", format!("{:?}", listen.token)),
             ("listen.admin", format!("{:?}", listen.admin)),
+            ("listen.feed", format!("{:?}", listen.feed)),
             ("listen.management", format!("{:?}", listen.management)),
             ("audit", format!("{:?}", config.audit)),
             ("state", state::fingerprint(config.state.as_ref())),

@@ -86,6 +86,7 @@ fn denial(reason: DenyReason) -> Denial {
         R::KeysUnavailable => undecided(5, "the keys of the token's issuer are not available"),
         R::GrantsStale => undecided(1, "the grants of this client cannot be confirmed right now"),
         R::StateUnavailable => undecided(5, "what has been withdrawn is not known yet"),
+        R::FeedUnavailable => undecided(1, "the request cannot be decided right now"),
         R::InternalError => undecided(1, "the request cannot be decided right now"),
     }
 }

@@ -75,9 +75,14 @@ impl Gate {
 
     /// The answer where something of ours has panicked.
     pub fn failed<R>(&self, render: impl Fn(&Answer<'_>) -> R) -> R {
+        self.refuse(DenyReason::InternalError, render)
+    }
+
+    /// The answer where there is nothing to decide with.
+    pub fn refuse<R>(&self, reason: DenyReason, render: impl Fn(&Answer<'_>) -> R) -> R {
         let snapshot = self.snapshot.load();
-        snapshot.no_api.denied(DenyReason::InternalError);
-        render(&deny::answer(DenyReason::InternalError, &snapshot.realm, None))
+        snapshot.no_api.denied(reason);
+        render(&deny::answer(reason, &snapshot.realm, None))
     }
 
     /// Decides with what is known now, for somebody who asks why: nothing is recorded.

@@ -314,6 +314,17 @@ impl Tenants {
     }
 }
 
+impl Tenants {
+    /// What checks go by now, of every client that something is known of.
+    pub fn all_known(&self) -> Vec<(ClientId, Arc<GrantSet>)> {
+        let entries = self.entries.iter();
+        let known = entries.filter_map(|entry| {
+            Some((entry.key().clone(), entry.cell.current().as_ref().cloned()?))
+        });
+        known.collect()
+    }
+}
+
 impl GrantBook for Tenants {
     fn cell(&self, client: &ClientId) -> Arc<GrantCell> {
         Arc::clone(&self.entry(client).cell)

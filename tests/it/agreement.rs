@@ -630,7 +630,9 @@ fn answer(reason: DenyReason) -> Answer {
         R::UnknownApi | R::NoRoute | R::ApiNotAllowed | R::TenantNotGranted | R::GrantWithdrawn => {
             Answer::AccessDenied
         }
-        R::KeysUnavailable | R::GrantsStale | R::StateUnavailable => Answer::CannotDecide,
+        R::KeysUnavailable | R::GrantsStale | R::StateUnavailable | R::FeedUnavailable => {
+            Answer::CannotDecide
+        }
         R::ProbingThrottled | R::InternalError => panic!("{}", reason.as_str()),
         R::TokenTooLarge
         | R::TokenMalformed

@@ -165,7 +165,24 @@ impl Template {
         Some(path + suffix)
     }
 
-    pub(super) fn ignores_case(&self) -> bool {
+    /// A text that reads as this template, with the same `ignore_case`.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for segment in &self.segments {
+            text.push('/');
+            match segment {
+                Segment::Exact(fixed) | Segment::IgnoreCase(fixed) => text.push_str(fixed),
+                Segment::Variable(name) => text.extend(["{", name, "}"]),
+                Segment::Tenant => text.push_str("{tenant}"),
+            }
+        }
+        if self.has_rest {
+            text.push_str("/**");
+        }
+        text
+    }
+
+    pub fn ignores_case(&self) -> bool {
         let mut segments = self.segments.iter();
         segments.any(|segment| matches!(segment, Segment::IgnoreCase(_)))
     }

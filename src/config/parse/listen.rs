@@ -4,13 +4,19 @@ use crate::config::reader::Reader;
 use crate::config::{Listen, ListenAddress, ListenOn, ServerTls, SocketAccess, raw};
 
 pub fn parse(reader: &mut Reader, listen: Option<raw::Listen>) -> Option<Listen> {
-    let raw::Listen { check, token, admin, management } = listen?;
+    let raw::Listen { check, token, admin, feed, management } = listen?;
     let check = check.map(|on| listen_on(reader, "listen.check", on));
     let token = token.map(|on| listen_on(reader, "listen.token", on));
     let management = management.map(|on| listen_on(reader, "listen.management", on));
+    let feed = feed.map(|on| listen_on(reader, "listen.feed", on).and_then(|on| local(reader, on)));
     let admin = admin.map(|text| tcp(reader, "listen.admin", &text).map(ListenOn::plain));
-    let all =
-        [("check", &check), ("token", &token), ("admin", &admin), ("management", &management)];
+    let all = [
+        ("check", &check),
+        ("token", &token),
+        ("admin", &admin),
+        ("feed", &feed),
+        ("management", &management),
+    ];
     refuse_shared_addresses(reader, &all);
     let optional = |on: Option<Option<ListenOn>>| match on {
         Some(on) => on.map(Some),
@@ -20,8 +26,22 @@ pub fn parse(reader: &mut Reader, listen: Option<raw::Listen>) -> Option<Listen>
         check: check??,
         token: optional(token)?,
         admin: admin??,
+        feed: optional(feed)?,
         management: optional(management)?,
     })
+}
+
+/// Ages and clocks in the feed are those of one machine, and so are the keys in it.
+fn local(reader: &mut Reader, on: ListenOn) -> Option<ListenOn> {
+    if matches!(on.address, ListenAddress::Unix(..)) && on.tls.is_none() {
+        return Some(on);
+    }
+    reader.problem(
+        "listen.feed",
+        "is not a plain Unix socket",
+        "write it like `unix:/run/tenantgate/feed.sock`, in a folder that only tenantgate writes to",
+    );
+    None
 }
 
 impl ListenOn {
