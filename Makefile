@@ -116,7 +116,7 @@ fleet: build tools
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py lookups
 
 # Tables on the terminal, JSON in target/bench/. Needs a quiet machine for quiet figures.
-bench: need-cargo tools
+bench: need-cargo tools module
 	cargo bench --locked --bench side_by_side
 
 instructions: need-cargo need-python

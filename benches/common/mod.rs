@@ -76,16 +76,24 @@ impl Installation {
 
     /// A token as the token endpoint would mint it. `id` tells tokens apart.
     pub fn token(&self, id: usize, tenants: usize) -> String {
+        self.token_with(id, tenants, json!({}))
+    }
+
+    /// The same with further claims.
+    pub fn token_with(&self, id: usize, tenants: usize, further: serde_json::Value) -> String {
         let now = SystemClock.now();
         let holder = Holder { issuer: ISSUER, client: CLIENT };
         let digests = codes(tenants)
             .map(|code| self.inputs.digester().current(holder, code.expose()).to_text())
             .collect::<Vec<_>>();
-        let payload = json!({
+        let mut payload = json!({
             "iss": ISSUER, "aud": ISSUER, "sub": CLIENT, "client_id": CLIENT,
             "iat": now.secs(), "exp": now.secs() + 1800, "jti": format!("{id:022}"),
             "scope": "reports.read", "tenant_list": digests, "grants_at": now.secs(),
         });
+        if let (Some(payload), Some(further)) = (payload.as_object_mut(), further.as_object()) {
+            payload.extend(further.clone());
+        }
         let keys = self.inputs.signing_keys().expect("the config has an issuer");
         let signer = keys.signer(now).expect("a key was made");
         let header = json!({ "alg": "ES256", "kid": signer.kid(), "typ": "at+jwt" });
@@ -134,7 +142,7 @@ impl Installation {
 
 fn config(lookup: &str) -> String {
     format!(
-        "listen: {{ check: 127.0.0.1:0, token: 127.0.0.1:0, admin: 127.0.0.1:0 }}
+        "listen: {{ check: 127.0.0.1:0, token: 127.0.0.1:0, admin: 127.0.0.1:0, feed: unix:feed.sock }}
 issuer:
   url: {ISSUER}
   audience: {ISSUER}

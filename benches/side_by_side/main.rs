@@ -12,6 +12,7 @@ mod checks;
 mod empty;
 mod envoy;
 mod growth;
+mod inside;
 mod load;
 mod parts;
 mod process;
@@ -26,10 +27,11 @@ pub const GROWTH_POINT: &str = "growth-point";
 /// The argument that makes it time the bare signature.
 pub const BARE_SIGNATURE: &str = "bare-signature";
 
-const SECTIONS: [(&str, fn()); 7] = [
+const SECTIONS: [(&str, fn()); 8] = [
     ("decision", parts::run),
     ("checks", checks::run),
     ("envoy", envoy::run),
+    ("inside", inside::run),
     ("mints", tokens::mints),
     ("cold", tokens::cold),
     ("growth", growth::run),

@@ -116,7 +116,7 @@ impl Ticks {
 }
 
 /// This program lies in `target/release/deps/`, wherever `target` is.
-fn target() -> std::path::PathBuf {
+pub fn target() -> std::path::PathBuf {
     let program = std::env::current_exe().expect("the program's own path");
     program.ancestors().nth(3).unwrap_or(Path::new("target")).to_owned()
 }

@@ -134,7 +134,8 @@ def binaries():
 @pytest.fixture(scope="session")
 def shared_world(tmp_path_factory):
     with stack.Children() as children:
-        world = World(children, tmp_path_factory.mktemp("world"))
+        with_feed = lambda config: config["listen"].update(feed="unix:feed.sock")
+        world = World(children, tmp_path_factory.mktemp("world"), with_feed)
         yield world
         check_secrecy(world)
 

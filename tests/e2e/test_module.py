@@ -1,11 +1,14 @@
 """The decision inside Envoy: the module beside external authorization, in two real Envoys before the same API. They never
 differ; and what goes wrong keeps Envoy up and lets nothing pass."""
 
+import base64
 import copy
+import inspect
 import json
 import re
 import subprocess
 import time
+from collections import Counter
 
 import pytest
 import requests
@@ -14,6 +17,7 @@ import wire
 import yaml
 from conftest import ROOT, bin_dir
 from replies import REPORT
+from test_headers import SEVERAL
 
 SAMPLE = ROOT / "deploy/in-process/envoy.yaml"
 LIBRARY = bin_dir() / "libtenantgate_module.so"
@@ -42,9 +46,17 @@ def start(world, children, config, name):
     return children.start(stack.Envoy, world.work, file, name)
 
 
-@pytest.fixture
-def inside(shared_world, children):
-    return start(shared_world, children, in_process(shared_world.work), "inside")
+@pytest.fixture(params=["from files", "fed by the sidecar"], scope="module")
+def inside(request, shared_world):
+    """The module in an Envoy of its own, by both ways in which it gets to know things."""
+    fed = request.param == "fed by the sidecar"
+    settings = {"feed": f"unix:{shared_world.work}/feed.sock"} if fed else {}
+    with stack.Children() as children:
+        config = in_process(shared_world.work, **settings)
+        envoy = start(shared_world, children, config, f"inside-{len(settings)}")
+        decided = lambda: requests.get(f"{envoy.url}/api/T1/", timeout=5).status_code == 401
+        stack.wait_until("a first decision", decided, envoy)
+        yield envoy
 
 
 def corpus():
@@ -69,8 +81,19 @@ def shown(answer):
     return answer.status, headers, answer.body
 
 
-def both(world, inside, path, headers, send=wire.http1):
-    answers = [send(gateway.address, path, headers) for gateway in (world.envoy, inside)]
+COMPARED = Counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def count():
+    """How many requests were decided by both; `pytest -s` shows it."""
+    yield
+    print(f"\n{sum(COMPARED.values())} requests decided by both: {dict(COMPARED)}")
+
+
+def both(world, inside, path, headers, send=wire.http1, method="GET"):
+    COMPARED[inspect.stack()[1].function] += 1
+    answers = [send(gateway.address, path, headers, method) for gateway in (world.envoy, inside)]
     return [shown(answer) for answer in answers]
 
 
@@ -126,6 +149,77 @@ def test_every_credential_is_judged_alike(world, inside):
         for path in (REPORT.format("T1"), REPORT.format("T2"), "/settings/T1/a", "/status/x", "/nowhere"):
             outside, within = both(world, inside, path, headers)
             assert outside == within, (name, path)
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get", "PURGE", "X"]
+
+
+def test_every_reply_is_the_same(world, inside):
+    """Who asks, by which method, for what: all at once."""
+    client, other = world.client("T1", "T3"), world.client("T2")
+    blocked = world.client("T1")
+    live = world.token(blocked)
+    registry = yaml.safe_load((world.work / "clients.yaml").read_text())
+    next(entry for entry in registry["clients"] if entry["id"] == blocked.id)["status"] = "revoked"
+    new = world.work / "clients.new"
+    new.write_text(yaml.safe_dump(registry))
+    new.rename(world.work / "clients.yaml")
+    header, claims, signature = world.token(client).split(".")
+    encode = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+    wider = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    wider["client_id"] = "acme"
+    tokens = {
+        "good": world.token(client),
+        "narrowed to a scope": world.token(client, scope="reports.read"),
+        "narrowed to a tenant": world.token(client, tenant="T3"),
+        "of another": world.token(other),
+        "of a revoked client": live,
+        "with other claims": f"{header}.{encode(wider)}.{signature}",
+        "unsigned": f"{encode({'alg': 'none', 'typ': 'at+jwt'})}.{claims}.",
+        "of another key": f"{encode({'alg': 'ES256', 'typ': 'at+jwt', 'kid': 'x'})}.{claims}.{signature}",
+        "with symmetric key": f"{encode({'alg': 'HS256', 'typ': 'at+jwt', 'kid': 'x'})}.{claims}.{signature}",
+    }
+    refused = lambda gateway: wire.http1(gateway.address, "/api/T1/", [("authorization", f"Bearer {live}")]).status
+    for gateway in (world.envoy, inside):
+        stack.wait_until("the revocation", lambda gateway=gateway: refused(gateway) == 401, inside)
+    paths = [REPORT.format("T1"), REPORT.format("T2").upper(), REPORT.format("T3") + "?a=/../b", "/api/T1", "/api/T3/x/y",
+             "/settings/T1/theme", "/status/live", "/nowhere", "/api//T1"]
+    statuses = Counter()
+    for who, token in tokens.items():
+        for path in paths:
+            for method in METHODS if who in ("good", "of another") else METHODS[:3]:
+                if method == "HEAD":
+                    continue  # no body to read
+                headers = [("authorization", f"Bearer {token}"), ("content-length", "0")]
+                outside, within = both(world, inside, path, headers, method=method)
+                assert outside == within, (who, path, method)
+                statuses[within[0]] += 1
+    assert set(statuses) >= {200, 400, 401, 403}, statuses
+
+
+def test_every_header_of_the_corpus_arrives_the_same(world, inside):
+    token = world.token(world.client("T1"))
+    good = ("authorization", f"Bearer {token}")
+    names = ["x-tenantgate-client-id", "X-Tenantgate-Scope", "x-tenantgate-var-section", "x_tenantgate_client_id",
+             "x-original-url", "x-rewrite-url", "x-forwarded-prefix", "x-http-method-override", "cookie", "x-a"]
+    cases = [[good]] + [[good, (name, value)] for name in names for value in ("admin", "", "a, b", "\xe9")]
+    cases += [[good, (name, "1"), (name, "2")] for name in names]
+    cases += [[("authorization", value) for value in values(token)] for values in SEVERAL.values()]
+    for path in ("/api/T1/o", "/settings/T1/theme", "/status/x"):
+        for send in (wire.http1, wire.http2):
+            for headers in cases:
+                if send is wire.http2:
+                    headers = [(name.lower(), value) for name, value in headers]
+                seen = []
+                for gateway in (world.envoy, inside):
+                    world.provider.control("DELETE", "upstream")
+                    answer = send(gateway.address, path, headers)
+                    requests_seen = world.upstream()
+                    kept = [{name: value for name, value in request["headers"].items() if name != "x-request-id"}
+                            for request in requests_seen]
+                    seen.append((shown(answer), kept))
+                COMPARED["headers"] += 1
+                assert seen[0] == seen[1], (path, headers)
 
 
 def test_the_api_gets_the_same_headers(world, inside):
