@@ -9,6 +9,7 @@ use reqwest::{Certificate, Client, Identity, Url, redirect};
 use serde_json::Value;
 
 use crate::domain::Secret;
+use crate::outbound::{USER_AGENT, root_cause};
 
 /// Longer than any write takes at the other side.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,7 +55,7 @@ impl Caller {
             wrong("--url", &"not a URL; write it like https://tenantgate.example.com:9194")
         })?;
         let mut builder = Client::builder()
-            .user_agent(concat!("tenantgate/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
             .timeout(TIMEOUT);
         if let Some(pem) = reach.ca {
@@ -113,12 +114,8 @@ impl Caller {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CallError {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
         let cause = match error.source() {
-            Some(_) => cause.to_string(),
+            Some(_) => root_cause(error),
             None => "no answer".to_owned(),
         };
         CallError::Unreachable { url: self.url.origin().ascii_serialization(), cause }

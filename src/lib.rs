@@ -24,6 +24,7 @@ pub mod lifecycle;
 #[cfg(feature = "server")]
 pub mod lint;
 pub mod lookup;
+mod outbound;
 #[cfg(feature = "server")]
 pub mod serve;
 pub mod sources;

@@ -24,6 +24,10 @@ pub struct IssuerPolicy {
     /// JSON Pointer to the client id.
     pub client_claim: String,
     pub tenant_form: TenantForm,
+    /// `None`: an array of texts, or one text.
+    pub tenants_of: Option<TenantsOf>,
+    /// A token without `kid` is verified by the one key that fits its algorithm.
+    pub allow_missing_kid: bool,
     /// Whether the lookup knows this issuer's clients.
     pub fresh_grants: bool,
     /// Where the keys come from: those of another source are others'.
@@ -34,6 +38,17 @@ pub struct IssuerPolicy {
 pub enum TenantForm {
     Digest,
     Plain,
+}
+
+/// What the tenant claim of another issuer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantsOf {
+    /// An array of texts or whole numbers.
+    Values,
+    /// An object's keys.
+    Keys,
+    /// One text, separated by commas or blanks.
+    Text,
 }
 
 impl IssuerPolicy {
@@ -51,6 +66,8 @@ impl IssuerPolicy {
             tenant_claim,
             client_claim,
             tenant_form,
+            tenants_of,
+            allow_missing_kid,
             fresh_grants,
             keys_from,
         } = self;
@@ -58,7 +75,8 @@ impl IssuerPolicy {
             take(text.as_bytes());
         }
         let digest_form = *tenant_form == TenantForm::Digest;
-        take(&[*own, *fresh_grants, digest_form].map(u8::from));
+        take(&[*own, *fresh_grants, digest_form, *allow_missing_kid].map(u8::from));
+        take(&[tenants_of.map_or(0, |of| of as u8 + 1)]);
         for duration in [max_lifetime, leeway] {
             take(&duration.as_nanos().to_be_bytes());
         }

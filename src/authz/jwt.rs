@@ -1,6 +1,7 @@
 //! A compact JWS becomes facts, or is refused with one reason. The table in `docs/security.md` names
 //! the rule behind every line here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -8,9 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::facts::Facts;
-use super::issuer::{Issuer, IssuerPolicy, TenantForm, Trust};
+use super::issuer::{Issuer, IssuerPolicy, TenantForm, TenantsOf, Trust};
 use super::json::parse_strict;
-use super::trust::TrustedKey;
+use super::trust::{KeySet, TrustedKey};
 use crate::domain::{
     Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, Moment, NARROWED, ScopeSet,
     Subject, TenantDigest, TenantDigester, TenantSet, Timestamp, TokenRef, is_tenant_code,
@@ -56,7 +57,7 @@ struct Unverified<'t> {
 
 struct Header {
     algorithm: Algorithm,
-    kid: String,
+    kid: Option<String>,
     /// In lower case, without `application/`.
     typ: String,
 }
@@ -87,6 +88,9 @@ impl Verifier<'_> {
             .trust
             .issuer(name)
             .ok_or(refuse(DenyReason::TokenIssuerUnknown, "iss is not a trusted issuer"))?;
+        if token.header.kid.is_none() && !issuer.policy.allow_missing_kid {
+            return Err(refuse(DenyReason::TokenHeaderRefused, "kid is required"));
+        }
         if !issuer.policy.types.contains(&token.header.typ) {
             return Err(refuse(DenyReason::TokenTypeRefused, "typ"));
         }
@@ -96,7 +100,10 @@ impl Verifier<'_> {
         let keys = issuer
             .keys(self.now.monotonic)
             .ok_or(refuse(DenyReason::KeysUnavailable, "the issuer's keys are not available"))?;
-        let key = keys.get(&token.header.kid).ok_or_else(|| Refusal {
+        let Some(kid) = &token.header.kid else {
+            return Ok((issuer, only_key(keys, token.header.algorithm)?));
+        };
+        let key = keys.get(kid).ok_or_else(|| Refusal {
             unknown_key_of: Some(Arc::clone(&issuer.policy)),
             ..refuse(DenyReason::TokenKeyUnknown, "kid is not a key of the issuer")
         })?;
@@ -181,14 +188,36 @@ impl Header {
         let algorithm = string("alg")
             .and_then(Algorithm::parse)
             .ok_or(refuse(DenyReason::TokenAlgorithmRefused, "alg"))?;
-        let kid = string("kid").ok_or(refused("kid is required"))?;
-        if kid.is_empty() || kid.chars().count() > MAX_KID {
-            return Err(refused("kid has 1 to 128 characters"));
-        }
+        let kid = match members.get("kid") {
+            None => None,
+            Some(kid) => {
+                let kid = kid.as_str().ok_or(refused("kid is a string"))?;
+                if kid.is_empty() || kid.chars().count() > MAX_KID {
+                    return Err(refused("kid has 1 to 128 characters"));
+                }
+                Some(kid.to_owned())
+            }
+        };
         let typ = string("typ").ok_or(refuse(DenyReason::TokenTypeRefused, "typ is required"))?;
         let typ = typ.to_ascii_lowercase();
         let typ = typ.strip_prefix("application/").unwrap_or(&typ).to_owned();
-        Ok(Self { algorithm, kid: kid.to_owned(), typ })
+        Ok(Self { algorithm, kid, typ })
+    }
+}
+
+/// To choose one of several would be a guess.
+fn only_key(keys: &KeySet, algorithm: Algorithm) -> Result<&TrustedKey, Refusal> {
+    let mut fitting = keys.iter().filter(|key| key.algorithm() == algorithm);
+    match (fitting.next(), fitting.next()) {
+        (Some(key), None) => Ok(key),
+        (None, _) => Err(refuse(
+            DenyReason::TokenKeyUnknown,
+            "no key of the issuer fits, and kid is missing",
+        )),
+        (Some(_), Some(_)) => Err(refuse(
+            DenyReason::TokenKeyUnknown,
+            "several keys of the issuer fit, and kid is missing",
+        )),
     }
 }
 
@@ -326,30 +355,58 @@ impl Verified<'_> {
 
     fn tenants(&self, client: &str, digester: &TenantDigester) -> Result<TenantSet, Refusal> {
         let claims = |rule| refuse(DenyReason::TokenClaimsInvalid, rule);
-        let listed: Vec<&str> = match self.payload.pointer(&self.issuer.tenant_claim) {
+        let listed = match self.payload.pointer(&self.issuer.tenant_claim) {
             None => Vec::new(),
-            Some(Value::String(list)) => {
-                list.split([',', ' ']).filter(|code| !code.is_empty()).collect()
-            }
-            Some(Value::Array(list)) => {
-                let strings: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-                strings.ok_or(claims("the tenant claim must hold strings"))?
-            }
-            Some(_) => return Err(claims("the tenant claim must be an array or a string")),
+            Some(claim) => listed(claim, self.issuer.tenants_of).map_err(claims)?,
         };
         match self.issuer.tenant_form {
             TenantForm::Digest => listed
-                .into_iter()
-                .map(TenantDigest::from_text)
+                .iter()
+                .map(|text| TenantDigest::from_text(text))
                 .collect::<Option<TenantSet>>()
                 .ok_or(claims("the tenant claim must hold digests")),
             // A path can never name what is no tenant code, so such an entry grants nothing.
             TenantForm::Plain => {
                 let holder = Holder { issuer: &self.issuer.issuer, client };
-                let codes = listed.into_iter().filter(|code| is_tenant_code(code));
+                let codes = listed.iter().filter(|code| is_tenant_code(code));
                 Ok(codes.map(|code| digester.current(holder, code)).collect())
             }
         }
+    }
+}
+
+/// The error is the rule that is broken.
+fn listed(claim: &Value, of: Option<TenantsOf>) -> Result<Vec<Cow<'_, str>>, &'static str> {
+    match (of, claim) {
+        (None | Some(TenantsOf::Text), Value::String(text)) => {
+            let codes = text.split([',', ' ']).filter(|code| !code.is_empty());
+            Ok(codes.map(Cow::Borrowed).collect())
+        }
+        (None, Value::Array(list)) => {
+            let strings: Option<Vec<_>> =
+                list.iter().map(|value| value.as_str().map(Cow::Borrowed)).collect();
+            strings.ok_or("the tenant claim must hold strings")
+        }
+        (Some(TenantsOf::Values), Value::Array(list)) => {
+            let codes: Option<Vec<_>> = list.iter().map(code).collect();
+            codes.ok_or("the tenant claim must hold strings or whole numbers")
+        }
+        (Some(TenantsOf::Keys), Value::Object(members)) => {
+            Ok(members.keys().map(|key| Cow::Borrowed(key.as_str())).collect())
+        }
+        (None, _) => Err("the tenant claim must be an array or a string"),
+        (Some(TenantsOf::Values), _) => Err("the tenant claim must be an array"),
+        (Some(TenantsOf::Keys), _) => Err("the tenant claim must be an object"),
+        (Some(TenantsOf::Text), _) => Err("the tenant claim must be a string"),
+    }
+}
+
+/// A whole number is the code of its decimal digits.
+fn code(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) if number.is_u64() => Some(Cow::Owned(number.to_string())),
+        _ => None,
     }
 }
 

@@ -24,7 +24,7 @@ pub use decide::{
     ShadowPass, Verdict,
 };
 pub use facts::{Facts, FactsCache};
-pub use issuer::{IssuerPolicy, TenantForm, Trust};
+pub use issuer::{IssuerPolicy, TenantForm, TenantsOf, Trust};
 pub use probing::{ProbeWatch, Probing};
 pub use snapshot::{Api, Apis, Freshness, Route, Snapshot, Variable};
 pub use told::nearest_route;

@@ -118,10 +118,28 @@ pub struct Issuer {
     /// No token lives longer, whatever a client's own `token_ttl` says.
     pub max_token_ttl: Duration,
     pub leeway: Duration,
-    pub signing_keys: PathBuf,
+    pub keys: OwnKeys,
     pub tenant_claim: TenantClaim,
     /// In one token.
     pub max_tenants: usize,
+}
+
+/// Where the keys of our own tokens are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnKeys {
+    /// The directory of the private ones.
+    Folder(PathBuf),
+    /// Published by a process that mints.
+    Url(Url),
+}
+
+impl OwnKeys {
+    pub fn folder(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Url(_) => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -191,10 +209,16 @@ pub struct SecretText(pub Secret);
 pub struct TrustedIssuer {
     pub issuer: String,
     pub keys: KeySource,
+    pub tls: ClientTls,
+    pub proxy: Option<Url>,
+    /// One key that fits will do.
+    pub allow_missing_kid: bool,
     pub audience: String,
     pub algorithms: Vec<Algorithm>,
     /// JSON Pointer.
     pub tenant_claim: String,
+    /// `None`: an array of texts, or one text.
+    pub tenants_of: Option<CodesOf>,
     /// JSON Pointer.
     pub client_claim: String,
     pub typ: Vec<String>,

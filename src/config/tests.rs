@@ -135,7 +135,7 @@ fn the_contract_s_example_is_read() {
     let config = Config::load(&file).unwrap();
 
     let issuer = config.issuer.unwrap();
-    assert_eq!(issuer.signing_keys, folder.path().join("keys/"));
+    assert_eq!(issuer.keys, OwnKeys::Folder(folder.path().join("keys/")));
     assert_eq!(issuer.token_ttl, Duration::from_secs(300));
     assert_eq!(issuer.max_token_ttl, Duration::from_secs(86400));
     let ClaimForm::Digest { key, previous: None } = &issuer.tenant_claim.form else { panic!() };
@@ -818,4 +818,48 @@ fn a_missing_or_broken_file_is_one_problem_that_names_it() {
     let problems = Config::load(&file).unwrap_err();
     assert_eq!(problems.len(), 1);
     assert!(problems[0].field.contains("tenantgate.yaml:1:9"), "{problems:?}");
+}
+
+#[test]
+fn a_process_that_only_checks_may_fetch_its_own_keys() {
+    let folder = folder();
+    let url = "http://127.0.0.1:9192/oauth2/jwks";
+    let fetched = [("/issuer/jwks_url", json!(url)), ("/issuer/signing_keys", Value::Null)];
+    let config = with(&[&fetched[..], &[("/listen/token", Value::Null)]].concat());
+    let read = load_in(folder.path(), &config).unwrap();
+    let OwnKeys::Url(found) = &read.issuer.as_ref().unwrap().keys else { panic!("{read:?}") };
+    assert_eq!(found.as_str(), url);
+    for (changes, told) in [
+        (fetched.to_vec(), "issuer.jwks_url: does not let this process sign, "),
+        (vec![("/issuer/jwks_url", json!(url))], "issuer.jwks_url: stands beside `signing_keys`; "),
+        (vec![("/issuer/signing_keys", Value::Null)], "issuer.signing_keys: missing; "),
+    ] {
+        let lines = lines(&with(&changes));
+        assert!(lines.iter().any(|line| line.starts_with(told)), "{lines:?}");
+    }
+}
+
+#[test]
+fn how_another_issuer_s_keys_and_tenants_are_read_can_be_said() {
+    let folder = folder();
+    let config = with(&[
+        ("/issuers/0/tenant_claim", json!({ "pointer": "/realm/tenants", "of": "keys" })),
+        ("/issuers/0/allow_missing_kid", json!(true)),
+        ("/issuers/0/proxy", json!("http://proxy.internal:3128")),
+        ("/issuers/0/tls", json!({ "ca_file": "secrets/cert.pem" })),
+    ]);
+    let read = load_in(folder.path(), &config).unwrap();
+    let issuer = &read.issuers[0];
+    assert_eq!((&*issuer.tenant_claim, issuer.tenants_of), ("/realm/tenants", Some(CodesOf::Keys)));
+    assert!(issuer.allow_missing_kid && issuer.proxy.is_some());
+    assert_eq!(issuer.tls.ca_pem.as_deref(), Some(CERTIFICATE));
+    for (field, value, told) in [
+        ("/issuers/0/tenant_claim", json!({ "of": "keys" }), "issuers[0].tenant_claim.pointer: "),
+        ("/issuers/0/tenant_claim", json!({ "pointer": "x" }), "issuers[0].tenant_claim.pointer: "),
+        ("/issuers/0/tls", json!({ "cert_file": "secrets/cert.pem" }), "issuers[0].tls.key_file: "),
+        ("/issuers/0/proxy", json!("http://proxy/path"), "issuers[0].proxy: "),
+    ] {
+        let lines = lines(&with(&[(field, value)]));
+        assert!(lines.iter().any(|line| line.starts_with(told)), "{lines:?}");
+    }
 }

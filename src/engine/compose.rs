@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::inputs::Inputs;
 use crate::authz::route::{RouteRule, Router};
 use crate::authz::{
-    Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust, Variable,
+    Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, TenantsOf, Trust, Variable,
 };
-use crate::config::{self, Config, IssuerFreshness, KeySource, OnMiss, TrustedIssuer};
+use crate::config::{
+    self, CodesOf, Config, IssuerFreshness, KeySource, OnMiss, OwnKeys, TrustedIssuer,
+};
 use crate::domain::{Algorithm, Meter};
 use crate::keys::SigningAlgorithm;
 use crate::telemetry::Metrics;
@@ -42,8 +44,12 @@ impl Inputs {
     pub(super) fn trust(&self, current: Option<&Trust>) -> Trust {
         let config = &*self.config();
         let own = config.issuer.as_ref().map(|issuer| {
-            let policy = own_policy(issuer, freshness(config) != Freshness::Token);
-            (Arc::new(policy), self.signing_keys().map(|keys| Arc::new(keys.key_set())))
+            let policy = own_policy(config, issuer);
+            let keys = match &issuer.keys {
+                OwnKeys::Folder(_) => self.signing_keys().map(|keys| Arc::new(keys.key_set())),
+                OwnKeys::Url(_) => current.and_then(|trust| trust.keys_of(&policy)),
+            };
+            (Arc::new(policy), keys)
         });
         let others = config.issuers.iter().map(|issuer| {
             let policy = Arc::new(foreign_policy(issuer));
@@ -109,7 +115,7 @@ fn displayed(config: &Config) -> Vec<String> {
     }
 }
 
-fn own_policy(issuer: &config::Issuer, looks_up: bool) -> IssuerPolicy {
+pub fn own_policy(config: &Config, issuer: &config::Issuer) -> IssuerPolicy {
     IssuerPolicy {
         issuer: issuer.url.clone(),
         own: true,
@@ -125,8 +131,13 @@ fn own_policy(issuer: &config::Issuer, looks_up: bool) -> IssuerPolicy {
             config::ClaimForm::Digest { .. } => TenantForm::Digest,
             config::ClaimForm::Plain => TenantForm::Plain,
         },
-        fresh_grants: looks_up,
-        keys_from: String::new(),
+        tenants_of: None,
+        allow_missing_kid: false,
+        fresh_grants: freshness(config) != Freshness::Token,
+        keys_from: match &issuer.keys {
+            OwnKeys::Folder(_) => String::new(),
+            OwnKeys::Url(url) => format!("url:{url}"),
+        },
     }
 }
 
@@ -149,6 +160,12 @@ pub fn foreign_policy(issuer: &TrustedIssuer) -> IssuerPolicy {
         tenant_claim: issuer.tenant_claim.clone(),
         client_claim: issuer.client_claim.clone(),
         tenant_form: TenantForm::Plain,
+        tenants_of: issuer.tenants_of.map(|of| match of {
+            CodesOf::Values => TenantsOf::Values,
+            CodesOf::Keys => TenantsOf::Keys,
+            CodesOf::Text => TenantsOf::Text,
+        }),
+        allow_missing_kid: issuer.allow_missing_kid,
         fresh_grants: issuer.freshness == IssuerFreshness::Lookup,
         keys_from: keys_from(&issuer.keys),
     }

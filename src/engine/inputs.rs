@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand;
 
+use super::compose::foreign_policy;
 use super::restart::RestartOnly;
 use super::state;
 use crate::authz::trust::KeySet;
@@ -165,12 +166,12 @@ impl Inputs {
     }
 
     fn read_keys(&mut self, config: &Config, glance: Glance, starting: bool) -> bool {
-        let Some(issuer) = &config.issuer else {
+        let Some(dir) = config.issuer.as_ref().and_then(|issuer| issuer.keys.folder()) else {
             let had = self.keys.value().is_some();
             self.keys = Source::default();
             return had;
         };
-        let (dir, need, path) = (issuer.signing_keys.as_path(), self.need, self.path.as_path());
+        let (dir, need, path) = (dir.as_path(), self.need, self.path.as_path());
         let in_config = |problems| locate::place(problems, path);
         self.keys.read("issuer.signing_keys", [dir], glance, |before| {
             let loaded = if starting {
@@ -227,7 +228,11 @@ impl Inputs {
             let field = format!("issuers[{index}].jwks_file");
             any |= keys.read(&field, [file.as_path()], glance, |_| {
                 let in_config = |problem| locate::place(vec![problem], &self.path);
-                match keys::read_jwks_file(&field, file, &issuer.algorithms) {
+                match keys::read_jwks_file(
+                    &field,
+                    file,
+                    &keys::WantedKeys::of(&foreign_policy(issuer)),
+                ) {
                     Ok(FileKeys { set, problem }) => {
                         Reading::new(set, problem.map(in_config).unwrap_or_default())
                     }
@@ -286,7 +291,7 @@ impl Inputs {
         let config = self.config();
         let mut all = vec![self.config.status("config")];
         all.extend(self.named.iter().map(|(field, source)| source.status(field)));
-        if config.issuer.is_some() {
+        if config.issuer.as_ref().is_some_and(|issuer| issuer.keys.folder().is_some()) {
             all.push(self.keys.status("signing_keys"));
         }
         if config.clients_file.is_some() {
@@ -309,7 +314,7 @@ impl Inputs {
             KeySource::File(path) => Some(path),
             KeySource::Url(_) | KeySource::Discovery(_) => None,
         });
-        let signing_keys = config.issuer.as_ref().map(|issuer| &issuer.signing_keys);
+        let signing_keys = config.issuer.as_ref().and_then(|issuer| issuer.keys.folder());
         let further = config.clients_file.iter().chain(signing_keys).chain(key_files);
         config.files.iter().chain(further).cloned().collect()
     }

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::compose::foreign_policy;
+use super::compose::{foreign_policy, own_policy};
 use super::inputs::issuer_source;
-use crate::authz::Snapshot;
 use crate::authz::trust::KeySet;
-use crate::config::{KeySource, Problem, TrustedIssuer};
+use crate::authz::{IssuerPolicy, Snapshot};
+use crate::config::{Config, KeySource, OwnKeys, Problem, TrustedIssuer};
 use crate::domain::Clock;
-use crate::keys::{Location, RemoteKeys};
+use crate::keys::{KeysOf, Location, RemoteKeys, WantedKeys, key_client};
 use crate::lifecycle::Supervisor;
+use crate::outbound::{Reach, built};
 use crate::sources::SourceStatus;
 use crate::telemetry::Metrics;
 
-/// The tasks that keep other issuers' keys fresh: one for each that is not read from a file.
+/// The tasks that keep fetched keys fresh: one for each issuer whose keys are not read from a file.
 pub struct RemoteIssuers {
     snapshot: Arc<ArcSwap<Snapshot>>,
     clock: Arc<dyn Clock>,
@@ -25,9 +26,48 @@ pub struct RemoteIssuers {
     running: ArcSwap<HashMap<String, Follower>>,
 }
 
+/// An issuer whose keys are fetched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Followed {
+    /// The section of the config.
+    field: String,
+    policy: Arc<IssuerPolicy>,
+    location: Location,
+    reach: Reach,
+}
+
+impl Followed {
+    pub fn all(config: &Config) -> Vec<Self> {
+        let own = config.issuer.as_ref().and_then(|issuer| {
+            let OwnKeys::Url(url) = &issuer.keys else { return None };
+            Some(Self {
+                field: "issuer".to_owned(),
+                policy: Arc::new(own_policy(config, issuer)),
+                location: Location::Jwks(url.clone()),
+                reach: Reach::default(),
+            })
+        });
+        let others = config.issuers.iter().enumerate();
+        let others = others.filter_map(|(index, issuer)| {
+            Some(Self {
+                field: format!("issuers[{index}]"),
+                policy: Arc::new(foreign_policy(issuer)),
+                location: location(issuer)?,
+                reach: Reach { tls: issuer.tls.clone(), proxy: issuer.proxy.clone() },
+            })
+        });
+        own.into_iter().chain(others).collect()
+    }
+
+    fn is_as(&self, other: &Self) -> bool {
+        // Where it is in the config does not matter.
+        Self { field: other.field.clone(), ..self.clone() } == *other
+    }
+}
+
 #[derive(Clone)]
 struct Follower {
-    config: TrustedIssuer,
+    followed: Followed,
     keys: Arc<RemoteKeys>,
     _stop_on_drop: Arc<DropGuard>,
 }
@@ -44,36 +84,27 @@ impl RemoteIssuers {
 
     /// Starts what is new, stops what is gone, and leaves alone what is as it was. An issuer that cannot be
     /// followed takes nothing from the others. One call at a time.
-    pub fn follow(&self, issuers: &[TrustedIssuer]) -> Vec<Problem> {
+    pub fn follow(&self, config: &Config) -> Vec<Problem> {
         let running = self.running.load();
         let mut next = HashMap::new();
         let mut problems = Vec::new();
-        for (index, issuer) in issuers.iter().enumerate() {
-            let Some(location) = location(issuer) else { continue };
-            let same = running.get(&issuer.issuer).filter(|running| running.config == *issuer);
-            let follower = same.cloned().map_or_else(|| self.start(issuer, location), Ok);
-            match follower {
+        for followed in Followed::all(config) {
+            let issuer = followed.policy.issuer.clone();
+            let same = running.get(&issuer).filter(|running| running.followed.is_as(&followed));
+            match same.cloned().map_or_else(|| self.start(followed), Ok) {
                 Ok(follower) => {
-                    next.insert(issuer.issuer.clone(), follower);
+                    next.insert(issuer, follower);
                 }
-                Err(error) => problems.push(Problem::new(
-                    format!("issuers[{index}]"),
-                    format!("no HTTP client for its keys ({error})"),
-                    "check the system's TLS set-up",
-                )),
+                Err(problem) => problems.push(problem),
             }
         }
         self.running.store(Arc::new(next));
         problems
     }
 
-    fn start(
-        &self,
-        issuer: &TrustedIssuer,
-        location: Location,
-    ) -> Result<Follower, reqwest::Error> {
+    fn start(&self, followed: Followed) -> Result<Follower, Problem> {
         let snapshot = Arc::clone(&self.snapshot);
-        let policy = foreign_policy(issuer);
+        let policy = Arc::clone(&followed.policy);
         let publish = Arc::new(move |_: &str, keys: KeySet| {
             let keys = Arc::new(keys);
             snapshot.rcu(|current| {
@@ -82,14 +113,20 @@ impl RemoteIssuers {
             });
         });
         let (clock, metrics) = (Arc::clone(&self.clock), Arc::clone(&self.metrics));
-        let keys = Arc::new(RemoteKeys::new(issuer, location, clock, metrics, publish)?);
+        let Followed { field, policy, location, reach } = &followed;
+        let builder = reach.builder(field, &[location.url().as_str()])?;
+        let client = built(key_client(builder), field)?;
+        let (issuer, wanted) = (policy.issuer.clone(), WantedKeys::of(policy));
+        let of = KeysOf { issuer, wanted, own: policy.own };
+        let keys = RemoteKeys::new(of, location.clone(), client, (clock, metrics), publish);
+        let keys = Arc::new(keys);
         let stop = CancellationToken::new();
         let following = Arc::clone(&keys);
         self.tasks.spawn("issuer_keys", stop.clone(), move || {
             let following = Arc::clone(&following);
             async move { following.run().await }
         });
-        Ok(Follower { config: issuer.clone(), keys, _stop_on_drop: Arc::new(stop.drop_guard()) })
+        Ok(Follower { followed, keys, _stop_on_drop: Arc::new(stop.drop_guard()) })
     }
 
     pub fn hint_unknown_key(&self, issuer: &str) {

@@ -99,7 +99,7 @@ impl Engine {
             Arc::clone(&metrics),
             tasks.clone(),
         );
-        let problems = issuers.follow(&config.issuers);
+        let problems = issuers.follow(&config);
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
         }
@@ -193,7 +193,7 @@ impl Engine {
         }
         drop(registry);
         self.static_lookup.store(config.tenants.lookup == Lookup::Static, Ordering::Relaxed);
-        read.problems.extend(self.issuers.follow(&config.issuers));
+        read.problems.extend(self.issuers.follow(&config));
     }
 
     /// Says nothing new of problems that have been told.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::shared::StateAnswers;
 use super::{Engine, StartError};
 use crate::config::{self, StateEngine};
-use crate::domain::{ClientChange, ClientId, TenantRefs, Withdrawals};
+use crate::domain::{Client, ClientChange, ClientId, TenantRefs, Withdrawals};
 use crate::state::{
     ClientContext, Engine as Place, PostgresSettings, Record, Retention, Sealer, Settings, State,
     StateKey,
@@ -135,7 +135,14 @@ impl Engine {
             issuer: &snapshot.own_issuer,
             static_lookup: self.static_lookup.load(Ordering::Relaxed),
         };
+        // A process that only checks needs no secrets, unless they are API keys.
+        let takes_keys = self.config_now().apis.iter().any(|api| api.api_key_header.is_some());
+        let needs_secrets = self.mint.is_some() || takes_keys;
         let change = |record: &Arc<Record>| match context.client(record) {
+            Some(client) if !needs_secrets => {
+                let client = Client { credentials: Vec::new(), ..client };
+                Some(ClientChange::Put(Arc::new(client)))
+            }
             Some(client) => Some(ClientChange::Put(Arc::new(client))),
             None => ClientId::parse(&record.key.client).map(ClientChange::Remove),
         };

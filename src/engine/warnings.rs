@@ -13,7 +13,8 @@ impl Inputs {
         let config = self.config();
         let scopes = self.clients().map(|book| unknown_scopes(&config, book));
         let issuer = config.issuer.as_ref();
-        let keys = issuer.map(|issuer| keys::ignored_files(&issuer.signing_keys));
+        let keys = issuer.and_then(|issuer| issuer.keys.folder());
+        let keys = keys.map(|folder| keys::ignored_files(folder));
         let found = scopes.into_iter().chain(keys).flatten().collect();
         let file = config.files.first().map_or(Path::new(""), |file| file.as_path());
         let found = locate::place(found, file);

@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::authz::IssuerPolicy;
 use crate::authz::trust::{Curve, KeyError, KeySet, PublicKey, TrustedKey};
 use crate::config::Problem;
 use crate::domain::Algorithm;
@@ -87,12 +88,39 @@ struct RawSet<'a> {
     keys: Vec<&'a RawValue>,
 }
 
-/// The usable keys of a set, and how many entries were skipped. One bad entry never spoils the
-/// others, because an issuer may publish kinds of keys that are not known here.
+/// Which keys of a set are of use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedKeys {
+    pub algorithms: Vec<Algorithm>,
+    /// Those without `kid` too; they are called by their thumbprint (RFC 7638).
+    pub nameless: bool,
+}
+
+impl WantedKeys {
+    /// Ours have names.
+    pub fn named(algorithms: &[Algorithm]) -> Self {
+        Self { algorithms: algorithms.to_vec(), nameless: false }
+    }
+
+    pub fn of(policy: &IssuerPolicy) -> Self {
+        Self { algorithms: policy.algorithms.clone(), nameless: policy.allow_missing_kid }
+    }
+}
+
+/// A key that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its place in the set.
+    pub at: usize,
+    pub why: String,
+}
+
+/// The usable keys of a set, and those that are not. One bad entry never spoils the others, because an
+/// issuer may publish kinds of keys that are not known here.
 pub fn parse_jwks(
     bytes: &[u8],
-    allowed: &[Algorithm],
-) -> Result<(Vec<TrustedKey>, usize), JwksError> {
+    wanted: &WantedKeys,
+) -> Result<(Vec<TrustedKey>, Vec<Skipped>), JwksError> {
     if bytes.len() > MAX_JWKS_BYTES {
         return Err(JwksError::TooLarge);
     }
@@ -101,9 +129,13 @@ pub fn parse_jwks(
     if set.keys.len() > MAX_JWKS_KEYS {
         return Err(JwksError::TooManyKeys);
     }
-    let usable = |entry: &&RawValue| PublicJwk::parse(entry.get(), allowed)?.trusted();
-    let keys: Vec<_> = set.keys.iter().filter_map(|entry| usable(entry).ok()).collect();
-    let skipped = set.keys.len() - keys.len();
+    let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+    for (at, entry) in set.keys.iter().enumerate() {
+        match PublicJwk::parse(entry.get(), wanted).and_then(|key| key.trusted()) {
+            Ok(key) => keys.push(key),
+            Err(error) => skipped.push(Skipped { at, why: error.to_string() }),
+        }
+    }
     Ok((keys, skipped))
 }
 
@@ -116,18 +148,14 @@ pub struct FileKeys {
 }
 
 /// `field` names the setting in a problem.
-pub fn read_jwks_file(
-    field: &str,
-    path: &Path,
-    allowed: &[Algorithm],
-) -> Result<FileKeys, Problem> {
+pub fn read_jwks_file(field: &str, path: &Path, wanted: &WantedKeys) -> Result<FileKeys, Problem> {
     let problem = |what: String, cure: &str| Problem {
         field: field.to_owned(),
         message: format!("{}: {what}; {cure}", path.display()),
     };
     let bytes = std::fs::read(path)
         .map_err(|error| problem(error.to_string(), "name a readable JWKS file"))?;
-    let (keys, _skipped) = parse_jwks(&bytes, allowed)
+    let (keys, _skipped) = parse_jwks(&bytes, wanted)
         .map_err(|error| problem(error.to_string(), "put the issuer's JWKS document there"))?;
     let set = KeySet::new(keys, None);
     let cure = "check kid, alg, use and the issuer's `algorithms`";
@@ -136,7 +164,8 @@ pub fn read_jwks_file(
 }
 
 impl PublicJwk {
-    pub fn parse(json: &str, allowed: &[Algorithm]) -> Result<Self, JwkError> {
+    pub fn parse(json: &str, wanted: &WantedKeys) -> Result<Self, JwkError> {
+        let allowed = &wanted.algorithms;
         let raw: RawJwk =
             serde_json::from_str(json).map_err(|error| JwkError::Malformed(error.to_string()))?;
         if raw.has_private_members() {
@@ -157,7 +186,11 @@ impl PublicJwk {
         };
         let algorithm = algorithm.filter(|algorithm| allowed.contains(algorithm));
         Ok(Self {
-            kid: raw.kid.ok_or(JwkError::NoKid)?,
+            kid: match raw.kid {
+                Some(kid) => kid,
+                None if wanted.nameless => thumbprint(&key),
+                None => return Err(JwkError::NoKid),
+            },
             algorithm: algorithm.ok_or(JwkError::Algorithm)?,
             key,
         })
@@ -246,6 +279,10 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
+
+    fn all() -> WantedKeys {
+        WantedKeys::named(&Algorithm::ALL)
+    }
     use crate::keys::{KeyPair, SigningAlgorithm};
 
     /// A key of each kind, as it is published. Making an RSA key takes a while.
@@ -278,7 +315,7 @@ mod tests {
     }
 
     fn parse(key: &Value, allowed: &[Algorithm]) -> Result<TrustedKey, JwkError> {
-        PublicJwk::parse(&key.to_string(), allowed)?.trusted()
+        PublicJwk::parse(&key.to_string(), &WantedKeys::named(allowed))?.trusted()
     }
 
     fn parse_error(key: &Value) -> JwkError {
@@ -290,10 +327,10 @@ mod tests {
         let mut keys = KEYS.clone();
         keys[0]["x5t"] = json!("whatever");
         let set = json!({"keys": keys, "more": 1}).to_string();
-        let (keys, skipped) = parse_jwks(set.as_bytes(), &Algorithm::ALL).unwrap();
+        let (keys, skipped) = parse_jwks(set.as_bytes(), &all()).unwrap();
         let names: Vec<_> = keys.iter().map(|key| (key.kid(), key.algorithm().as_str())).collect();
         assert_eq!(names, [("ES256", "ES256"), ("EdDSA", "EdDSA"), ("RS256", "RS256")]);
-        assert_eq!(skipped, 0);
+        assert_eq!(skipped, []);
     }
 
     /// RFC 8037, appendix A.2 and A.3, and RFC 7515, appendix A.3.
@@ -301,12 +338,12 @@ mod tests {
     fn reads_the_keys_of_the_rfcs() {
         let ed = json!({"kty": "OKP", "crv": "Ed25519", "kid": "a",
             "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
-        let ed = PublicJwk::parse(&ed.to_string(), &Algorithm::ALL).unwrap();
+        let ed = PublicJwk::parse(&ed.to_string(), &all()).unwrap();
         assert_eq!(thumbprint(&ed.key), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
         let ec = json!({"kty": "EC", "crv": "P-256", "kid": "b",
             "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
             "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"});
-        let ec = PublicJwk::parse(&ec.to_string(), &Algorithm::ALL).unwrap();
+        let ec = PublicJwk::parse(&ec.to_string(), &all()).unwrap();
         assert_eq!((ec.algorithm, ec.trusted().is_ok()), (Algorithm::Es256, true));
     }
 
@@ -319,7 +356,7 @@ mod tests {
              f0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1\
              n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1\
              jF44-csFCur-kEgU8awapJzKnqDKgw"});
-        let rsa = PublicJwk::parse(&rsa.to_string(), &Algorithm::ALL).unwrap();
+        let rsa = PublicJwk::parse(&rsa.to_string(), &all()).unwrap();
         assert_eq!(thumbprint(&rsa.key), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
         assert!(rsa.trusted().is_ok());
     }
@@ -375,7 +412,7 @@ mod tests {
             assert!(matches!(parse_error(&malformed), Malformed(_)), "{malformed}");
         }
         let twice = key("ES256").to_string().replacen('{', "{\"alg\":\"ES256\",", 1);
-        assert!(matches!(PublicJwk::parse(&twice, &super::Algorithm::ALL), Err(Malformed(_))));
+        assert!(matches!(PublicJwk::parse(&twice, &all()), Err(Malformed(_))));
         assert!(
             parse(&with("ES256", "key_ops", json!(["verify"])), &super::Algorithm::ALL).is_ok()
         );
@@ -389,11 +426,11 @@ mod tests {
         use Algorithm::*;
         assert_eq!(pinned("ES256", &[Rs256, Es256]), Ok(Es256));
         assert_eq!(pinned("ES256", &[Es384, Rs256]), Err(JwkError::Algorithm));
-        assert_eq!(pinned("EdDSA", &Algorithm::ALL), Ok(EdDsa));
+        assert_eq!(pinned("EdDSA", &super::Algorithm::ALL), Ok(EdDsa));
         assert_eq!(pinned("RS256", &[Ps256]), Ok(Ps256));
         assert_eq!(pinned("RS256", &[Ps256, Rs256]), Ok(Rs256));
         let said = with("RS256", "alg", json!("PS256"));
-        assert_eq!(parse(&said, &Algorithm::ALL).map(|key| key.algorithm()), Ok(Ps256));
+        assert_eq!(parse(&said, &super::Algorithm::ALL).map(|key| key.algorithm()), Ok(Ps256));
         assert_eq!(parse(&said, &[Rs256]).map(|key| key.algorithm()), Err(JwkError::Algorithm));
     }
 
@@ -401,13 +438,13 @@ mod tests {
     fn one_bad_entry_does_not_spoil_the_others() {
         let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
         let set = format!("{{\"keys\":[{deep},null,{},{{\"kty\":\"XY\"}}]}}", key("ES256"));
-        let (keys, skipped) = parse_jwks(set.as_bytes(), &Algorithm::ALL).unwrap();
-        assert_eq!((keys.len(), skipped), (1, 3));
+        let (keys, skipped) = parse_jwks(set.as_bytes(), &all()).unwrap();
+        assert_eq!((keys.len(), skipped.len()), (1, 3));
     }
 
     #[test]
     fn what_is_no_set_or_too_much_is_refused() {
-        let parse = |text: &str| parse_jwks(text.as_bytes(), &Algorithm::ALL).unwrap_err();
+        let parse = |text: &str| parse_jwks(text.as_bytes(), &all()).unwrap_err();
         let deep = "[".repeat(100_000);
         for malformed in [
             "",
@@ -424,19 +461,19 @@ mod tests {
             assert!(matches!(parse(malformed), JwksError::Malformed(_)), "{malformed:.20}");
         }
         let of = |count: usize| format!("{{\"keys\":[{}]}}", vec!["0"; count].join(","));
-        assert_eq!(parse_jwks(of(100).as_bytes(), &Algorithm::ALL).unwrap().1, 100);
+        assert_eq!(parse_jwks(of(100).as_bytes(), &all()).unwrap().1.len(), 100);
         assert_eq!(parse(&of(101)), JwksError::TooManyKeys);
         assert_eq!(parse(&of(100_000)), JwksError::TooManyKeys);
         let padded = format!("{}{}", of(1), " ".repeat(MAX_JWKS_BYTES));
         assert_eq!(parse(&padded), JwksError::TooLarge);
-        assert!(parse_jwks(b"{\"keys\":[]}", &Algorithm::ALL).unwrap().0.is_empty());
+        assert!(parse_jwks(b"{\"keys\":[]}", &all()).unwrap().0.is_empty());
     }
 
     #[test]
     fn a_file_gives_its_keys_or_a_problem_that_names_field_file_and_cure() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("jwks.json");
-        let read = || read_jwks_file("issuers[0].jwks_file", &path, &Algorithm::ALL);
+        let read = || read_jwks_file("issuers[0].jwks_file", &path, &all());
         let missing = read().unwrap_err().to_string();
         assert!(missing.starts_with("issuers[0].jwks_file: "), "{missing}");
         assert!(missing.contains("jwks.json: No such file"), "{missing}");

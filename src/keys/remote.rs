@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, StatusCode, redirect};
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use url::Url;
 
-use super::jwks::{JwksError, MAX_JWKS_BYTES, parse_jwks};
+use super::jwks::{JwksError, MAX_JWKS_BYTES, Skipped, WantedKeys, parse_jwks};
 use crate::authz::trust::KeySet;
-use crate::config::TrustedIssuer;
-use crate::domain::{Algorithm, Clock, Timestamp};
+use crate::domain::{Clock, Timestamp};
 use crate::telemetry::Metrics;
 
 /// For one request, its body included.
@@ -36,6 +35,14 @@ pub enum Location {
     Discovery(Url),
 }
 
+impl Location {
+    pub fn url(&self) -> &Url {
+        match self {
+            Self::Jwks(url) | Self::Discovery(url) => url,
+        }
+    }
+}
+
 /// How often to fetch. All but `unknown_kid` with a jitter of 10 %.
 struct Pace {
     refresh: Duration,
@@ -47,6 +54,13 @@ struct Pace {
     /// The same while the last good set is in use.
     again: (Duration, Duration),
 }
+
+const OWN_PACE: Pace = Pace {
+    refresh: Duration::from_secs(5),
+    unknown_kid: Duration::from_secs(5),
+    first: (Duration::from_millis(500), Duration::from_secs(5)),
+    again: (Duration::from_secs(5), Duration::from_secs(15)),
+};
 
 const PACE: Pace = Pace {
     refresh: Duration::from_secs(600),
@@ -67,8 +81,8 @@ enum FetchError {
     Jwks(#[from] JwksError),
     #[error("not a discovery document: {0}")]
     Discovery(String),
-    #[error("the discovery document is of another issuer")]
-    OtherIssuer,
+    #[error("the discovery document is of issuer `{found}`, not of `{wanted}`")]
+    OtherIssuer { found: String, wanted: String },
     #[error("jwks_uri must be https, or on the host and port of the issuer")]
     JwksUri,
 }
@@ -82,7 +96,7 @@ impl FetchError {
             Self::Status(_) => "status",
             Self::Jwks(JwksError::TooLarge | JwksError::TooManyKeys) => "too_large",
             Self::Jwks(JwksError::Malformed(_)) => "malformed",
-            Self::Discovery(_) | Self::OtherIssuer | Self::JwksUri => "discovery",
+            Self::Discovery(_) | Self::OtherIssuer { .. } | Self::JwksUri => "discovery",
         }
     }
 }
@@ -118,10 +132,24 @@ pub struct FetchStatus {
     pub error: Option<String>,
 }
 
+/// Whose keys are fetched, and which of them.
+#[derive(Clone, Debug)]
+pub struct KeysOf {
+    pub issuer: String,
+    pub wanted: WantedKeys,
+    /// They are ours, published by a process beside this one: a key that is taken away there has to be gone here
+    /// within seconds.
+    pub own: bool,
+}
+
+/// What every client that fetches keys has, beside how it reaches them.
+pub fn key_client(builder: ClientBuilder) -> ClientBuilder {
+    builder.timeout(TIMEOUT).redirect(redirect::Policy::custom(same_host))
+}
+
 /// One issuer's keys, kept fresh by [`RemoteKeys::run`].
 pub struct RemoteKeys {
-    issuer: String,
-    algorithms: Vec<Algorithm>,
+    of: KeysOf,
     location: Location,
     client: Client,
     clock: Arc<dyn Clock>,
@@ -133,23 +161,17 @@ pub struct RemoteKeys {
 }
 
 impl RemoteKeys {
-    /// Fails only where the system's TLS set-up is unusable.
+    /// `client` is one of [`key_client`].
     pub fn new(
-        trusted: &TrustedIssuer,
+        of: KeysOf,
         location: Location,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
+        client: Client,
+        (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
         publish: Publish,
-    ) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(redirect::Policy::custom(same_host))
-            .no_proxy()
-            .user_agent(concat!("tenantgate/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self {
-            issuer: trusted.issuer.clone(),
-            algorithms: trusted.algorithms.clone(),
+    ) -> Self {
+        let pace = if of.own { OWN_PACE } else { PACE };
+        Self {
+            of,
             location,
             client,
             clock,
@@ -157,8 +179,8 @@ impl RemoteKeys {
             publish,
             unknown_kid: Notify::new(),
             status: ArcSwap::default(),
-            pace: PACE,
-        })
+            pace,
+        }
     }
 
     /// Tells that a token named a `kid` that the set lacks. Never blocks. The first time it causes a
@@ -174,7 +196,7 @@ impl RemoteKeys {
     /// Fetches and publishes, without an end.
     pub async fn run(&self) {
         let mut loaded = self.status().last_success.is_some();
-        let mut skipped_before = 0;
+        let mut skipped_before = Vec::new();
         let mut failures = 0;
         let mut next_for_kid = Instant::now();
         loop {
@@ -184,7 +206,7 @@ impl RemoteKeys {
                 Ok((set, skipped)) => {
                     loaded = true;
                     failures = 0;
-                    self.succeeded(set, skipped, skipped != skipped_before);
+                    self.succeeded(set, &skipped, skipped != skipped_before);
                     skipped_before = skipped;
                     self.pace.refresh
                 }
@@ -207,26 +229,22 @@ impl RemoteKeys {
         }
     }
 
-    fn succeeded(&self, set: KeySet, skipped: usize, tell: bool) {
-        let issuer = [self.issuer.as_str()];
+    fn succeeded(&self, set: KeySet, skipped: &[Skipped], tell: bool) {
+        let issuer = [self.of.issuer.as_str()];
         self.metrics.jwks_refreshes.with_label_values(&[issuer[0], "ok"]).inc();
         let now = self.clock.now();
         self.status.store(Arc::new(FetchStatus { last_success: Some(now), error: None }));
         self.metrics.jwks_last_success.with_label_values(&issuer).set(now.secs() as f64);
-        self.metrics.jwks_keys_skipped.with_label_values(&issuer).inc_by(skipped as u64);
-        if tell && skipped > 0 {
-            warn!(
-                issuer = issuer[0],
-                skipped,
-                used = set.len(),
-                "keys of this issuer are not usable"
-            );
+        self.metrics.jwks_keys_skipped.with_label_values(&issuer).inc_by(skipped.len() as u64);
+        // Once a change, and not at every fetch.
+        for Skipped { at, why } in skipped.iter().filter(|_| tell) {
+            warn!(issuer = issuer[0], key = at, %why, used = set.len(), "a key of this issuer is not used");
         }
-        (self.publish)(&self.issuer, set);
+        (self.publish)(&self.of.issuer, set);
     }
 
     fn failed(&self, error: &FetchError, loaded: bool) {
-        let issuer = self.issuer.as_str();
+        let issuer = self.of.issuer.as_str();
         self.metrics.jwks_refreshes.with_label_values(&[issuer, error.outcome()]).inc();
         let message = if loaded {
             "fetching the keys of this issuer failed; the last good ones are used for up to 24 h"
@@ -238,29 +256,36 @@ impl RemoteKeys {
         warn!(issuer, %error, "{message}");
     }
 
-    /// The set, and how many of its keys are not used.
-    async fn fetch(&self) -> Result<(KeySet, usize), FetchError> {
+    /// The set, and its keys that are not used.
+    async fn fetch(&self) -> Result<(KeySet, Vec<Skipped>), FetchError> {
         let body = match &self.location {
             Location::Jwks(url) => self.get(url).await?,
             Location::Discovery(issuer) => self.get(&self.discover(issuer).await?).await?,
         };
-        let (keys, skipped) = parse_jwks(&body, &self.algorithms)?;
+        let (keys, mut skipped) = parse_jwks(&body, &self.of.wanted)?;
+        let given = keys.len();
         let set = KeySet::new(keys, Some(self.clock.monotonic().plus(GOOD_FOR)));
-        let unused = skipped + set.dropped();
-        Ok((set, unused))
+        let sharing = (0..set.dropped())
+            .map(|_| Skipped { at: given, why: "shares its kid with another key".to_owned() });
+        skipped.extend(sharing);
+        Ok((set, skipped))
     }
 
     /// The URL of the key set by the issuer's own word. It may lie on another host, as with Google,
     /// since the document that names it comes from the issuer; but never on plain HTTP elsewhere.
     async fn discover(&self, issuer: &Url) -> Result<Url, FetchError> {
-        let body = match self.get(&openid_configuration(issuer)).await {
-            Err(FetchError::Status(_)) => self.get(&oauth_metadata(issuer)).await?,
-            other => other?,
-        };
+        let mut body = self.get(&openid_configuration(issuer)).await;
+        for further in [oauth_metadata(issuer), inserted(issuer, "openid-configuration")] {
+            if let Err(FetchError::Status(_)) = body {
+                body = self.get(&further).await;
+            }
+        }
+        let body = body?;
         let document: DiscoveryDocument = serde_json::from_slice(&body)
             .map_err(|error| FetchError::Discovery(error.to_string()))?;
-        if document.issuer != self.issuer {
-            return Err(FetchError::OtherIssuer);
+        if document.issuer != self.of.issuer {
+            let wanted = self.of.issuer.clone();
+            return Err(FetchError::OtherIssuer { found: document.issuer, wanted });
         }
         let jwks_uri = Url::parse(&document.jwks_uri).map_err(|_| FetchError::JwksUri)?;
         if jwks_uri.scheme() != "https" && jwks_uri.origin() != issuer.origin() {
@@ -303,11 +328,15 @@ fn openid_configuration(issuer: &Url) -> Url {
     url
 }
 
-/// RFC 8414, section 3.1: put between the host and the issuer's path.
 fn oauth_metadata(issuer: &Url) -> Url {
+    inserted(issuer, "oauth-authorization-server")
+}
+
+/// RFC 8414, sections 3.1 and 5: between the host and the issuer's path.
+fn inserted(issuer: &Url, name: &str) -> Url {
     let mut url = issuer.clone();
     let path = issuer.path().trim_end_matches('/');
-    url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
+    url.set_path(&format!("/.well-known/{name}{path}"));
     url
 }
 
@@ -328,8 +357,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::config::{IssuerFreshness, KeySource};
-    use crate::domain::ManualClock;
+    use crate::domain::{Algorithm, ManualClock};
     use crate::keys::jwks::{PublicJwk, thumbprint};
     use crate::keys::{KeyPair, SigningAlgorithm};
 
@@ -385,17 +413,10 @@ mod tests {
 
     impl Bench {
         fn new(issuer: &str, location: Location, pace: Pace) -> Self {
-            let trusted = TrustedIssuer {
+            let of = KeysOf {
                 issuer: issuer.to_owned(),
-                keys: KeySource::Url(Url::parse("https://unused.example").unwrap()),
-                audience: String::new(),
-                algorithms: vec![Algorithm::EdDsa],
-                tenant_claim: String::new(),
-                client_claim: String::new(),
-                typ: Vec::new(),
-                max_lifetime: Duration::ZERO,
-                leeway: Duration::ZERO,
-                freshness: IssuerFreshness::Token,
+                wanted: WantedKeys::named(&[Algorithm::EdDsa]),
+                own: false,
             };
             let published = Arc::<Mutex<Vec<KeySet>>>::default();
             let (sink, name) = (published.clone(), issuer.to_owned());
@@ -405,9 +426,9 @@ mod tests {
             });
             let metrics = Arc::new(Metrics::new());
             let clock = Arc::new(ManualClock::at(NOW));
-            let mut keys =
-                RemoteKeys::new(&trusted, location, clock.clone(), metrics.clone(), publish)
-                    .unwrap();
+            let client = key_client(Client::builder().no_proxy()).build().unwrap();
+            let surroundings = (clock.clone() as _, metrics.clone());
+            let mut keys = RemoteKeys::new(of, location, client, surroundings, publish);
             keys.pace = pace;
             Self { keys: Arc::new(keys), published, metrics, clock }
         }
@@ -432,7 +453,7 @@ mod tests {
         }
 
         fn refreshes(&self, outcome: &str) -> u64 {
-            self.metrics.jwks_refreshes.with_label_values(&[&self.keys.issuer, outcome]).get()
+            self.metrics.jwks_refreshes.with_label_values(&[&self.keys.of.issuer, outcome]).get()
         }
     }
 
@@ -660,6 +681,7 @@ mod tests {
             ("/a/b", "/a/b/.well-known/openid-configuration", 2),
             ("/a/b", "/.well-known/oauth-authorization-server/a/b", 3),
             ("/a/", "/.well-known/oauth-authorization-server/a", 3),
+            ("/a/b", "/.well-known/openid-configuration/a/b", 4),
         ] {
             let (issuer, bench) = discovering(path, move |base, asked| {
                 (asked == known).then(|| {
@@ -668,7 +690,7 @@ mod tests {
             })
             .await;
             let (set, skipped) = bench.keys.fetch().await.unwrap();
-            assert_eq!((set.len(), skipped, issuer.asked()), (1, 0, asked), "{known}");
+            assert_eq!((set.len(), skipped.len(), issuer.asked()), (1, 0, asked), "{known}");
         }
     }
 
@@ -678,7 +700,10 @@ mod tests {
             Some(json!({"issuer": format!("{base}/"), "jwks_uri": format!("{base}/keys")}))
         })
         .await;
-        assert!(matches!(fetch_error(&bench).await, FetchError::OtherIssuer));
+        let error = fetch_error(&bench).await;
+        assert!(matches!(error, FetchError::OtherIssuer { .. }));
+        let told = error.to_string();
+        assert!(told.contains("of issuer `") && told.contains("`, not of `"), "{told}");
         let (_issuer, bench) = discovering("", |_, _| Some(json!({"issuer": 1}))).await;
         assert!(matches!(fetch_error(&bench).await, FetchError::Discovery(_)));
     }

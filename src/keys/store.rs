@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::jwks::{PublicJwk, thumbprint};
+use super::jwks::{PublicJwk, WantedKeys, thumbprint};
 use super::{KeyPair, SignError, SigningAlgorithm};
 use crate::config::Problem;
 use crate::domain::{Algorithm, DIGEST_KEY_LEN, Timestamp};
@@ -184,7 +184,7 @@ fn read_record(path: &Path) -> Result<KeyRecord, Problem> {
     let restore = "restore the file, or remove it together with its .pem";
     let file: RecordFile =
         serde_json::from_str(&text).map_err(|error| problem(path, &error, restore))?;
-    let public = PublicJwk::parse(file.jwk.get(), &Algorithm::ALL)
+    let public = PublicJwk::parse(file.jwk.get(), &WantedKeys::named(&Algorithm::ALL))
         .map_err(|error| problem(path, &format!("jwk: {error}"), restore))?;
     let algorithm = SigningAlgorithm::parse(public.algorithm.as_str())
         .ok_or_else(|| problem(path, &"jwk: nothing is signed here with its algorithm", restore))?;

@@ -11,17 +11,19 @@ use tower::retry::budget::{Budget as _, TpsBudget};
 
 use crate::config::{GrpcLookup, HttpLookup, Lookup, LookupAuth, LookupLimits, Problem};
 use crate::domain::{ClientId, Clock};
+use crate::outbound::Reach;
 use crate::telemetry::Metrics;
 
 use super::answer::{Answer, Grants};
 use super::callout_token::{CalloutToken, TokenHealth};
 use super::grpc::GrpcSource;
 use super::http::HttpSource;
-use super::outbound::http_client;
 use super::select::Listed;
 use super::shape::Body;
 use super::unavailable::Unavailable;
 
+/// The section of the config.
+const FIELD: &str = "tenants.lookup";
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A fifth of the lookups may be retried, and a few a second in any case.
@@ -217,7 +219,8 @@ impl Remote {
     ) -> Result<Self, Problem> {
         let mut urls = token_url(&config.auth);
         urls.push(config.url.0.as_str());
-        let client = http_client(&config.tls, config.proxy.as_ref(), &urls)?;
+        let reach = Reach { tls: config.tls.clone(), proxy: config.proxy.clone() };
+        let client = reach.client(FIELD, &urls)?;
         let auth = Auth::new(&config.auth, &client, clock, &metrics)?;
         let source = HttpSource::new(config, client, Arc::clone(clock))?;
         Ok(Self::new(Source::Http(Box::new(source)), auth, &config.limits, metrics))
@@ -228,7 +231,8 @@ impl Remote {
         clock: &Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Problem> {
-        let client = http_client(&config.tls, None, &token_url(&config.auth))?;
+        let reach = Reach { tls: config.tls.clone(), proxy: None };
+        let client = reach.client(FIELD, &token_url(&config.auth))?;
         let auth = Auth::new(&config.auth, &client, clock, &metrics)?;
         let source = GrpcSource::new(config, Arc::clone(clock))?;
         Ok(Self::new(Source::Grpc(source), auth, &config.limits, metrics))

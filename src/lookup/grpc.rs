@@ -9,11 +9,12 @@ use tonic::{Code, Request, Status};
 
 use crate::config::{ClientTls, GrpcLookup, Problem};
 use crate::domain::{ClientId, Clock, is_reserved_claim};
+use crate::outbound::{USER_AGENT, root_cause};
 
 use super::answer::{Answer, Grants, usable_etag};
 use super::directory_v1::directory_client::DirectoryClient;
 use super::directory_v1::{ListAuthorizedTenantsRequest, ListAuthorizedTenantsResponse};
-use super::outbound::{no_connection, root_cause};
+use super::outbound::no_connection;
 use super::select::Listed;
 use super::unavailable::Unavailable;
 
@@ -35,7 +36,7 @@ impl GrpcSource {
             move |error: tonic::transport::Error| Problem::new(field, root_cause(&error), cure)
         };
         let mut endpoint = Endpoint::from_shared(config.url.to_string())
-            .and_then(|endpoint| endpoint.user_agent(super::USER_AGENT))
+            .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
             .map_err(problem("grpc.url", "give a URL with scheme, host and port"))?
             .http2_keep_alive_interval(KEEP_ALIVE)
             .tcp_keepalive(Some(KEEP_ALIVE));

@@ -33,5 +33,3 @@ pub use flight::{Flight, Seat, lock};
 pub use select::{Listed, Selector};
 pub use shape::Body;
 pub use unavailable::{TlsFault, TokenError, Unavailable};
-
-const USER_AGENT: &str = concat!("tenantgate/", env!("CARGO_PKG_VERSION"));

@@ -2,62 +2,11 @@ use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
-use reqwest::{Certificate, Client, Identity, Proxy, redirect};
-use url::Url;
 
-use crate::config::{ClientTls, Problem};
 use crate::domain::Timestamp;
+use crate::outbound::root_cause;
 
 use super::unavailable::{TlsFault, Unavailable};
-
-/// An HTTP client that goes where the config says and nowhere else: no redirect is followed and
-/// no proxy is taken from the environment.
-pub fn http_client(tls: &ClientTls, proxy: Option<&Url>, urls: &[&str]) -> Result<Client, Problem> {
-    let mut builder = Client::builder()
-        .user_agent(super::USER_AGENT)
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .tcp_keepalive(Duration::from_secs(30))
-        .pool_idle_timeout(Duration::from_secs(60));
-    if let Some(url) = proxy {
-        let proxy = Proxy::all(url.as_str()).map_err(|error| {
-            problem("tenants.lookup.proxy", &error, "give the URL of an HTTP proxy")
-        })?;
-        builder = builder.proxy(proxy);
-    }
-    if let Some(pem) = &tls.ca_pem {
-        let certificates = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| {
-            problem("tenants.lookup.tls.ca_file", &error, "give PEM certificates")
-        })?;
-        builder = builder.tls_certs_only(certificates);
-    } else if !urls.iter().any(|url| url.starts_with("https:")) {
-        // The system's roots are not needed, and a small image may have none.
-        builder = builder.tls_certs_only([]);
-    }
-    if let Some(pem) = &tls.identity_pem {
-        let identity = Identity::from_pem(pem.0.expose().as_bytes()).map_err(|error| {
-            problem("tenants.lookup.tls", &error, "give a PEM certificate chain and its key")
-        })?;
-        builder = builder.identity(identity);
-    }
-    builder
-        .build()
-        .map_err(|error| problem("tenants.lookup.tls", &error, "check certificates and key"))
-}
-
-fn problem(field: &str, error: &reqwest::Error, cure: &str) -> Problem {
-    Problem { field: field.to_owned(), message: format!("{}; {cure}", root_cause(error)) }
-}
-
-/// The innermost cause: the outer ones repeat the URL.
-pub fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
 
 pub fn transport_failure(error: reqwest::Error) -> Unavailable {
     let error = error.without_url();

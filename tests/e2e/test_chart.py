@@ -204,7 +204,7 @@ def test_kustomize_builds_the_base():
     assert files == set(base.KUSTOMIZATION["resources"])
 
 
-@pytest.mark.parametrize("variant", ["default", "sidecar", "fleet"])
+@pytest.mark.parametrize("variant", ["default", "sidecar", "fleet", "check-only"])
 def test_tenantgate_takes_the_config_as_mounted(rendered, variant, tmp_path):
     docs = rendered[variant]
     pod = pod_of(docs, shape(variant))

@@ -187,6 +187,8 @@ pub fn own_policy() -> IssuerPolicy {
         tenant_claim: "/tenant_list".into(),
         client_claim: "/client_id".into(),
         tenant_form: TenantForm::Digest,
+        tenants_of: None,
+        allow_missing_kid: false,
         fresh_grants: true,
         keys_from: String::new(),
     }
@@ -199,6 +201,8 @@ pub fn foreign_policy() -> IssuerPolicy {
         tenant_claim: "/tenants".into(),
         client_claim: "/azp".into(),
         tenant_form: TenantForm::Plain,
+        tenants_of: None,
+        allow_missing_kid: false,
         fresh_grants: false,
         keys_from: String::new(),
         ..own_policy()

@@ -221,6 +221,8 @@ pub fn own_policy() -> IssuerPolicy {
         tenant_claim: "/tenant_list".into(),
         client_claim: "/client_id".into(),
         tenant_form: TenantForm::Digest,
+        tenants_of: None,
+        allow_missing_kid: false,
         fresh_grants: true,
         keys_from: String::new(),
     }
@@ -233,6 +235,8 @@ pub fn foreign_policy() -> IssuerPolicy {
         tenant_claim: "/tenants".into(),
         client_claim: "/azp".into(),
         tenant_form: TenantForm::Plain,
+        tenants_of: None,
+        allow_missing_kid: false,
         fresh_grants: false,
         ..own_policy()
     }

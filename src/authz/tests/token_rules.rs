@@ -348,3 +348,73 @@ fn scopes_of_our_own_tokens_come_from_scope_alone() {
     assert_eq!(smuggled, Some(DenyReason::ScopeMissing));
     assert_eq!(foreign_with(&world, |_| {}), None, "others may write scp");
 }
+
+/// Only the other issuer, with a policy of its own and these keys.
+fn foreign_only(world: &mut World, policy: IssuerPolicy, keys: Vec<TrustedKey>) {
+    let keys = Some(Arc::new(KeySet::new(keys, None)));
+    world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), keys)]));
+}
+
+#[test]
+fn a_missing_kid_is_let_pass_only_where_that_is_allowed_and_one_key_fits() {
+    let mut world = World::new();
+    let mut header = world.foreign.header();
+    header.as_object_mut().unwrap().remove("kid");
+    let token = world.foreign.sign(&header, &world.foreign_claims());
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenHeaderRefused));
+    let allowed = || IssuerPolicy { allow_missing_kid: true, ..foreign_policy() };
+    let key = world.foreign.trusted();
+    foreign_only(&mut world, allowed(), vec![key]);
+    assert_eq!(world.ask_with(&token), None);
+    header["kid"] = json!("another");
+    let named = world.foreign.sign(&header, &world.foreign_claims());
+    assert_eq!(world.ask_with(&named), Some(DenyReason::TokenKeyUnknown), "a kid counts");
+    header["kid"] = json!(5);
+    let odd = world.foreign.sign(&header, &world.foreign_claims());
+    assert_eq!(world.ask_with(&odd), Some(DenyReason::TokenHeaderRefused));
+
+    let keys = vec![world.foreign.trusted(), Signer::new("k2").trusted()];
+    foreign_only(&mut world, allowed(), keys);
+    world.cache = FactsCache::new(1 << 20);
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenKeyUnknown), "two keys fit");
+    foreign_only(&mut world, allowed(), Vec::new());
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenKeyUnknown), "none fits");
+    let own = world.own.trusted();
+    foreign_only(&mut world, allowed(), vec![own]);
+    assert_eq!(world.ask_with(&token), Some(DenyReason::TokenSignatureInvalid));
+}
+
+#[test]
+fn what_another_issuer_s_tenant_claim_is_can_be_said() {
+    let mut world = World::new();
+    let key = || world.foreign.trusted();
+    let (granted, not) = (None, Some(DenyReason::TenantNotGranted));
+    let wrong = Some(DenyReason::TokenClaimsInvalid);
+    let cases = [
+        (TenantsOf::Values, json!(["T1", 5]), granted),
+        (TenantsOf::Values, json!([5]), not),
+        (TenantsOf::Values, json!([1.5, "T1"]), wrong),
+        (TenantsOf::Values, json!([true, "T1"]), wrong),
+        (TenantsOf::Values, json!([["T1"]]), wrong),
+        (TenantsOf::Values, json!("T1"), wrong),
+        (TenantsOf::Keys, json!({ "T1": { "role": "x" } }), granted),
+        (TenantsOf::Keys, json!({ "T2": "T1" }), not),
+        (TenantsOf::Keys, json!(["T1"]), wrong),
+        (TenantsOf::Text, json!("T0, T1"), granted),
+        (TenantsOf::Text, json!(["T1"]), wrong),
+    ];
+    let keys: Vec<_> = cases.iter().map(|_| key()).collect();
+    for ((of, claim, expected), key) in cases.into_iter().zip(keys) {
+        let policy = IssuerPolicy { tenants_of: Some(of), ..foreign_policy() };
+        foreign_only(&mut world, policy, vec![key]);
+        let asked = foreign_with(&world, |claims| claims["tenants"] = claim.clone());
+        assert_eq!(asked, expected, "{of:?} {claim}");
+    }
+    let policy = IssuerPolicy { tenants_of: Some(TenantsOf::Values), ..foreign_policy() };
+    let key = world.foreign.trusted();
+    foreign_only(&mut world, policy, vec![key]);
+    let mut claims = world.foreign_claims();
+    claims["tenants"] = json!([1001]);
+    let token = world.foreign.sign(&world.foreign.header(), &claims);
+    assert_eq!(world.ask("/api/1001/report", &bearer(&token)).0, None);
+}

@@ -155,20 +155,23 @@ fn private_key(
     Some(SecretText(pem))
 }
 
-pub fn tls(reader: &mut Reader, tls: Option<raw::ClientTls>) -> Option<ClientTls> {
-    if !reader.given("tenants.lookup.tls") {
+/// The section `tls` of `at`.
+pub fn tls(reader: &mut Reader, at: &str, tls: Option<raw::ClientTls>) -> Option<ClientTls> {
+    let at = format!("{at}.tls");
+    if !reader.given(&at) {
         return Some(ClientTls::default());
     }
     let tls = tls?;
-    let ca = tls.ca_file.map(|file| certificates(reader, "tenants.lookup.tls.ca_file", file));
+    let ca = tls.ca_file.map(|file| certificates(reader, &format!("{at}.ca_file"), file));
     for (one, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
-        let field = format!("tenants.lookup.tls.{other}");
-        if reader.given(&format!("tenants.lookup.tls.{one}")) && !reader.given(&field) {
+        let field = format!("{at}.{other}");
+        if reader.given(&format!("{at}.{one}")) && !reader.given(&field) {
             reader.problem(&field, format!("missing, and `{one}` needs it"), "add it");
         }
     }
-    let cert = tls.cert_file.map(|file| certificates(reader, "tenants.lookup.tls.cert_file", file));
-    let key = tls.key_file.map(|file| tls_key(reader, file));
+    let cert_field = format!("{at}.cert_file");
+    let cert = tls.cert_file.map(|file| certificates(reader, &cert_field, file));
+    let key = tls.key_file.map(|file| tls_key(reader, &format!("{at}.key_file"), file));
     let identity_pem = match (cert, key) {
         (None, None) => None,
         (cert, key) => {
@@ -199,8 +202,7 @@ fn certificates(reader: &mut Reader, field: &str, file: raw::FileText) -> Option
     None
 }
 
-fn tls_key(reader: &mut Reader, file: raw::FileText) -> Option<Secret> {
-    let field = "tenants.lookup.tls.key_file";
+fn tls_key(reader: &mut Reader, field: &str, file: raw::FileText) -> Option<Secret> {
     let pem = Secret::new(reader.file(field, Some(file))?);
     if PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).is_err() {
         reader.problem(

@@ -2,7 +2,7 @@ use zeroize::Zeroizing;
 
 use super::check_claim_name;
 use crate::config::reader::Reader;
-use crate::config::{ClaimForm, DigestKey, Issuer, TenantClaim, raw};
+use crate::config::{ClaimForm, DigestKey, Issuer, OwnKeys, TenantClaim, raw};
 use crate::domain::DIGEST_KEY_LEN;
 
 pub fn tenant_claim_name(issuer: Option<&raw::Issuer>) -> Option<String> {
@@ -26,7 +26,7 @@ pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
         );
     }
     let leeway = reader.leeway("issuer.leeway", issuer.leeway);
-    let signing_keys = issuer.signing_keys.map(|folder| reader.path(&folder));
+    let keys = keys(reader, issuer.signing_keys, issuer.jwks_url, issuer.allow_http);
     let tenant_claim = tenant_claim(reader, issuer.tenant_claim);
     Some(Issuer {
         url: url?,
@@ -34,10 +34,45 @@ pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
         token_ttl: token_ttl?,
         max_token_ttl: max_token_ttl?,
         leeway: leeway?,
-        signing_keys: signing_keys?,
+        keys: keys?,
         tenant_claim: tenant_claim?,
         max_tenants: usize::try_from(issuer.max_tenants?).ok()?,
     })
+}
+
+fn keys(
+    reader: &mut Reader,
+    folder: Option<raw::FileText>,
+    url: Option<raw::UrlText>,
+    allow_http: Option<bool>,
+) -> Option<OwnKeys> {
+    let (has_folder, has_url) =
+        (reader.given("issuer.signing_keys"), reader.given("issuer.jwks_url"));
+    match (has_folder, has_url) {
+        (true, false) => Some(OwnKeys::Folder(reader.path(&folder?))),
+        (false, true) => {
+            if reader.given("listen.token") {
+                let cure = "name the folder with the private keys as `signing_keys` instead, or remove `listen.token`";
+                reader.problem(
+                    "issuer.jwks_url",
+                    "does not let this process sign, and `listen.token` mints",
+                    cure,
+                );
+            }
+            reader.url("issuer.jwks_url", url, allow_http).map(OwnKeys::Url)
+        }
+        (false, false) => {
+            let cure = "name the folder that `tenantgate keys generate --dir keys` fills; a process that only \
+                        checks may have `jwks_url` instead";
+            reader.problem("issuer.signing_keys", "missing", cure);
+            None
+        }
+        (true, true) => {
+            let cure = "keep one: `signing_keys` to mint, `jwks_url` to check only";
+            reader.problem("issuer.jwks_url", "stands beside `signing_keys`", cure);
+            None
+        }
+    }
 }
 
 fn tenant_claim(reader: &mut Reader, claim: Option<raw::TenantClaim>) -> Option<TenantClaim> {

@@ -1,5 +1,9 @@
+use url::Url;
+
+use super::dialects::codes_of;
+use super::{auth, lookup};
 use crate::config::reader::Reader;
-use crate::config::{IssuerFreshness, KeySource, TrustedIssuer, raw};
+use crate::config::{ClientTls, CodesOf, IssuerFreshness, KeySource, TrustedIssuer, raw};
 use crate::domain::Algorithm;
 
 pub fn parse(
@@ -36,7 +40,8 @@ fn one(reader: &mut Reader, at: &str, issuer: raw::TrustedIssuer) -> Option<Trus
     let name = reader.text(&field("issuer"), issuer.issuer.clone());
     let keys = keys(reader, at, &issuer);
     let audience = reader.text(&field("audience"), issuer.audience);
-    let tenant_claim = pointer(reader, &field("tenant_claim"), issuer.tenant_claim);
+    let (tls, proxy) = reach(reader, at, issuer.tls, issuer.proxy);
+    let tenant_claim = tenant_claim(reader, &field("tenant_claim"), issuer.tenant_claim);
     let client_claim = pointer(reader, &field("client_claim"), issuer.client_claim);
     let max_lifetime = reader.positive_duration(&field("max_lifetime"), issuer.max_lifetime);
     let leeway = reader.leeway(&field("leeway"), issuer.leeway);
@@ -49,7 +54,11 @@ fn one(reader: &mut Reader, at: &str, issuer: raw::TrustedIssuer) -> Option<Trus
         keys: keys?,
         audience: audience?,
         algorithms: algorithms?.into_iter().map(algorithm).collect(),
-        tenant_claim: tenant_claim?,
+        tenants_of: tenant_claim.as_ref().and_then(|(_, of)| *of),
+        tenant_claim: tenant_claim?.0,
+        tls: tls?,
+        proxy: proxy?,
+        allow_missing_kid: issuer.allow_missing_kid?,
         client_claim: client_claim?,
         typ: typ?,
         max_lifetime: max_lifetime?,
@@ -82,6 +91,42 @@ fn keys(reader: &mut Reader, at: &str, issuer: &raw::TrustedIssuer) -> Option<Ke
                 "keep exactly one of `jwks_url`, `jwks_file` and `discovery: true`",
             );
             None
+        }
+    }
+}
+
+/// How its keys are reached.
+fn reach(
+    reader: &mut Reader,
+    at: &str,
+    tls: Option<raw::ClientTls>,
+    proxy: Option<raw::UrlText>,
+) -> (Option<ClientTls>, Option<Option<Url>>) {
+    if reader.given(&format!("{at}.jwks_file")) {
+        reader.without_effect(at, &["tls", "proxy"], "with `jwks_file`");
+    }
+    let tls = auth::tls(reader, at, tls);
+    let proxy = match proxy {
+        None if reader.given(&format!("{at}.proxy")) => None,
+        None => Some(None),
+        Some(proxy) => lookup::proxy_url(reader, &format!("{at}.proxy"), proxy).map(Some),
+    };
+    (tls, proxy)
+}
+
+fn tenant_claim(
+    reader: &mut Reader,
+    field: &str,
+    claim: Option<raw::IssuerTenantClaim>,
+) -> Option<(String, Option<CodesOf>)> {
+    match claim? {
+        raw::IssuerTenantClaim::Pointer(text) => Some((pointer(reader, field, Some(text))?, None)),
+        raw::IssuerTenantClaim::Full(full) => {
+            let field = format!("{field}.pointer");
+            if !reader.given(&field) {
+                reader.problem(&field, "missing", "write a JSON Pointer, such as `/tenants`");
+            }
+            Some((pointer(reader, &field, full.pointer)?, full.of.map(codes_of)))
         }
     }
 }

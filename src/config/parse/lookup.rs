@@ -27,7 +27,7 @@ pub fn parse(
 ) -> Option<Lookup> {
     let limits = limits(reader, &remote);
     let auth = auth::parse(reader, remote.auth.take());
-    let tls = auth::tls(reader, remote.tls.take());
+    let tls = auth::tls(reader, AT, remote.tls.take());
     let kinds = ["url", "grpc", "authzen"].map(|kind| reader.given(&format!("{AT}.{kind}")));
     if let [_, true, true] = kinds {
         reader.problem(AT, "has `grpc` and `authzen`", "keep the one that your API speaks");
@@ -54,10 +54,7 @@ pub fn parse(
     let claims = claims(reader, remote.claims, tenant_claim);
     let quota = dialects::quota(reader, remote.quota);
     let no_grants_status = no_grants_status(reader, remote.no_grants_status);
-    let proxy = remote.proxy.map(|proxy| {
-        let url = reader.any_url("tenants.lookup.proxy", Some(proxy))?;
-        bare(reader, "tenants.lookup.proxy", url)
-    });
+    let proxy = remote.proxy.map(|proxy| proxy_url(reader, "tenants.lookup.proxy", proxy));
     let asked = asked?;
     Some(Lookup::Http(Box::new(HttpLookup {
         limits: limits?,
@@ -215,6 +212,11 @@ fn tls_has_effect(reader: &mut Reader, url: Option<&Url>) {
             "use https://, or remove it",
         );
     }
+}
+
+pub fn proxy_url(reader: &mut Reader, field: &str, proxy: raw::UrlText) -> Option<Url> {
+    let url = reader.any_url(field, Some(proxy))?;
+    bare(reader, field, url)
 }
 
 /// Scheme, host and port only.

@@ -5,11 +5,11 @@ use super::{DurationText, FileText, UrlText};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["url", "audience", "signing_keys"]))]
+#[schemars(extend("required" = ["url", "audience"]))]
 pub struct Issuer {
     /// The `iss` of our tokens: the public URL under which Envoy offers the token endpoint.
     pub url: Option<UrlText>,
-    /// Accept plain `http://` for `url` outside loopback.
+    /// Accept plain `http://` for `url` and `jwks_url` outside loopback.
     pub allow_http: Option<bool>,
     /// The `aud` of our tokens, and what a check demands.
     pub audience: Option<String>,
@@ -19,8 +19,11 @@ pub struct Issuer {
     pub max_token_ttl: Option<DurationText>,
     /// How far clocks may differ when our tokens are checked; at most 30s.
     pub leeway: Option<DurationText>,
-    /// The directory that `tenantgate keys generate` fills.
+    /// The directory that `tenantgate keys generate` fills. One of `signing_keys` and `jwks_url`.
     pub signing_keys: Option<FileText>,
+    /// Where a process that mints publishes the keys, such as `http://127.0.0.1:9192/oauth2/jwks`: for one that
+    /// only checks, and then needs no private key.
+    pub jwks_url: Option<UrlText>,
     /// How a token carries its tenants.
     pub tenant_claim: Option<TenantClaim>,
     /// Tenants in one token at most: it is sent with every request. A client that more have
@@ -39,6 +42,7 @@ impl Default for Issuer {
             max_token_ttl: Some("24h".into()),
             leeway: Some("10s".into()),
             signing_keys: None,
+            jwks_url: None,
             tenant_claim: Some(TenantClaim::default()),
             max_tenants: Some(300),
         }

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, FileText, PointerText, UrlText};
+use super::{ClientTls, CodesOf, DurationText, FileText, PointerText, UrlText};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -17,14 +17,20 @@ pub struct TrustedIssuer {
     pub discovery: Option<bool>,
     /// Accept plain `http://` for `jwks_url` or discovery outside loopback.
     pub allow_http: Option<bool>,
+    /// Certificates for `jwks_url` and discovery.
+    pub tls: Option<ClientTls>,
+    /// The proxy to reach them through. The environment's proxy variables are not read.
+    pub proxy: Option<UrlText>,
+    /// Accept a token without `kid` where exactly one of the keys fits its algorithm, and keys without `kid`.
+    pub allow_missing_kid: Option<bool>,
     /// The `aud` that its tokens must have for us.
     pub audience: Option<String>,
     /// The signature algorithms that its tokens may have.
     #[schemars(length(min = 1))]
     pub algorithms: Option<Vec<Option<Algorithm>>>,
-    /// Where a token carries its tenants: an array of plain codes, or one text of them separated
-    /// by commas or spaces.
-    pub tenant_claim: Option<PointerText>,
+    /// Where a token carries its tenants: a JSON Pointer to an array of plain codes, or to one text of them
+    /// separated by commas or spaces; or a mapping.
+    pub tenant_claim: Option<IssuerTenantClaim>,
     /// Where a token names its client.
     pub client_claim: Option<PointerText>,
     /// The token types that are accepted. `JWT` accepts ID tokens too: leave it out if you can.
@@ -47,6 +53,9 @@ impl Default for TrustedIssuer {
             jwks_file: None,
             discovery: Some(false),
             allow_http: Some(false),
+            tls: None,
+            proxy: None,
+            allow_missing_kid: Some(false),
             audience: None,
             algorithms: Some(vec![Some(Algorithm::Es256)]),
             tenant_claim: None,
@@ -57,6 +66,26 @@ impl Default for TrustedIssuer {
             freshness: Some(IssuerFreshness::Token),
         }
     }
+}
+
+/// A JSON Pointer (RFC 6901), or a mapping.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum IssuerTenantClaim {
+    Pointer(PointerText),
+    Full(FullIssuerTenantClaim),
+}
+
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["pointer"]))]
+pub struct FullIssuerTenantClaim {
+    /// A JSON Pointer to the claim.
+    pub pointer: Option<PointerText>,
+    /// `values`: an array of texts or whole numbers. `keys`: the keys of an object. `text`: one text,
+    /// separated by commas or blanks.
+    pub of: Option<CodesOf>,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]

@@ -25,7 +25,9 @@ pub use dialects::{
     AnswerFormat, AuthZen, CodesOf, CompleteIf, Cursor, PageCount, Pages, QuotaPaths,
 };
 pub use issuer::{ClaimForm, Issuer, TenantClaim};
-pub use issuers::{Algorithm, IssuerFreshness, TrustedIssuer};
+pub use issuers::{
+    Algorithm, FullIssuerTenantClaim, IssuerFreshness, IssuerTenantClaim, TrustedIssuer,
+};
 pub use limits::{ForwardedHeader, Limits, Probing};
 pub use listen::{FullListen, Listen, ListenOn, ServerTls};
 pub use management::Management;

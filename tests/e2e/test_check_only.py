@@ -1,0 +1,128 @@
+"""A replica that only checks: it verifies our own tokens by the keys that another process publishes, follows the state with a
+role that may only read, and holds no private key."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+import stack
+import yaml
+from conftest import ROOT, World, bin_dir
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+import postgres  # noqa: E402  (found through the line above)
+
+pytestmark = pytest.mark.skipif(postgres.installation() is None, reason="NOT TESTED WITH POSTGRESQL: run `make tools`")
+
+def grants():
+    """The lines of docs/fleet.md."""
+    page = (ROOT / "docs/fleet.md").read_text()
+    return page.split("```sql\n")[1].split("```")[0]
+
+
+class Fleet:
+    def __init__(self, children, work):
+        self.server = postgres.Postgres()
+        children.callback(self.server.close)
+        self.server.sql("CREATE DATABASE state")
+        (work / "mint").mkdir()
+
+        def with_state(config):
+            config["state"] = {"postgres": {"url": self.server.url("state")}, "key_file": "secrets/state.key"}
+            config["management"] = {"token_file": "secrets/management-token"}
+            config["listen"]["management"] = stack.ANY_PORT
+
+        self.world = World(children, work / "mint", with_state, clients=["app-1"])
+        self.server.sql(grants(), "state")
+        self.checker = self.start_checker(children, work / "check")
+
+    def start_checker(self, children, work):
+        minting = self.world.tenantgate
+        config = yaml.safe_load((self.world.work / "tenantgate.yaml").read_text())
+        del config["listen"]["token"], config["listen"]["management"], config["management"], config["clients"]
+        del config["issuer"]["signing_keys"]
+        config["issuer"]["jwks_url"] = f"{minting.token_url}/oauth2/jwks"
+        config["state"]["postgres"]["url"] = self.server.url("state", user="tenantgate_check")
+        (work / "secrets").mkdir(parents=True)
+        for name in ("tenant-digest.key", "state.key", "lookup-client"):
+            shutil.copy(self.world.work / "secrets" / name, work / "secrets" / name)
+        (work / "tenantgate.yaml").write_text(yaml.safe_dump(config))
+        checker = children.start(stack.Tenantgate, work, bin_dir())
+        assert not checker.ports["token"]
+        checker.ports["token"] = minting.ports["token"]
+        file = stack.envoy_on_any_ports(
+            work, yaml.safe_load(stack.ENVOY_CONFIG.read_text()), checker, {"api": self.world.api.address}
+        )
+        self.envoy = children.start(stack.Envoy, work, file)
+        return checker
+
+    def manage(self, path, body):
+        url = f"{self.world.tenantgate.management_url}/v1/{path}"
+        answer = requests.post(url, json=body, headers={"Authorization": f"Bearer {stack.MANAGEMENT_TOKEN}"}, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+    def mint(self, client, secret):
+        form = {"grant_type": "client_credentials"}
+        answer = requests.post(f"{self.world.url}/oauth2/token", form, auth=(client, secret), timeout=10)
+        answer.raise_for_status()
+        return answer.json()["access_token"]
+
+    def status(self, token, tenant="T1"):
+        return requests.get(f"{self.envoy.url}/api/{tenant}/", headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code
+
+    def becomes(self, token, status, seconds):
+        deadline = time.monotonic() + seconds
+        while (found := self.status(token)) != status:
+            assert time.monotonic() < deadline, f"still {found} after {seconds} s"
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    with stack.Children() as children:
+        yield Fleet(children, tmp_path_factory.mktemp("check-only"))
+
+
+def test_it_checks_what_another_process_mints_and_feels_what_is_withdrawn(fleet):
+    made = fleet.manage("clients", {"client_id": "by-call", "scope": "reports.read", "tenants": ["T1"]})
+    token = fleet.mint("by-call", made["client_secret"])
+    fleet.becomes(token, 200, 10)
+    assert fleet.status(token, "T2") == 403
+    fleet.manage("grants:withdraw", {"client_id": "by-call", "tenant": "T1"})
+    fleet.becomes(token, 403, 2)
+    fleet.manage("grants:restore", {"client_id": "by-call", "tenant": "T1"})
+    fleet.becomes(token, 200, 2)
+    fleet.manage("clients/by-call:block", {})
+    fleet.becomes(token, 401, 2)
+    fleet.manage("clients/by-call:unblock", {})
+    fleet.becomes(token, 200, 2)
+
+
+def test_a_new_key_is_known_and_a_key_that_is_gone_is_gone_within_seconds(fleet):
+    made = fleet.manage("clients", {"client_id": "rotated", "scope": "reports.read", "tenants": ["T1"]})
+    old = fleet.mint("rotated", made["client_secret"])
+    fleet.becomes(old, 200, 10)
+    keys = fleet.world.work / "keys"
+    before = set(keys.iterdir())
+    stack.tenantgate(bin_dir(), "keys", "generate", "--dir", keys, "--activate-after", "0s")
+    deadline = time.monotonic() + 15
+    while (new := fleet.mint("rotated", made["client_secret"])).split(".")[0] == old.split(".")[0]:
+        assert time.monotonic() < deadline, "the new key does not sign"
+        time.sleep(0.2)
+    fleet.becomes(new, 200, 15)
+    for file in before:
+        file.unlink()
+    fleet.becomes(old, 401, 20)
+    assert fleet.status(new) == 200
+
+
+def test_it_holds_no_private_key_and_no_secret_of_a_client(fleet):
+    assert not list(Path(fleet.checker.log).parent.glob("keys*"))
+    told = requests.get(f"{fleet.checker.admin_url}/readyz?verbose", timeout=5)
+    assert told.status_code == 200 and "state: ok" in told.text, told.text
+    assert "issuer_keys:" in told.text and "signing_keys" not in told.text
