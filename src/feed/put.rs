@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::v1;
 use crate::authz::route::RouteRule;
 use crate::authz::trust::{KeySet, PublicKey, TrustedKey};
-use crate::authz::{Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, Trust};
+use crate::authz::{
+    Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, TenantsOf, Trust,
+};
 use crate::domain::{
     Client, ClientWithdrawals, CredentialDigest, Floor, GrantSet, Monotonic, Quota, TenantSet,
     WithdrawnHolder,
@@ -86,6 +88,13 @@ fn issuer(policy: &IssuerPolicy, keys: Option<&KeySet>, now: Monotonic) -> v1::I
         tenant_claim: policy.tenant_claim.clone(),
         client_claim: policy.client_claim.clone(),
         digest_form: policy.tenant_form == TenantForm::Digest,
+        tenants_of: match policy.tenants_of {
+            None => v1::TenantsOf::Unspecified,
+            Some(TenantsOf::Values) => v1::TenantsOf::Values,
+            Some(TenantsOf::Keys) => v1::TenantsOf::Keys,
+            Some(TenantsOf::Text) => v1::TenantsOf::Text,
+        } as i32,
+        allow_missing_kid: policy.allow_missing_kid,
         fresh_grants: policy.fresh_grants,
         keys_from: policy.keys_from.clone(),
         key_set: keys.map(|keys| v1::KeySet {

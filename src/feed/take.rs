@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{FeedError, v1};
 use crate::authz::route::{RouteRule, Router, Template};
 use crate::authz::trust::{Curve, KeySet, PublicKey, TrustedKey};
-use crate::authz::{Api, IssuerPolicy, Probing, Route, TenantForm, Trust, Variable};
+use crate::authz::{Api, IssuerPolicy, Probing, Route, TenantForm, TenantsOf, Trust, Variable};
 use crate::domain::{
     Algorithm, Attributes, Client, ClientId, ClientWithdrawals, Credential, CredentialDigest,
     DIGEST_KEY_LEN, DIGEST_LEN, Floor, GrantSet, Monotonic, Quota, QuotaUnit, ScopeSet, Target,
@@ -105,6 +105,14 @@ fn policy(issuer: &v1::Issuer) -> Taken<IssuerPolicy> {
         tenant_claim: issuer.tenant_claim.clone(),
         client_claim: issuer.client_claim.clone(),
         tenant_form: if issuer.digest_form { TenantForm::Digest } else { TenantForm::Plain },
+        tenants_of: match v1::TenantsOf::try_from(issuer.tenants_of) {
+            Ok(v1::TenantsOf::Unspecified) => None,
+            Ok(v1::TenantsOf::Values) => Some(TenantsOf::Values),
+            Ok(v1::TenantsOf::Keys) => Some(TenantsOf::Keys),
+            Ok(v1::TenantsOf::Text) => Some(TenantsOf::Text),
+            Err(_) => return Err(FeedError::Wrong("an unknown kind of tenant claim")),
+        },
+        allow_missing_kid: issuer.allow_missing_kid,
         fresh_grants: issuer.fresh_grants,
         keys_from: issuer.keys_from.clone(),
     })
