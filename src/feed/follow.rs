@@ -22,8 +22,14 @@ const TIDY_EVERY: u32 = 300;
 
 /// Follows the feed at `socket` for as long as it is polled. `config` is the file that the sidecar should run with.
 pub async fn follow(fed: &Fed, socket: &Path, config: &Path) {
-    let mut follower =
-        Follower { fed, ever_began: false, began: false, told_stale: false, asked: Vec::new() };
+    let mut follower = Follower {
+        fed,
+        ever_began: false,
+        began: false,
+        told_stale: false,
+        asked: Vec::new(),
+        keys_asked: Vec::new(),
+    };
     let mut told = String::new();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -55,6 +61,8 @@ struct Follower<'a> {
     told_stale: bool,
     /// The clients that something was asked for.
     asked: Vec<ClientId>,
+    /// The issuers of which a key was asked for.
+    keys_asked: Vec<String>,
 }
 
 enum Never {}
@@ -84,7 +92,11 @@ impl Follower<'_> {
                         self.confirmed();
                     }
                 }
-                Some(hint) = hints.recv() => send(&mut wire, self.wish(hint)).await?,
+                Some(hint) = hints.recv() => {
+                    if let Some(wish) = self.wish(hint) {
+                        send(&mut wire, wish).await?;
+                    }
+                }
                 _ = tick.tick() => {
                     self.tell_use(&mut wire).await?;
                     self.watch_age();
@@ -104,11 +116,19 @@ impl Follower<'_> {
         }
     }
 
-    fn wish(&mut self, hint: Hint) -> v1::from_module::Message {
+    /// `None`: it has been asked for a moment ago. Whoever sends tokens with keys of his own must not make us write
+    /// for each.
+    fn wish(&mut self, hint: Hint) -> Option<v1::from_module::Message> {
         use v1::from_module::Message;
         let name = |client: &ClientId| client.as_str().to_owned();
-        match hint {
-            Hint::UnknownKey { issuer } => Message::UnknownKeyOf(issuer),
+        let wish = match hint {
+            Hint::UnknownKey { issuer } => {
+                if self.keys_asked.contains(&issuer) {
+                    return None;
+                }
+                self.keys_asked.push(issuer.clone());
+                Message::UnknownKeyOf(issuer)
+            }
             Hint::Grants(client) => {
                 let message = Message::UnknownGrantsOf(name(&client));
                 self.asked.push(client);
@@ -119,7 +139,8 @@ impl Follower<'_> {
                 self.asked.push(client);
                 message
             }
-        }
+        };
+        Some(wish)
     }
 
     /// Tells who had requests since the last time, and lets what was asked for be asked for again.
@@ -139,6 +160,7 @@ impl Follower<'_> {
         for client in self.asked.drain(..) {
             self.fed.cells.cell(&client).served();
         }
+        self.keys_asked.clear();
     }
 
     /// Says once that requests are refused because nothing was heard.

@@ -13,7 +13,8 @@ use super::{FeedError, Wire, check_hello, hello, put, v1};
 use crate::authz::{Hint, Snapshot, Trust};
 use crate::config::Freshness;
 use crate::domain::{
-    ClientBook, ClientId, ClientWithdrawals, GrantBook as _, GrantSet, Withdrawals, WithdrawnHolder,
+    ClientBook, ClientId, ClientWithdrawals, GrantBook as _, GrantSet, Monotonic, Withdrawals,
+    WithdrawnHolder,
 };
 use crate::engine::Engine;
 
@@ -56,19 +57,18 @@ async fn run(engine: &Engine, stream: UnixStream, config: &Path) -> Result<Never
         tokio::select! {
             message = wire.next() => take(engine, message?.0)?,
             _ = tick.tick() => {
-                let news = told.news(engine, ticks % HEARTBEAT == 0);
+                // Before anything is looked at: what is told is at least as young as that.
+                let now = engine.clock.moment();
+                let news = told.news(engine, now.monotonic, ticks % HEARTBEAT == 0);
                 if !news.is_empty() || ticks % HEARTBEAT == 0 {
                     send(&mut wire, news).await?;
-                    send(&mut wire, vec![commit(engine)]).await?;
+                    let sent_at_nanos = now.wall.nanos();
+                    send(&mut wire, vec![Message::Commit(v1::Commit { sent_at_nanos })]).await?;
                 }
                 ticks += 1;
             }
         }
     }
-}
-
-fn commit(engine: &Engine) -> Message {
-    Message::Commit(v1::Commit { sent_at_nanos: engine.clock.now().nanos() })
 }
 
 async fn send(wire: &mut Wire, messages: Vec<Message>) -> Result<(), FeedError> {
@@ -122,7 +122,7 @@ struct ToldWithdrawals {
 impl Told {
     /// What has changed since the last time, in the order in which it is to be told. The state of the withdrawals
     /// is read first: what changes meanwhile is told the next time.
-    fn news(&mut self, engine: &Engine, look_at_grants: bool) -> Vec<Message> {
+    fn news(&mut self, engine: &Engine, now: Monotonic, look_at_grants: bool) -> Vec<Message> {
         let mut news = Vec::new();
         let snapshot = engine.gate.snapshot.load_full();
         let mut look_at_grants = look_at_grants;
@@ -136,14 +136,13 @@ impl Told {
                 look_at_grants = true;
             }
             if self.trust.as_ref().is_none_or(|told| !Arc::ptr_eq(told, &snapshot.trust)) {
-                let now = engine.clock.monotonic();
                 news.push(Message::Keys(put::keys(&snapshot.trust, now)));
                 self.trust = Some(Arc::clone(&snapshot.trust));
             }
             self.news_of_clients(&snapshot, &mut news);
         }
         if look_at_grants {
-            self.news_of_grants(engine, &mut news);
+            self.news_of_grants(engine, now, &mut news);
         }
         match &snapshot.withdrawals {
             Some(all) => self.withdrawals.get_or_insert_default().news(all, &mut news),
@@ -179,9 +178,8 @@ impl Told {
         news.extend(put.into_iter().map(message));
     }
 
-    fn news_of_grants(&mut self, engine: &Engine, news: &mut Vec<Message>) {
+    fn news_of_grants(&mut self, engine: &Engine, now: Monotonic, news: &mut Vec<Message>) {
         let known = engine.tenants.all_known();
-        let now = engine.clock.monotonic();
         let changed = known.iter().filter_map(|(client, set)| {
             let told = self.grants.get(client);
             if told.is_some_and(|told| Arc::ptr_eq(told, set)) {

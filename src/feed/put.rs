@@ -69,11 +69,11 @@ fn route(rule: &RouteRule<Route>) -> v1::Route {
 
 pub fn keys(trust: &Trust, now: Monotonic) -> v1::Keys {
     let issuers = trust.issuers();
-    v1::Keys {
-        issuers: issuers
-            .map(|entry| issuer(&entry.policy, entry.loaded().map(|keys| &**keys), now))
-            .collect(),
-    }
+    let mut issuers: Vec<_> = issuers
+        .map(|entry| issuer(&entry.policy, entry.loaded().map(|keys| &**keys), now))
+        .collect();
+    issuers.sort_by(|a, b| a.issuer.cmp(&b.issuer));
+    v1::Keys { issuers }
 }
 
 fn issuer(policy: &IssuerPolicy, keys: Option<&KeySet>, now: Monotonic) -> v1::Issuer {

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
+
 use super::stage::Stage;
 use super::v1::from_sidecar::Message;
 use super::{Fed, FeedError, put, v1};
@@ -213,4 +215,36 @@ fn a_new_connection_forgets_clients_but_no_grant_that_can_be_compared() {
     let headers = bearer(&world.token());
     take(&fed, told(&world), true).unwrap();
     assert_eq!(status(&fed, &headers), 200);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_message_with_other_bytes_is_refused_or_taken_and_never_a_fault(
+        which: proptest::sample::Index,
+        changes: Vec<(proptest::sample::Index, u8)>,
+        cut: proptest::sample::Index,
+    ) {
+        let (_clock, fed) = at_now();
+        let world = full();
+        let mut told: Vec<_> = told(&world)
+            .into_iter()
+            .map(|message| v1::FromSidecar { message: Some(message) }.encode_to_vec())
+            .collect();
+        let changed = which.index(told.len());
+        for (at, byte) in changes {
+            let at = at.index(told[changed].len());
+            told[changed][at] = byte;
+        }
+        let length = told[changed].len();
+        told[changed].truncate(length - cut.index(2));
+        let messages: Result<Vec<_>, _> =
+            told.iter().map(|bytes| v1::FromSidecar::decode(&bytes[..])).collect();
+        if let Ok(messages) = messages {
+            let messages = messages.into_iter().filter_map(|message| message.message);
+            // A commit or a hello among them ends it.
+            let plain = |message: &Message| !matches!(message, Message::Commit(_) | Message::Hello(_));
+            let messages: Vec<_> = messages.filter(plain).collect();
+            let _ = take(&fed, messages, true);
+        }
+    }
 }
