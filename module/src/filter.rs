@@ -68,6 +68,7 @@ impl Filter {
                 headers: host,
             },
             id: b"",
+            trace: None,
         };
         self.running.decider.answer(&request, |answer| self.apply(host, answer))
     }

@@ -42,6 +42,8 @@ pub struct Config {
     pub management_token: Option<SecretText>,
     /// Where issuances and denials are told. `None`: nowhere.
     pub audit: Option<Audit>,
+    /// The collector of traces, OTLP over gRPC. `None`: there are none.
+    pub traces: Option<Url>,
     pub apis: Vec<Api>,
     pub limits: Limits,
     /// The file and every secret that it names, for watching.

@@ -9,6 +9,7 @@ use super::{Engine, StartError};
 use crate::config::{Audit, Problem};
 use crate::gate::Counted;
 use crate::state::{StoreError, UsageRow};
+use crate::telemetry::traces::Traces;
 use crate::telemetry::{AuditStream, Rotation};
 
 /// How often what was counted is stored.
@@ -22,6 +23,15 @@ impl Engine {
         let config = self.config();
         if self.state().is_some() {
             let _ = self.gate.ledger.usage.set(Arc::default());
+        }
+        if let Some(collector) = &config.traces {
+            let dropped = self.metrics.spans_dropped.clone();
+            let traces = Traces::new(collector.as_str(), dropped).map_err(|error| {
+                let message = format!("{error}; check the URL of the collector");
+                let field = "telemetry.traces.otlp_grpc".to_owned();
+                StartError::Config(vec![Problem { field, message }])
+            })?;
+            let _ = self.gate.ledger.traces.set(Arc::new(traces));
         }
         let stream = match &config.audit {
             None => return Ok(()),
@@ -73,6 +83,14 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Sends the last spans.
+    pub async fn end_traces(&self) {
+        if let Some(traces) = self.gate.ledger.traces.get().cloned() {
+            // It blocks, for a bounded time.
+            let _ = tokio::task::spawn_blocking(move || traces.end()).await;
+        }
     }
 
     /// Brings the figures of the stream up to date.

@@ -14,6 +14,7 @@ impl RestartOnly {
             ("listen.admin", format!("{:?}", listen.admin)),
             ("listen.feed", format!("{:?}", listen.feed)),
             ("listen.management", format!("{:?}", listen.management)),
+            ("telemetry.traces", format!("{:?}", config.traces)),
             ("audit", format!("{:?}", config.audit)),
             ("state", state::fingerprint(config.state.as_ref())),
             ("limits.check_connections", limits.check_connections.to_string()),

@@ -30,12 +30,15 @@ use crate::authz::{
 };
 use crate::domain::{Clock, DenyReason, GrantBook, Moment};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::Parent;
 
 /// A request as an edge hands it over.
 pub struct Request<'a> {
     pub input: CheckInput<'a>,
     /// What the gateway calls it; stands in the log where there is no `x-request-id`.
     pub id: &'a [u8],
+    /// The span that the gateway asks from, where its trace is sampled.
+    pub trace: Option<Parent>,
 }
 
 /// Answers requests. Made once; everything that a reload changes is in the snapshot.

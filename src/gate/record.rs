@@ -59,11 +59,33 @@ impl Record<'_> {
             Verdict::Shadowed(pass) => self.log_shadowed(&pass.denied),
             Verdict::Denied(denied) => self.log_denied(denied),
         }
+        if let (Some(traces), Some(parent)) = (self.gate.ledger.traces.get(), &self.request.trace) {
+            let times = (self.now, self.gate.clock.now());
+            traces.record(parent, "check", times, self.attributes());
+        }
         if let (Some(audit), Some(denied)) =
             (self.gate.ledger.audit.get(), self.decided.outcome.refusal())
         {
             audit.write(&self.refused(denied));
         }
+    }
+
+    /// Of the span. The route is its template.
+    fn attributes(&self) -> Vec<(&'static str, String)> {
+        let outcome = match &self.decided.outcome.verdict {
+            Verdict::Allowed(_) => "allowed",
+            Verdict::Shadowed(pass) => pass.denied.reason.as_str(),
+            Verdict::Denied(denied) => denied.reason.as_str(),
+        };
+        let told = [
+            ("tenantgate.outcome", outcome),
+            ("tenantgate.api", self.api()),
+            ("tenantgate.route", self.route()),
+            ("tenantgate.client_id", self.client()),
+            ("tenantgate.issuer", self.issuer()),
+        ];
+        let told = told.into_iter().filter(|(_, value)| !value.is_empty());
+        told.map(|(name, value)| (name, value.to_owned())).collect()
     }
 
     fn seen(&self) -> Seen<'_> {

@@ -13,6 +13,7 @@ use crate::config::{GrpcLookup, HttpLookup, Lookup, LookupAuth, LookupLimits, Pr
 use crate::domain::{ClientId, Clock};
 use crate::outbound::Reach;
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::child;
 
 use super::answer::{Answer, Grants};
 use super::callout_token::{CalloutToken, TokenHealth};
@@ -367,10 +368,17 @@ impl Inquiry<'_> {
         let Question { client, etag, .. } = self.question;
         (self.observer)(Step::Asking { url: source.shown_url(client) });
         let started = Instant::now();
-        let answer = match source {
-            Source::Http(http) => http.ask(client, etag, authorization, self.observer).await,
-            Source::Grpc(grpc) => grpc.ask(client, etag, authorization).await,
+        let asking = async {
+            match source {
+                Source::Http(http) => http.ask(client, etag, authorization, self.observer).await,
+                Source::Grpc(grpc) => grpc.ask(client, etag, authorization).await,
+            }
         };
+        let outcome = |answer: &Result<Answer, Unavailable>| match answer {
+            Ok(_) => "answered",
+            Err(reason) => reason.as_str(),
+        };
+        let answer = child("lookup", asking, outcome).await;
         let status = answer.as_ref().map(|answer| answer.status.as_str());
         (self.observer)(Step::Answered { status, took: started.elapsed() });
         answer

@@ -2,6 +2,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::telemetry::traces::carried;
+
 /// One piece of work under way at most; whoever wants its result meanwhile shares it. The work
 /// runs in a task of its own, so a caller that goes away does not end it for the others.
 pub struct Flight<T>(Mutex<Option<watch::Receiver<Option<T>>>>);
@@ -27,7 +29,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         }
         let (sender, receiver) = watch::channel(None);
         let work = work();
-        tokio::spawn(async move { sender.send_replace(Some(work.await)) });
+        tokio::spawn(carried(async move { sender.send_replace(Some(work.await)) }));
         *current = Some(receiver.clone());
         Seat(receiver)
     }

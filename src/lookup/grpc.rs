@@ -10,6 +10,7 @@ use tonic::{Code, Request, Status};
 use crate::config::{ClientTls, GrpcLookup, Problem};
 use crate::domain::{ClientId, Clock, is_reserved_claim};
 use crate::outbound::{USER_AGENT, root_cause};
+use crate::telemetry::traces::{TRACEPARENT, outgoing};
 
 use super::answer::{Answer, Grants, usable_etag};
 use super::directory_v1::directory_client::DirectoryClient;
@@ -70,6 +71,9 @@ impl GrpcSource {
                 .unwrap_or_else(|_| unreachable!("a header's value is a valid one"));
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
+        }
+        if let Some(trace) = outgoing().and_then(|trace| trace.parse().ok()) {
+            request.metadata_mut().insert(TRACEPARENT, trace);
         }
         let sent_at = self.clock.monotonic();
         // Clones share the connection.

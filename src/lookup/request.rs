@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::config::{BodyTemplate, HttpLookup, LookupHeader, Problem};
 use crate::domain::ClientId;
+use crate::telemetry::traces::{TRACEPARENT, outgoing};
 
 use super::pages::Page;
 
@@ -117,7 +118,7 @@ impl ClientRequest<'_> {
 
     pub fn request(&self, http: &reqwest::Client, page: Page) -> reqwest::RequestBuilder {
         let Page { url, cursor } = page;
-        match self.body {
+        let request = match self.body {
             None => http.get(url).headers(self.headers.clone()),
             Some(template) => {
                 let template = if cursor.is_empty() { &template.first } else { &template.further };
@@ -126,6 +127,10 @@ impl ClientRequest<'_> {
                 let body = body.replace(CURSOR, &json_content(&cursor));
                 http.post(url).headers(self.headers.clone()).body(body)
             }
+        };
+        match outgoing() {
+            Some(trace) => request.header(TRACEPARENT, trace),
+            None => request,
         }
     }
 }

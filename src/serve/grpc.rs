@@ -24,6 +24,7 @@ use super::check::{CheckServer, Reply};
 use super::message_body::{MessageBody, MessageLimits};
 use super::streams::{Streams, streams, together};
 use crate::lifecycle::Readiness;
+use crate::telemetry::traces::{Parent, TRACEPARENT};
 
 /// Envoy opens one connection a worker and puts all its requests on it.
 const MAX_STREAMS: u32 = 65_536;
@@ -111,8 +112,16 @@ impl Edge {
     ) -> Result<Response<EitherBody<Reply, Body>>, Infallible> {
         if request.uri().path() == CheckServer::CHECK {
             let _under_way = self.checks.token();
+            // Nobody looks for it where there are no traces.
+            let trace = self
+                .check
+                .0
+                .ledger
+                .traces
+                .get()
+                .and_then(|_| Parent::parse(request.headers().get(TRACEPARENT)?.as_bytes()));
             let body = MessageBody::new(request.into_body(), Arc::clone(&self.limits));
-            let response = self.check.answer(body).await;
+            let response = self.check.answer(body, trace).await;
             return Ok(response.map(EitherBody::Left));
         }
         // Boxed: its large future would be part of every check's.

@@ -24,6 +24,7 @@ use super::questions;
 use super::source::ForwardedBy;
 use crate::domain::Caller;
 use crate::engine::Engine;
+use crate::telemetry::traces::{Parent, TRACEPARENT, Traces};
 use crate::token::{
     Arrival, Issued, MAX_FORM, MintContext, TokenError, TokenRequest, TokenService,
 };
@@ -75,7 +76,18 @@ async fn token(
         Err(refused) => return *refused,
     };
     let authorization = posted.authorization();
-    match shared.service.issue(posted.request(&authorization)).await {
+    let issue = shared.service.issue(posted.request(&authorization));
+    let issued = match posted.trace(&shared) {
+        Some((traces, parent)) => {
+            let outcome = |issued: &Result<Issued, TokenError>| match issued {
+                Ok(_) => "issued",
+                Err(error) => error.code(),
+            };
+            traces.around(&parent, "token", issue, outcome).await
+        }
+        None => issue.await,
+    };
+    match issued {
         Ok(issued) => success(issued),
         Err(error) => refusal(error, &realm(&shared.service.context)),
     }
@@ -117,6 +129,13 @@ impl Posted {
 
     pub fn authorization(&self) -> Vec<&[u8]> {
         self.head.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect()
+    }
+
+    /// Where the spans of this request go. `None`: its trace is not sampled, or there are none.
+    fn trace(&self, shared: &Shared) -> Option<(Arc<Traces>, Parent)> {
+        let traces = shared.engine.gate.ledger.traces.get()?;
+        let parent = Parent::parse(self.head.headers.get(TRACEPARENT)?.as_bytes())?;
+        Some((Arc::clone(traces), parent))
     }
 
     pub fn request<'a>(&'a self, authorization: &'a [&'a [u8]]) -> TokenRequest<'a> {

@@ -52,6 +52,7 @@ pub struct Metrics {
     pub throttled: IntCounterVec,
     pub log_lines_dropped: IntCounter,
     pub audit_lines_dropped: IntCounter,
+    pub spans_dropped: IntCounter,
     pub connections: IntGaugeVec,
     pub connections_limit: IntGaugeVec,
     pub connections_closed: IntCounterVec,
@@ -313,6 +314,11 @@ impl Metrics {
                 &registry,
                 "audit_lines_dropped_total",
                 "Lines of the audit stream dropped because the disk or the reader did not keep up.",
+            ),
+            spans_dropped: counter(
+                &registry,
+                "spans_dropped_total",
+                "Spans that the collector of traces did not take.",
             ),
             connections: gauges(
                 &registry,

@@ -1,9 +1,10 @@
-//! Metrics, log set-up, and the stream of issuances and denials.
+//! Metrics, log set-up, the stream of issuances and denials, and traces.
 
 mod audit;
 mod declared;
 mod logs;
 mod metrics;
+pub mod traces;
 
 pub use audit::{AuditStream, Rotation};
 pub use logs::{LogFormat, dropped_lines, init as init_logs, log_panics};

@@ -41,6 +41,14 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
         Tenants { shared, ..tenants }
     });
     let audit = root.audit.map(|audit| audit::parse(reader, audit));
+    let traces = root.telemetry.and_then(|telemetry| telemetry.traces);
+    let traces = traces.map(|traces| {
+        let field = "telemetry.traces.otlp_grpc";
+        if !reader.given(field) {
+            reader.problem(field, "missing", "name the collector, such as `http://127.0.0.1:4317`");
+        }
+        reader.url(field, traces.otlp_grpc, traces.allow_http)
+    });
     let limits = limits::parse(reader, root.limits);
     needs(reader);
     if let (Some(issuers), Some(tenants)) = (&issuers, &tenants) {
@@ -82,6 +90,10 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
         },
         audit: match audit {
             Some(audit) => Some(audit?),
+            None => None,
+        },
+        traces: match traces {
+            Some(collector) => Some(collector?),
             None => None,
         },
         apis: apis?,

@@ -12,6 +12,7 @@ mod limits;
 mod listen;
 mod management;
 mod state;
+mod telemetry;
 mod tenants;
 mod text;
 
@@ -32,6 +33,7 @@ pub use limits::{ForwardedHeader, Limits, Probing};
 pub use listen::{FullListen, Listen, ListenOn, ServerTls};
 pub use management::Management;
 pub use state::{Postgres, Retention, State};
+pub use telemetry::{Telemetry, Traces};
 pub use tenants::{
     Claim, Fresh, Freshness, FullClaim, Grpc, Header, Lookup, LookupMethod, MassAction,
     MassWithdrawal, OnMiss, RemoteLookup, StaticWord, Tenants, TokenWord,
@@ -61,6 +63,8 @@ pub struct Root {
     pub management: Option<Management>,
     /// A stream of JSON lines with what was issued and what was refused. Left out: none.
     pub audit: Option<Audit>,
+    /// What is sent to others for watching this process.
+    pub telemetry: Option<Telemetry>,
     /// The APIs behind Envoy. One API is used for every check; of several, Envoy names one in
     /// `context_extensions` as `tenantgate_api`.
     #[schemars(length(min = 1))]
@@ -80,6 +84,7 @@ impl Default for Root {
             state: None,
             management: None,
             audit: None,
+            telemetry: None,
             apis: None,
             limits: Some(Limits::default()),
         }

@@ -18,6 +18,7 @@ pub use self::unary::Reply;
 use self::wire::CheckMessage;
 use crate::authz::CheckInput;
 use crate::gate::{Gate, Request};
+use crate::telemetry::traces::Parent;
 
 /// The key of `context_extensions` that names the API.
 const PROFILE: &[u8] = b"tenantgate_api";
@@ -37,6 +38,7 @@ impl CheckServer {
     pub async fn answer(
         &self,
         body: impl http_body::Body<Data = Bytes, Error = io::Error>,
+        trace: Option<Parent>,
     ) -> Response<Reply> {
         let message = match unary::message(body).await {
             // Our own bound, and not a fault of this request.
@@ -46,12 +48,16 @@ impl CheckServer {
             // What is no message is answered as one without a request: denied, in so many words.
             message => message.ok().flatten().unwrap_or_default(),
         };
-        unary::response(&check(&self.0, &message))
+        unary::response(&traced(&self.0, &message, trace))
     }
 }
 
 /// The bytes of a `CheckResponse` to those of a `CheckRequest`.
 pub fn check(gate: &Gate, message: &[u8]) -> Vec<u8> {
+    traced(gate, message, None)
+}
+
+fn traced(gate: &Gate, message: &[u8], trace: Option<Parent>) -> Vec<u8> {
     let Ok(message) = catch_unwind(|| CheckMessage::decode(message).unwrap_or_default()) else {
         return gate.failed(reply::render);
     };
@@ -66,6 +72,7 @@ pub fn check(gate: &Gate, message: &[u8]) -> Vec<u8> {
             headers: http,
         },
         id: http.id,
+        trace,
     });
     gate.answer(request.as_ref(), reply::render)
 }
