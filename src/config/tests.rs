@@ -229,6 +229,12 @@ fn each_line_says_what_is_wrong_and_what_to_do() {
         ),
         ("/listen/admin", json!("unix:/a"), "listen.admin: cannot be a Unix socket; "),
         ("/listen/check", json!("unix:"), "listen.check: names no socket; "),
+        ("/listen/feed", json!("127.0.0.1:1"), "listen.feed: is not a plain Unix socket; "),
+        (
+            "/listen/feed",
+            json!({ "address": "unix:f", "tls": { "cert_file": "c", "key_file": "k" } }),
+            "listen.feed: is not a plain Unix socket; ",
+        ),
         (
             "/listen/admin",
             json!("0.0.0.0:9191"),
@@ -752,6 +758,7 @@ fn listeners_may_share_port_zero_and_check_may_be_a_socket() {
     let folder = folder();
     let config = with(&[
         ("/listen/check", json!("unix:run/check.sock")),
+        ("/listen/feed", json!({ "address": "unix:run/feed.sock", "mode": "0600" })),
         ("/listen/token", json!("127.0.0.1:0")),
         ("/listen/admin", json!("localhost:0")),
     ]);
@@ -759,6 +766,9 @@ fn listeners_may_share_port_zero_and_check_may_be_a_socket() {
     let socket = folder.path().join("run/check.sock");
     let socket = ListenAddress::Unix(socket, SocketAccess::default());
     assert_eq!(config.listen.check.address, socket);
+    let feed = config.listen.feed.unwrap().address;
+    let access = SocketAccess { mode: 0o600, group: None };
+    assert_eq!(feed, ListenAddress::Unix(folder.path().join("run/feed.sock"), access));
     assert_eq!(config.listen.admin.address, ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()));
 }
 
