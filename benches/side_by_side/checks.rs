@@ -36,9 +36,12 @@ impl Tenantgate {
         let text = |path: &Path| path.to_str().expect("a plain path").to_owned();
         let arguments = ["serve", "--config", &text(&config), "--ports-file", &text(&ports)];
         let server = Server::start(Path::new(env!("CARGO_BIN_EXE_tenantgate")), &arguments);
-        let ports: BTreeMap<String, String> =
+        let ports: BTreeMap<String, Option<String>> =
             serde_json::from_str(&wait_for_file(&ports)).expect("the ports file is JSON");
-        let address = |name: &str| ports[name].parse().expect("an address");
+        let address = |name: &str| {
+            let bound = ports[name].as_ref().expect("a listener of the config");
+            bound.parse().expect("an address")
+        };
         Self { check: address("check"), token: address("token"), server, installation }
     }
 }
