@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 RUN_STAMP := $(VENV)/.run-installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build ready run demo module test test-openfga test-gateway test-kinds test-image test-envoys sbom unused soak fleet bench instructions tools prometheus \
+.PHONY: help build ready run demo module test test-openfga test-gateway test-kinds test-ratelimit test-image test-envoys sbom unused soak fleet bench instructions tools prometheus \
 	release need-cargo need-python need-go
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make test-gateway  deploy/envoy-gateway in the real Envoy Gateway (needs Go; builds it first, minutes)'
 	@echo 'make test-envoys   the module in the older Envoys that it is for (brings them into .tools/)'
 	@echo 'make test-kinds    deploy/ against the published types of its custom resources (needs Go)'
+	@echo 'make test-ratelimit  quotas with the real rate limit service and Redis (needs Go and apt)'
 	@echo 'make test-image    deploy/Dockerfile without an engine (needs buildah and apt)'
 	@echo 'make sbom   what is linked in, as target/sbom/tenantgate.cdx.json (needs cargo-cyclonedx)'
 	@echo 'make prometheus  bring Prometheus into .tools/, for the tests of deploy/monitoring (needs apt)'
@@ -100,6 +101,14 @@ test-gateway: need-go build tools $(ENVOY_GATEWAY)
 
 $(ENVOY_GATEWAY):
 	GOBIN=$(abspath $(@D)) go install github.com/envoyproxy/gateway/cmd/envoy-gateway@v1.9.1
+
+RATELIMIT := .tools/go/service_cmd
+
+test-ratelimit: need-go build tools $(RATELIMIT)
+	RATELIMIT=$(abspath $(RATELIMIT)) TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e/test_quotas.py
+
+$(RATELIMIT):
+	GOBIN=$(abspath $(@D)) go install github.com/envoyproxy/ratelimit/src/service_cmd@v1.4.1-0.20260122083618-3fb702589d36
 
 test-kinds: need-go tools
 	$(PYTHON) tests/kinds/render.py $(TARGET)/chart

@@ -49,10 +49,11 @@ def manager_of(config):
 
 
 def shared_part(sample):
-    """All but the routes to the APIs, their clusters, and CORS."""
+    """All but the routes to the APIs, their clusters, CORS and rate limits."""
     config = yaml.safe_load(sample.read_text())
     manager = manager_of(config)
-    manager["http_filters"] = [entry for entry in manager["http_filters"] if entry["name"] != "envoy.filters.http.cors"]
+    further = ("envoy.filters.http.cors", "envoy.filters.http.local_ratelimit", "envoy.filters.http.ratelimit")
+    manager["http_filters"] = [entry for entry in manager["http_filters"] if entry["name"] not in further]
     routes = manager["route_config"]["virtual_hosts"][0]
     routes["routes"] = [route for route in routes["routes"] if "path" in route["match"]]
     clusters = config["static_resources"]["clusters"]
