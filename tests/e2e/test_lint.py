@@ -1,0 +1,138 @@
+"""`tenantgate lint` as people run it: on what a running Envoy says of itself, and on the samples that are shipped.
+
+Every single way to spoil a sample is in src/lint/tests; here are the command, its exit codes and its two outputs."""
+
+import json
+import re
+
+import pytest
+import requests
+import stack
+import yaml
+from conftest import ROOT
+from test_cli import tenantgate
+from test_envoy_configs import OURS, manager_of
+
+FOLDERS = [ROOT / "deploy" / name for name in ("envoy-gateway", "istio", "kubernetes")]
+LINE = re.compile(r"^(error|warning) \S+: .+, .+; .+$")
+
+
+def dump_of(envoy, tmp_path):
+    answer = requests.get(f"{envoy.admin_url}/config_dump?include_eds", timeout=10)
+    assert answer.status_code == 200, answer.text
+    file = tmp_path / "config_dump.json"
+    file.write_text(answer.text)
+    return file
+
+
+def lint(*arguments):
+    """The exit code and the JSON of a lint, which must agree with the lines of the same lint."""
+    told, parsed = tenantgate("lint", *arguments), tenantgate("lint", *arguments, "--output", "json")
+    report = json.loads(parsed.stdout)
+    assert told.returncode == parsed.returncode == (1 if report["errors"] else 0)
+    findings = report["findings"]
+    lines = [f"{f['severity']} {f['place']}: {f['what']}, {f['why']}; {f['cure']}" for f in findings]
+    assert told.stdout.splitlines() == lines
+    assert all(LINE.match(line) for line in lines), lines
+    for severity in ("error", "warning"):
+        assert report[f"{severity}s"] == sum(finding["severity"] == severity for finding in findings)
+    assert told.stderr.splitlines()[-1] == f"errors: {report['errors']}, warnings: {report['warnings']}"
+    return told.returncode, report
+
+
+def errors(report):
+    return [finding for finding in report["findings"] if finding["severity"] == "error"]
+
+
+def test_the_config_dump_of_the_running_envoy_has_no_errors(world, tmp_path):
+    code, report = lint("envoy", dump_of(world.envoy, tmp_path))
+    assert (code, errors(report)) == (0, [])
+
+
+def filter_of(manager):
+    (found,) = (entry for entry in manager["http_filters"] if entry["name"] == "envoy.filters.http.ext_authz")
+    return found["typed_config"]
+
+
+def fail_open(manager):
+    filter_of(manager)["failure_mode_allow"] = True
+    return "failure_mode_allow"
+
+
+def refuse_when_in_doubt(manager):
+    filter_of(manager)["status_on_error"] = {"code": "Forbidden"}
+    return "status_on_error"
+
+
+def wait_for_long(manager):
+    filter_of(manager)["grpc_service"]["timeout"] = "10s"
+    return "grpc_service.timeout"
+
+
+def keep_slashes(manager):
+    manager["merge_slashes"] = False
+    return "merge_slashes"
+
+
+def keep_escaped_slashes(manager):
+    manager["path_with_escaped_slashes_action"] = "KEEP_UNCHANGED"
+    return "path_with_escaped_slashes_action"
+
+
+MUTATIONS = [fail_open, refuse_when_in_doubt, wait_for_long, keep_slashes, keep_escaped_slashes]
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
+def test_a_spoilt_envoy_is_found_by_its_own_config_dump(world, tmp_path, mutate):
+    """Envoy leaves defaults out of its dump and writes durations and enums in its own way."""
+    config = yaml.safe_load(stack.ENVOY_CONFIG.read_text())
+    place = mutate(manager_of(config))
+    envoy = world.start_envoy(config, f"lint-{mutate.__name__}")
+    try:
+        code, report = lint("envoy", dump_of(envoy, tmp_path))
+    finally:
+        envoy.stop()
+    assert code == 1
+    assert [place in finding["place"] for finding in errors(report)] == [True], report
+
+
+@pytest.mark.parametrize("sample", OURS, ids=lambda sample: sample.name)
+def test_the_samples_of_envoy_have_no_errors(sample):
+    code, report = lint("envoy", sample)
+    assert (code, errors(report)) == (0, [])
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_samples_of_kubernetes_have_no_errors(folder):
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    code, report = lint("kubernetes", *files)
+    assert (code, errors(report)) == (0, [])
+
+
+def test_resources_are_read_together(tmp_path):
+    """A policy that names a part of a route: which parts there are stands in another file."""
+    folder = ROOT / "deploy/envoy-gateway"
+    policy = tmp_path / "securitypolicy.yaml"
+    policy.write_text((folder / "securitypolicy.yaml").read_text().replace("sectionName: api", "sectionName: apis"))
+    assert lint("kubernetes", policy)[0] == 0
+    code, report = lint("kubernetes", policy, folder / "httproute.yaml")
+    assert code == 1
+    assert any("sectionName" in finding["place"] for finding in errors(report)), report
+
+
+@pytest.mark.parametrize("kind", ["envoy", "kubernetes"])
+@pytest.mark.parametrize("text", [None, "{", "hello: world\n"], ids=["missing", "broken", "other"])
+def test_what_cannot_be_read_is_an_error_that_names_the_file(tmp_path, kind, text):
+    file = tmp_path / "given.yaml"
+    if text is not None:
+        file.write_text(text)
+    done = tenantgate("lint", kind, file)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert str(file) in done.stderr
+
+
+def test_a_lint_of_nothing_is_a_mistake_of_usage():
+    done = tenantgate("lint", "kubernetes")
+    assert done.returncode == 2
+    assert "<FILE>" in done.stderr
