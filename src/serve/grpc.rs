@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -20,7 +21,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
 use super::accept::{Arrival, Entrance, serve_each};
-use super::check::{CheckServer, Reply};
+use super::check::{Call, CheckServer, LOOKED_AT, Pairing, Reply};
 use super::message_body::{MessageBody, MessageLimits};
 use super::streams::{Streams, streams, together};
 use crate::lifecycle::Readiness;
@@ -50,7 +51,8 @@ pub async fn serve(entrance: Entrance, edge: CheckEdge, shutdown: impl Future<Ou
     let watcher = tokio::spawn(follow(reporter, readiness));
     let checks = TaskTracker::new();
     let others = others(health.max_decoding_message_size(MAX_OTHER_MESSAGE));
-    let edge = Arc::new(Edge { check, limits, checks: checks.clone(), others });
+    let pairing = Pairing::new(Arc::clone(&check.0.metrics));
+    let edge = Arc::new(Edge { check, limits, checks: checks.clone(), others, pairing });
     let serve = move |arrival| serve_connection(Arc::clone(&edge), arrival);
     serve_each(entrance, serve, checks, shutdown).await;
     watcher.abort();
@@ -58,9 +60,11 @@ pub async fn serve(entrance: Entrance, edge: CheckEdge, shutdown: impl Future<Ou
 
 async fn serve_connection(edge: Arc<Edge>, arrival: Arrival) {
     let Arrival { stream, place, watcher, .. } = arrival;
+    let asked = AtomicU32::new(0);
     let service = service_fn(move |request| {
         place.asked();
-        Arc::clone(&edge).answer(request)
+        let early = asked.fetch_add(1, Ordering::Relaxed) < LOOKED_AT;
+        Arc::clone(&edge).answer(request, early)
     });
     let (executor, arriving) = streams();
     let connection = builder(executor).serve_connection(TokioIo::new(stream), service);
@@ -103,12 +107,14 @@ struct Edge {
     /// Under way. The others are not: whoever watches health never ends by itself.
     checks: TaskTracker,
     others: Routes,
+    pairing: Pairing,
 }
 
 impl Edge {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
+        early: bool,
     ) -> Result<Response<EitherBody<Reply, Body>>, Infallible> {
         if request.uri().path() == CheckServer::CHECK {
             let _under_way = self.checks.token();
@@ -120,8 +126,12 @@ impl Edge {
                 .traces
                 .get()
                 .and_then(|_| Parent::parse(request.headers().get(TRACEPARENT)?.as_bytes()));
+            let pairing = early.then_some(&self.pairing);
+            if let Some(pairing) = pairing {
+                pairing.look_at_call(request.headers());
+            }
             let body = MessageBody::new(request.into_body(), Arc::clone(&self.limits));
-            let response = self.check.answer(body, trace).await;
+            let response = self.check.answer(body, Call { trace, pairing }).await;
             return Ok(response.map(EitherBody::Left));
         }
         // Boxed: its large future would be part of every check's.

@@ -53,6 +53,7 @@ pub struct Metrics {
     pub log_lines_dropped: IntCounter,
     pub audit_lines_dropped: IntCounter,
     pub spans_dropped: IntCounter,
+    pub pairing_findings: IntGaugeVec,
     pub connections: IntGaugeVec,
     pub connections_limit: IntGaugeVec,
     pub connections_closed: IntCounterVec,
@@ -319,6 +320,12 @@ impl Metrics {
                 &registry,
                 "spans_dropped_total",
                 "Spans that the collector of traces did not take.",
+            ),
+            pairing_findings: gauges(
+                &registry,
+                "pairing_findings",
+                "1 for what checks told of a gateway that is not set up as it should be: `no_request`, `body`, `all_headers`, `timeout_short`, `timeout_long` or `path`.",
+                &["finding"],
             ),
             connections: gauges(
                 &registry,

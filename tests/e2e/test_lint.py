@@ -8,6 +8,7 @@ import re
 import pytest
 import requests
 import stack
+import wire
 import yaml
 from conftest import ROOT
 from test_cli import tenantgate
@@ -136,3 +137,33 @@ def test_a_lint_of_nothing_is_a_mistake_of_usage():
     done = tenantgate("lint", "kubernetes")
     assert done.returncode == 2
     assert "<FILE>" in done.stderr
+
+
+def test_a_running_tenantgate_notices_what_its_gateway_sends(own_world):
+    """From the first checks of a connection, with the real Envoy: as shipped nothing, otherwise one warning each."""
+    findings = lambda world: {
+        name
+        for name, value in re.findall(
+            r'^tenantgate_pairing_findings\{finding="(\w+)"\} (\d)',
+            requests.get(f"{world.tenantgate.admin_url}/metrics", timeout=5).text,
+            re.MULTILINE,
+        )
+        if value == "1"
+    }
+    fresh = own_world(clients=["app-1"])
+    assert fresh.get("/api/T1/", fresh.token(fresh.client("T1"))).status_code == 200
+    assert findings(fresh) == set()
+    config = yaml.safe_load(stack.ENVOY_CONFIG.read_text())
+    manager = manager_of(config)
+    manager |= {"normalize_path": False, "merge_slashes": False, "path_with_escaped_slashes_action": "KEEP_UNCHANGED"}
+    (check,) = [f["typed_config"] for f in manager["http_filters"] if f["name"] == "envoy.filters.http.ext_authz"]
+    check["with_request_body"] = {"max_request_bytes": 1024, "allow_partial_message": True}
+    check["grpc_service"]["timeout"] = "10s"
+    del check["allowed_headers"]
+    envoy = fresh.start_envoy(config, "careless")
+    wire.http1(envoy.address, "/api//T1", [("cookie", "a=b")])
+    requests.post(f"{envoy.url}/api/T1/", data="x", timeout=10)
+    wanted = {"path", "body", "all_headers", "timeout_long"}
+    stack.wait_until("the findings", lambda: findings(fresh) == wanted, fresh.tenantgate)
+    lines = [line for line in fresh.tenantgate.log.read_text().splitlines() if "not set up as it should be" in line]
+    assert len(lines) == len(wanted), "once each"

@@ -1,6 +1,7 @@
 //! The check listener: Envoy's external authorization over gRPC. The only folder that knows Envoy's types.
 
 mod message;
+mod pairing;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 
+pub use self::pairing::{LOOKED_AT, Pairing};
 pub use self::unary::Reply;
 use self::wire::CheckMessage;
 use crate::authz::CheckInput;
@@ -38,7 +40,7 @@ impl CheckServer {
     pub async fn answer(
         &self,
         body: impl http_body::Body<Data = Bytes, Error = io::Error>,
-        trace: Option<Parent>,
+        call: Call<'_>,
     ) -> Response<Reply> {
         let message = match unary::message(body).await {
             // Our own bound, and not a fault of this request.
@@ -48,19 +50,30 @@ impl CheckServer {
             // What is no message is answered as one without a request: denied, in so many words.
             message => message.ok().flatten().unwrap_or_default(),
         };
-        unary::response(&traced(&self.0, &message, trace))
+        unary::response(&called(&self.0, &message, call))
     }
 }
 
 /// The bytes of a `CheckResponse` to those of a `CheckRequest`.
 pub fn check(gate: &Gate, message: &[u8]) -> Vec<u8> {
-    traced(gate, message, None)
+    called(gate, message, Call::default())
 }
 
-fn traced(gate: &Gate, message: &[u8], trace: Option<Parent>) -> Vec<u8> {
+/// What a call brings beside its message.
+#[derive(Default)]
+pub struct Call<'a> {
+    pub trace: Option<Parent>,
+    /// The message is to be looked at for what it tells of the gateway.
+    pub pairing: Option<&'a Pairing>,
+}
+
+fn called(gate: &Gate, message: &[u8], call: Call<'_>) -> Vec<u8> {
     let Ok(message) = catch_unwind(|| CheckMessage::decode(message).unwrap_or_default()) else {
         return gate.failed(reply::render);
     };
+    if let Some(pairing) = call.pairing {
+        pairing.look_at_request(message.http.as_ref());
+    }
     let profile = message.extensions.iter().find(|(key, _)| *key == PROFILE);
     let request = message.http.as_ref().map(|http| Request {
         input: CheckInput {
@@ -72,7 +85,7 @@ fn traced(gate: &Gate, message: &[u8], trace: Option<Parent>) -> Vec<u8> {
             headers: http,
         },
         id: http.id,
-        trace,
+        trace: call.trace.clone(),
     });
     gate.answer(request.as_ref(), reply::render)
 }

@@ -22,6 +22,8 @@ pub struct HttpRequest<'a> {
     pub id: &'a [u8],
     pub method: &'a [u8],
     pub path: &'a [u8],
+    /// Nobody asked for it.
+    pub has_body: bool,
     headers: Vec<(&'a [u8], &'a [u8])>,
 }
 
@@ -80,6 +82,7 @@ impl<'a> HttpRequest<'a> {
                 (2, method) => self.method = method,
                 (3, entry) => self.headers.push(map_entry(entry)?),
                 (4, path) => self.path = path,
+                (11 | 12, body) => self.has_body |= !body.is_empty(),
                 (13, map) => self.header_map(map)?,
                 _ => {}
             }
