@@ -24,7 +24,7 @@ pub struct HttpRequest<'a> {
     pub path: &'a [u8],
     /// Nobody asked for it.
     pub has_body: bool,
-    headers: Vec<(&'a [u8], &'a [u8])>,
+    pub(super) headers: Vec<(&'a [u8], &'a [u8])>,
 }
 
 impl Headers for HttpRequest<'_> {
