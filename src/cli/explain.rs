@@ -57,7 +57,11 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         match engine.open_state().await {
             Ok(()) => {}
             Err(StartError::Config(problems)) => bail!("{}", problems[0]),
-            Err(StartError::Other(error)) => return Err(error),
+            Err(StartError::Other(error)) => {
+                return Err(error.context(
+                    "what is withdrawn by calls is not known here; ask the running process, by `tenantgate admin explain`",
+                ));
+            }
         }
         match (&args.client, &args.tenant) {
             (Some(client), Some(tenant)) => explain_grant(&engine, client, tenant).await,
