@@ -12,7 +12,7 @@ use super::arrival::{Scope, answer};
 use super::documents::{
     About, ClientDocument, ClientList, ClientPatch, Done, NewClient, RevokeSecret, WithSecret,
 };
-use super::failure::{Error, Failure};
+use super::failure::{Failure, Refusals};
 use super::registration::{Draft, Known, document};
 use super::write::{Action, Row, same_request};
 use super::{Management, Shared};
@@ -32,13 +32,7 @@ const TRIES: usize = 8;
     params(("after" = Option<String>, Query, description = "Clients behind this id."), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 unless given.")),
     responses(
         (status = 200, description = "A page.", body = ClientList),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn list(State(management): State<Shared>, request: Request) -> Result<Response, Failure> {
@@ -78,13 +72,7 @@ pub async fn list(State(management): State<Shared>, request: Request) -> Result<
     params(("client_id" = String, Path, description = "The client's id.")),
     responses(
         (status = 200, description = "The client.", body = ClientDocument),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn show(
@@ -103,13 +91,7 @@ pub async fn show(
     request_body = NewClient,
     responses(
         (status = 201, description = "Registered.", body = WithSecret),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn create(
@@ -133,13 +115,7 @@ pub async fn create(
     request_body = ClientPatch,
     responses(
         (status = 200, description = "As it is now.", body = ClientDocument),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn patch(
@@ -165,13 +141,7 @@ pub async fn patch(
     request_body = Option<About>,
     responses(
         (status = 204, description = "Gone."),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn delete(
@@ -211,13 +181,7 @@ pub async fn act(
     request_body = Option<About>,
     responses(
         (status = 200, description = "Blocked.", body = Done),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn block(
@@ -239,13 +203,7 @@ pub async fn block(
     request_body = Option<About>,
     responses(
         (status = 200, description = "Unblocked.", body = Done),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn unblock(
@@ -267,13 +225,7 @@ pub async fn unblock(
     request_body = Option<About>,
     responses(
         (status = 200, description = "Revoked.", body = Done),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn revoke_tokens(
@@ -296,13 +248,7 @@ pub async fn revoke_tokens(
     request_body = Option<About>,
     responses(
         (status = 200, description = "With the new secret.", body = WithSecret),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn rotate_secret(
@@ -332,13 +278,7 @@ pub async fn rotate_secret(
     request_body = RevokeSecret,
     responses(
         (status = 200, description = "As it is now.", body = ClientDocument),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn revoke_secret(

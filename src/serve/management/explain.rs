@@ -8,7 +8,7 @@ use super::arrival::{Scope, answer};
 use super::documents::{
     ExplanationDocument, GrantsDocument, Question, StepDocument, WithdrawalDocument,
 };
-use super::failure::{Error, Failure};
+use super::failure::{Failure, Refusals};
 use super::{Management, Shared};
 use crate::authz::{BearerHeader, CheckInput};
 use crate::domain::{Client, ClientId, Holder, Secret, TenantCode};
@@ -20,13 +20,7 @@ use crate::engine::{Ask, Explanation, Word};
     request_body = Question,
     responses(
         (status = 200, description = "Explained.", body = ExplanationDocument),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn explain(
@@ -86,13 +80,7 @@ fn document(explanation: Explanation) -> ExplanationDocument {
     params(("client_id" = String, Path, description = "The client's id.")),
     responses(
         (status = 200, description = "What is known.", body = GrantsDocument),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn grants(

@@ -3,7 +3,7 @@ use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::state::StoreError;
 
@@ -27,6 +27,33 @@ pub enum Failure {
 pub struct Error {
     pub error: &'static str,
     pub error_description: String,
+}
+
+/// How a call can be refused, for the description.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described; `Failure` is what is answered")]
+pub enum Refusals {
+    /// A body that does not fit: the field and the cure.
+    #[response(status = 400)]
+    BadRequest(Error),
+    /// No token, or a bad one.
+    #[response(status = 401)]
+    Unauthorized(Error),
+    /// A good token without the scope.
+    #[response(status = 403)]
+    Forbidden(Error),
+    /// No such client or secret.
+    #[response(status = 404)]
+    NotFound(Error),
+    /// It exists, is in `clients.yaml`, or there is no `state`.
+    #[response(status = 409)]
+    Conflict(Error),
+    /// Too many calls.
+    #[response(status = 429)]
+    TooManyRequests(Error),
+    /// The database is away; nothing was changed.
+    #[response(status = 503)]
+    Unavailable(Error),
 }
 
 impl Failure {

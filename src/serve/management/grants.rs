@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::arrival::{Scope, answer};
 use super::documents::{About, Done, Restore, Withdraw};
-use super::failure::{Error, Failure};
+use super::failure::{Failure, Refusals};
 use super::write::{Action, Row};
 use super::{Management, Shared};
 use crate::domain::{Client, Target, TenantCode, parse_duration};
@@ -21,13 +21,7 @@ const LONGEST_HOLD: Duration = Duration::from_secs(24 * 3600);
     request_body = Withdraw,
     responses(
         (status = 200, description = "Withdrawn.", body = Done),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn withdraw(
@@ -52,13 +46,7 @@ pub async fn withdraw(
     request_body = Restore,
     responses(
         (status = 200, description = "Restored.", body = Done),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn restore(

@@ -9,6 +9,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::arrival::answer;
+use super::failure::Error;
 use super::{clients, explain, grants, usage};
 
 #[derive(OpenApi)]
@@ -35,6 +36,7 @@ use super::{clients, explain, grants, usage};
         explain::explain,
         usage::query,
     ),
+    components(schemas(Error)),
     modifiers(&Bearer),
     security(("bearer" = []))
 )]

@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::Shared;
 use super::arrival::{Scope, answer};
 use super::documents::{UsageDocument, UsageQuestion, UsageRow, time};
-use super::failure::{Error, Failure};
+use super::failure::{Failure, Refusals};
 use crate::domain::TenantCode;
 use crate::state::UsageQuery;
 
@@ -19,13 +19,7 @@ const MOST_ROWS: usize = 10_000;
     request_body = UsageQuestion,
     responses(
         (status = 200, description = "The counts.", body = UsageDocument),
-        (status = 400, body = Error, description = "A body that does not fit: the field and the cure."),
-        (status = 401, body = Error, description = "No token, or a bad one."),
-        (status = 403, body = Error, description = "A good token without the scope."),
-        (status = 404, body = Error, description = "No such client or secret."),
-        (status = 409, body = Error, description = "It exists, is in `clients.yaml`, or there is no `state`."),
-        (status = 429, body = Error, description = "Too many calls."),
-        (status = 503, body = Error, description = "The database is away; nothing was changed."),
+        Refusals,
     ),
 )]
 pub async fn query(
