@@ -121,7 +121,7 @@ def test_a_new_key_is_known_and_a_key_that_is_gone_is_gone_within_seconds(fleet)
     assert fleet.status(new) == 200
 
 
-def test_it_holds_no_private_key_and_no_secret_of_a_client(fleet):
+def test_it_holds_no_private_key(fleet):
     assert not list(Path(fleet.checker.log).parent.glob("keys*"))
     told = requests.get(f"{fleet.checker.admin_url}/readyz?verbose", timeout=5)
     assert told.status_code == 200 and "state: ok" in told.text, told.text
