@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use http::Method;
-use reqwest::header::HeaderValue;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Certificate, Client, Identity, Url, redirect};
 use serde_json::Value;
 
@@ -18,13 +18,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Caller {
     client: Client,
     url: Url,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
 }
 
 /// What it takes to reach the API. Texts are PEM.
 pub struct Reach<'a> {
     pub url: &'a str,
-    pub token: &'a Secret,
+    /// `None`: the client certificate says who calls.
+    pub token: Option<&'a Secret>,
     pub ca: Option<&'a str>,
     /// A client certificate with its key.
     pub identity: Option<&'a Secret>,
@@ -71,11 +72,13 @@ impl Caller {
             builder = builder.identity(identity.map_err(|error| wrong("--cert-file", &error))?);
         }
         let client = builder.build().map_err(|error| wrong("--ca-file", &error))?;
-        let authorization = HeaderValue::from_str(&format!("Bearer {}", reach.token.expose()));
-        let mut authorization = authorization
-            .map_err(|_| wrong("--token-file", &"what is in it cannot be sent in a header"))?;
-        authorization.set_sensitive(true);
-        Ok(Self { client, url, authorization })
+        let authorization = reach.token.map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+                .map_err(|_| wrong("--token-file", &"what is in it cannot be sent in a header"))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        Ok(Self { client, url, authorization: authorization.transpose()? })
     }
 
     /// The answer's body; `Null` where there is none. `path` comes after the URL's own.
@@ -89,7 +92,9 @@ impl Caller {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
         let mut request = self.client.request(method, url).query(query);
-        request = request.header("authorization", self.authorization.clone());
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }

@@ -33,7 +33,8 @@ struct ApiArgs {
     /// PEM certificates of the CA that signed the API's certificate
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// A client certificate, PEM, where the API demands one
+    /// A client certificate, PEM, where the API demands one. With `management.client_certificates`
+    /// it needs no token besides
     #[arg(long, global = true, value_name = "FILE", requires = "key_file")]
     cert_file: Option<PathBuf>,
     /// The key of the client certificate
@@ -261,10 +262,11 @@ fn caller(args: &ApiArgs) -> anyhow::Result<Caller> {
     let Some(url) = &args.url else {
         bail!("--url: missing; say where `listen.management` is, such as http://127.0.0.1:9194");
     };
-    let Some(token_file) = &args.token_file else {
-        bail!("--token-file: missing; name the file of `management.token_file`");
+    let token = match &args.token_file {
+        Some(file) => Some(Secret::new(read(file, "--token-file")?.trim())),
+        None if args.cert_file.is_some() => None,
+        None => bail!("--token-file: missing; name the file of `management.token_file`"),
     };
-    let token = Secret::new(read(token_file, "--token-file")?.trim());
     let ca = args.ca_file.as_ref().map(|file| read(file, "--ca-file")).transpose()?;
     let identity = match (&args.cert_file, &args.key_file) {
         (Some(cert), Some(key)) => {
@@ -273,8 +275,8 @@ fn caller(args: &ApiArgs) -> anyhow::Result<Caller> {
         }
         _ => None,
     };
-    let (ca, identity) = (ca.as_deref(), identity.as_ref());
-    Ok(Caller::new(&Reach { url, token: &token, ca, identity })?)
+    let (token, ca, identity) = (token.as_ref(), ca.as_deref(), identity.as_ref());
+    Ok(Caller::new(&Reach { url, token, ca, identity })?)
 }
 
 fn read(file: &Path, option: &str) -> anyhow::Result<String> {

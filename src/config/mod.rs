@@ -38,8 +38,7 @@ pub struct Config {
     pub issuers: Vec<TrustedIssuer>,
     /// `None`: nothing outlives this process but files.
     pub state: Option<State>,
-    /// A bearer token for the whole management API.
-    pub management_token: Option<SecretText>,
+    pub management: Management,
     /// Where issuances and denials are told. `None`: nowhere.
     pub audit: Option<Audit>,
     /// The collector of traces, OTLP over gRPC. `None`: there are none.
@@ -50,6 +49,15 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// What is allowed, but hardly meant.
     pub warnings: Vec<Problem>,
+}
+
+/// Who may call the management API, beside tokens of our own issuer.
+#[derive(Debug, Default)]
+pub struct Management {
+    /// A bearer token for all of it.
+    pub token: Option<SecretText>,
+    /// A client certificate is enough for all of it.
+    pub client_certificates: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

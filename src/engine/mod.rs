@@ -160,6 +160,7 @@ impl Engine {
         let before = self.report.swap(Arc::new(report));
         self.tell(&before, &problems, look, any);
         drop(read);
+        self.follow_use_of_credentials();
         if !Arc::ptr_eq(&digester, &self.gate.snapshot.load().digester) {
             self.read_stored_clients_again();
         }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::{Client, ClientBook, ClientChange, ClientId};
@@ -11,11 +11,13 @@ pub struct Registry {
     further: HashMap<ClientId, Arc<Client>>,
     /// Both. Where both have a client, the file's counts.
     all: Option<Arc<ClientBook>>,
+    /// Those that both have, which has been told.
+    in_both: HashSet<ClientId>,
 }
 
 impl Registry {
     pub fn new(file: Option<&Arc<ClientBook>>) -> Self {
-        Self { file: file.cloned(), further: HashMap::new(), all: file.cloned() }
+        Self { file: file.cloned(), all: file.cloned(), ..Self::default() }
     }
 
     pub fn all(&self) -> Option<&Arc<ClientBook>> {
@@ -53,19 +55,24 @@ impl Registry {
     }
 
     fn put_beside_file(&mut self, changes: Vec<ClientChange>) {
-        let beside = changes.into_iter().filter(|change| match change {
-            ClientChange::Put(client) => {
-                let in_file = self.in_file(client.id.as_str());
-                if in_file {
-                    tracing::warn!(
-                        client = %client.id,
-                        "registered in the state and in clients.yaml, which counts; take it out of one of them"
-                    );
-                }
-                !in_file
+        let mut beside = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (id, put) = match &change {
+                ClientChange::Put(client) => (&client.id, true),
+                ClientChange::Remove(id) => (id, false),
+            };
+            if !self.in_file(id.as_str()) {
+                self.in_both.remove(id);
+                beside.push(change);
+            } else if !put {
+                self.in_both.remove(id);
+            } else if self.in_both.insert(id.clone()) {
+                tracing::warn!(
+                    client = %id,
+                    "registered in the state and in clients.yaml, which counts; take it out of one of them"
+                );
             }
-            ClientChange::Remove(id) => !self.in_file(id.as_str()),
-        });
+        }
         let all = self.all.as_deref().cloned().unwrap_or_default().with(beside);
         self.all = Some(Arc::new(all));
     }
@@ -108,8 +115,12 @@ mod tests {
         };
         registry.change(vec![put("a", true), put("b", true)]);
         assert_eq!(["a", "b"].map(|id| approved(&registry, id)), [Some(false), Some(true)]);
+        let in_both = |registry: &Registry| registry.in_both.len();
+        registry.set_file(file([client("a", false)]).as_ref());
+        assert_eq!(in_both(&registry), 1);
         registry.change(vec![ClientChange::Remove(ClientId::parse("a").unwrap()), put("b", false)]);
         assert_eq!(["a", "b"].map(|id| approved(&registry, id)), [Some(false), Some(false)]);
+        assert_eq!(in_both(&registry), 0, "it is told again if it comes back");
         registry.set_file(file([client("c", true)]).as_ref());
         assert_eq!(
             ["a", "b", "c"].map(|id| approved(&registry, id)),

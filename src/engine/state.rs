@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::shared::StateAnswers;
 use super::{Engine, StartError};
 use crate::config::{self, StateEngine};
-use crate::domain::{Client, ClientChange, ClientId, TenantRefs, Withdrawals};
+use crate::domain::{ClientChange, ClientId, TenantRefs, Withdrawals};
 use crate::state::{
     ClientContext, Engine as Place, PostgresSettings, Record, Retention, Sealer, Settings, State,
     StateKey,
@@ -77,6 +77,7 @@ impl Engine {
             retention: Retention { audit: config.keep_audit, usage: config.keep_usage },
             snapshot: config.snapshot.clone(),
             key_id: key.id(),
+            credentials: self.keeps_credentials(),
         };
         let (engine, sealer) = (Arc::downgrade(self), key.sealer());
         let clients = Box::new(move |records: &[Arc<Record>]| {
@@ -127,6 +128,19 @@ impl Engine {
         }
     }
 
+    /// A process that only checks proves no clients, unless by API keys, and changes none.
+    fn keeps_credentials(&self) -> bool {
+        let config = self.config_now();
+        let takes_keys = config.apis.iter().any(|api| api.api_key_header.is_some());
+        self.mint.is_some() || takes_keys || config.listen.management.is_some()
+    }
+
+    pub(super) fn follow_use_of_credentials(&self) {
+        if let Some(state) = self.state() {
+            state.keep_credentials(self.keeps_credentials());
+        }
+    }
+
     fn take_stored_clients(&self, sealer: &Sealer, records: &[Arc<Record>]) {
         let snapshot = self.gate.snapshot.load();
         let context = ClientContext {
@@ -135,14 +149,7 @@ impl Engine {
             issuer: &snapshot.own_issuer,
             static_lookup: self.static_lookup.load(Ordering::Relaxed),
         };
-        // A process that only checks needs no secrets, unless they are API keys.
-        let takes_keys = self.config_now().apis.iter().any(|api| api.api_key_header.is_some());
-        let needs_secrets = self.mint.is_some() || takes_keys;
         let change = |record: &Arc<Record>| match context.client(record) {
-            Some(client) if !needs_secrets => {
-                let client = Client { credentials: Vec::new(), ..client };
-                Some(ClientChange::Put(Arc::new(client)))
-            }
             Some(client) => Some(ClientChange::Put(Arc::new(client))),
             None => ClientId::parse(&record.key.client).map(ClientChange::Remove),
         };

@@ -14,7 +14,7 @@ use super::connections::{Connections, Place};
 use super::finish::finish;
 use super::listener::{Listener, Socket};
 use super::peer::{Peer, PeerStream};
-use super::tls::Tls;
+use super::tls::{CertificateName, Tls};
 
 /// Where connections come in.
 pub struct Entrance {
@@ -27,6 +27,8 @@ pub struct Entrance {
 pub struct Arrival {
     pub stream: PeerStream<Either<Socket, Box<TlsStream<Socket>>>>,
     pub peer: Peer,
+    /// Of the client's certificate, where it had to show one.
+    pub certificate: Option<CertificateName>,
     pub place: Arc<Place>,
     /// Ends the connection gracefully.
     pub watcher: Watcher,
@@ -117,6 +119,7 @@ struct Arriving {
 impl Arriving {
     async fn arrive(self, tls: Option<Arc<Tls>>) -> Option<Arrival> {
         let Self { socket, peer, place, watcher } = self;
+        let mut certificate = None;
         let stream = match tls {
             None => Either::Left(socket),
             Some(tls) => {
@@ -126,10 +129,12 @@ impl Arriving {
                     place.closed_without_handshake();
                     return None;
                 };
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                certificate = shown.map(|shown| CertificateName::of(shown));
                 Either::Right(Box::new(stream))
             }
         };
         let stream = PeerStream::new(stream, Arc::clone(&place));
-        Some(Arrival { stream, peer, place, watcher })
+        Some(Arrival { stream, peer, certificate, place, watcher })
     }
 }

@@ -26,7 +26,6 @@ use tower::ServiceExt as _;
 
 use super::accept::{Arrival, Entrance, serve_each};
 use super::connections::{Place, UnderWay};
-use super::peer::Peer;
 use super::streams::{Streams, streams, together};
 
 /// What slow and greedy peers get of an HTTP listener, beside its bound on connections.
@@ -71,13 +70,19 @@ struct Server {
 
 impl Server {
     async fn serve(self, arrival: Arrival) {
-        let Arrival { stream, peer, place, watcher } = arrival;
+        let Arrival { stream, peer, certificate, place, watcher } = arrival;
         let mut stream = TimeoutStream::new(stream);
         stream.set_read_timeout(Some(self.limits.idle));
         stream.set_write_timeout(Some(self.limits.idle));
         let (executor, arriving) = streams();
         let builder = builder(executor, self.limits);
-        let service = service_fn(move |request| self.answer(request, peer, Arc::clone(&place)));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
+            self.answer(request, Arc::clone(&place))
+        });
         let io = TokioIo::new(Box::pin(stream));
         let connection = builder.serve_connection(io, service).into_owned();
         // How a peer leaves is its own affair.
@@ -86,12 +91,10 @@ impl Server {
 
     fn answer(
         &self,
-        mut request: Request<Incoming>,
-        peer: Peer,
+        request: Request<Incoming>,
         place: Arc<Place>,
     ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
         let (version, counted) = (request.version(), self.requests.token());
-        request.extensions_mut().insert(peer);
         let exchange = Arc::new(Exchange {
             under_way: UnderWay::begin(place),
             read_whole: AtomicBool::new(request.body().is_end_stream()),

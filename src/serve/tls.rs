@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub use self::identity::CertificateName;
 use self::identity::NamedClients;
 use super::listener::Socket;
 use crate::config::{Problem, ServerTls};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::record::{Record, timestamp};
+use super::record::{Kind, Record, timestamp};
 use super::seal::Sealer;
 use crate::domain::{
     Client, ClientId, Credential, CredentialDigest, GrantSet, Holder, Quota, QuotaUnit, ScopeSet,
@@ -64,6 +65,19 @@ impl ClientDocument {
     pub fn of(record: &Record) -> Option<Self> {
         serde_json::from_str(&record.body).ok()
     }
+}
+
+/// A client's record without the digests of its secrets, for a process that proves no client.
+pub fn without_credentials(record: Record) -> Record {
+    if record.key.kind != Kind::Client || record.body.is_empty() {
+        return record;
+    }
+    // A body that cannot be read is that of a client that can do nothing.
+    let body = serde_json::from_str(&record.body).map(|mut body: Map<String, Value>| {
+        body.remove("credentials");
+        Value::Object(body).to_string()
+    });
+    Record { body: body.unwrap_or_default(), ..record }
 }
 
 impl ClientContext<'_> {
@@ -185,6 +199,19 @@ mod tests {
             ..ClientDocument::default()
         };
         serde_json::to_string(&document).unwrap()
+    }
+
+    #[test]
+    fn without_credentials_a_client_is_the_same_but_for_them() {
+        let stripped = without_credentials(record(document(), 0)).body;
+        assert!(document().contains("sha256") && !stripped.contains("sha256"), "{stripped}");
+        let (whole, without) = (read(1, document(), 0).unwrap(), read(1, stripped, 0).unwrap());
+        let parts = |client: Client| (client.scopes, client.token_ttl, client.quota);
+        assert_eq!((whole.credentials.len(), without.credentials.len()), (1, 0));
+        assert_eq!(parts(whole), parts(without));
+        assert_eq!(without_credentials(record("not JSON".to_owned(), 0)).body, "");
+        let deleted = record(String::new(), 1);
+        assert_eq!(without_credentials(deleted.clone()), deleted);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Settings {
     pub snapshot: Option<PathBuf>,
     /// Names the key that references are made under.
     pub key_id: String,
+    /// Whether the digests of stored clients' secrets are kept.
+    pub credentials: bool,
 }
 
 /// The state as a running process has it.
@@ -69,7 +71,7 @@ impl State {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
-        let mut view = View::new(Arc::clone(&withdrawals), clients);
+        let mut view = View::new(Arc::clone(&withdrawals), clients, settings.credentials);
         let snapshot = settings.snapshot.clone();
         let snapshot = snapshot.map(|path| Snapshot::new(path, settings.key_id.clone()));
         let image = snapshot.as_ref().and_then(Snapshot::read);
@@ -274,6 +276,15 @@ impl State {
         self.inner().view.record(key)
     }
 
+    /// Whether the digests of stored clients' secrets are kept from now on. What was thrown away is
+    /// read with the next look.
+    pub fn keep_credentials(&self, keep: bool) {
+        let mut inner = self.inner();
+        if inner.view.keep_credentials(keep) {
+            inner.cursor = None;
+        }
+    }
+
     /// Hands every stored client over once more.
     pub fn tell_clients_again(&self) {
         self.inner().view.tell_clients_again();
@@ -281,7 +292,8 @@ impl State {
 
     fn took(&self, records: Vec<Record>, cursor: Cursor, now: i64) {
         let mut inner = self.inner();
-        let moved = inner.cursor.as_ref() != Some(&cursor);
+        // Without one, everything is read again with the next look.
+        let moved = inner.cursor.as_ref().is_some_and(|known| *known != cursor);
         let news = inner.view.apply(records);
         if moved {
             inner.append(&news, Some(&cursor));

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::client::without_credentials;
 use super::record::{Key, Kind, Record};
 use super::store::Loaded;
 use crate::domain::Withdrawals;
@@ -24,6 +25,8 @@ pub enum Lineage {
 pub struct View {
     withdrawals: Arc<Withdrawals>,
     clients: ClientSink,
+    /// Whether the digests of clients' secrets are kept: this process proves clients, or manages them.
+    credentials: bool,
     records: HashMap<Key, Arc<Record>>,
 }
 
@@ -37,8 +40,23 @@ pub struct Merged {
 }
 
 impl View {
-    pub fn new(withdrawals: Arc<Withdrawals>, clients: ClientSink) -> Self {
-        Self { withdrawals, clients, records: HashMap::new() }
+    pub fn new(withdrawals: Arc<Withdrawals>, clients: ClientSink, credentials: bool) -> Self {
+        Self { withdrawals, clients, credentials, records: HashMap::new() }
+    }
+
+    /// Whether everything has to be read again: what is kept now was thrown away before.
+    pub fn keep_credentials(&mut self, keep: bool) -> bool {
+        let before = std::mem::replace(&mut self.credentials, keep);
+        if before && !keep {
+            for record in self.records.values_mut() {
+                *record = Arc::new(without_credentials(Record::clone(record)));
+            }
+        }
+        !before && keep
+    }
+
+    fn take(&self, record: Record) -> Record {
+        if self.credentials { record } else { without_credentials(record) }
     }
 
     pub fn records(&self) -> impl Iterator<Item = &Record> {
@@ -56,6 +74,7 @@ impl View {
         };
         let mut news = Vec::new();
         for record in records {
+            let record = self.take(record);
             if is_news(self, &record) {
                 self.keep(record.clone());
                 news.push(record);
@@ -71,11 +90,15 @@ impl View {
         let mut news = Vec::new();
         let mut seen = HashSet::with_capacity(loaded.records.len());
         for record in loaded.records {
+            let record = self.take(record);
             seen.insert(record.key.clone());
             match self.records.get(&record.key) {
                 Some(known) if **known == record => {}
                 Some(known) if !wins(&record, known, lineage) => {
-                    if lineage == Lineage::Broken {
+                    // A client without its secrets is not to be written.
+                    let whole =
+                        self.credentials || known.key.kind != Kind::Client || known.is_lifted();
+                    if lineage == Lineage::Broken && whole {
                         merged.lost.push(Record::clone(known));
                     }
                 }
@@ -180,7 +203,7 @@ mod tests {
                 told.lock().unwrap().extend(records.iter().map(word));
             })
         };
-        (View::new(Arc::clone(&withdrawals), sink), withdrawals, told)
+        (View::new(Arc::clone(&withdrawals), sink, true), withdrawals, told)
     }
 
     fn grant(seq: i64, at: i64, lifted: i64) -> Record {
@@ -275,6 +298,28 @@ mod tests {
         }]);
         view.merge(loaded(Vec::new()), Lineage::Broken);
         assert_eq!(*told.lock().unwrap(), ["acme=0", "b=0", "acme=1"]);
+    }
+
+    #[test]
+    fn without_credentials_none_are_kept_and_a_client_is_never_written_back() {
+        let with = |seq, at| Record {
+            body: r#"{"scopes":["a"],"credentials":[{"sha256":"SECRET"}]}"#.to_owned(),
+            ..client(seq, at, 0)
+        };
+        let (mut view, _, _) = view();
+        view.apply(vec![with(1, 10)]);
+        let kept = |view: &View| view.records().next().unwrap().body.contains("SECRET");
+        assert!(kept(&view));
+        assert!(!view.keep_credentials(false) && !kept(&view));
+        view.apply(vec![with(2, 20)]);
+        assert!(!kept(&view));
+        // The same row again is no difference, and an older backup is not repaired from here.
+        assert_eq!(view.merge(loaded(vec![with(2, 20)]), Lineage::Same).changed, 0);
+        let merged = view.merge(loaded(vec![with(1, 10)]), Lineage::Broken);
+        assert_eq!((merged.changed, merged.lost.len()), (0, 0));
+        assert!(view.keep_credentials(true));
+        view.merge(loaded(vec![with(2, 20)]), Lineage::Broken);
+        assert!(kept(&view));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 """A replica that only checks: it verifies our own tokens by the keys that another process publishes, follows the state with a
 role that may only read, and holds no private key."""
 
+import hashlib
 import shutil
 import sys
 import time
@@ -46,6 +47,7 @@ class Fleet:
         del config["listen"]["token"], config["listen"]["management"], config["management"], config["clients"]
         del config["issuer"]["signing_keys"]
         config["issuer"]["jwks_url"] = f"{minting.token_url}/oauth2/jwks"
+        config["state"]["snapshot_file"] = "state.snapshot"
         config["state"]["postgres"]["url"] = self.server.url("state", user="tenantgate_check")
         (work / "secrets").mkdir(parents=True)
         for name in ("tenant-digest.key", "state.key", "lookup-client"):
@@ -101,6 +103,22 @@ def test_it_checks_what_another_process_mints_and_feels_what_is_withdrawn(fleet)
     fleet.becomes(token, 401, 2)
     fleet.manage("clients/by-call:unblock", {})
     fleet.becomes(token, 200, 2)
+
+
+def test_it_keeps_no_digest_of_a_stored_client_s_secret(fleet):
+    made = fleet.manage("clients", {"client_id": "digested", "scope": "reports.read", "tenants": ["T1"]})
+    fleet.becomes(fleet.mint("digested", made["client_secret"]), 200, 10)
+    digest = hashlib.sha256(made["client_secret"].encode()).hexdigest()
+    rows = fleet.server.sql("SELECT body FROM tenantgate_record WHERE client = 'digested'", "state")
+    assert digest in rows, "the digest is not where this test thinks it is"
+    kept = (fleet.world.work.parent / "check/state.snapshot").read_text()
+    assert "digested" in kept and digest not in kept
+
+
+def test_its_role_writes_no_withdrawal_and_no_client(fleet):
+    for table in ("tenantgate_record", "tenantgate_feed", "tenantgate_head", "tenantgate_audit"):
+        with pytest.raises(RuntimeError, match=f"permission denied for table {table}"):
+            fleet.server.sql(f"SET ROLE tenantgate_check; DELETE FROM {table}", "state")
 
 
 def test_a_new_key_is_known_and_a_key_that_is_gone_is_gone_within_seconds(fleet):

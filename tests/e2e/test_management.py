@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 
 import openapi_spec_validator
@@ -187,6 +188,53 @@ def test_through_envoy_for_the_portal_only(managed, admin, tmp_path):
     for who in (None, other, stranger):
         with pytest.raises(requests.ConnectionError):
             clients(who)
+
+
+def test_a_client_certificate_is_enough_where_the_config_says_so(tmp_path):
+    authority = Authority()
+    authority.issue(tmp_path, "localhost")
+    portal = authority.issue(tmp_path / "portal", "portal.example.com")
+    unnamed = authority.issue(tmp_path / "unnamed", "other.example.com")
+    stranger = Authority().issue(tmp_path / "stranger", "portal.example.com")
+    tls = {"cert_file": str(tmp_path / "tls.crt"), "key_file": str(tmp_path / "tls.key"),
+           "client_ca_file": str(tmp_path / "ca.crt"), "client_identities": ["portal.example.com"]}
+
+    def with_certificates(config):
+        config["state"] = {"sqlite": "state/tenantgate.db", "key_file": "secrets/state.key"}
+        config["management"] = {"client_certificates": True}
+        config["listen"]["management"] = {"address": stack.ANY_PORT, "tls": tls}
+
+    with stack.Children() as children:
+        work = tmp_path / "work"
+        work.mkdir()
+        world = World(children, work, with_certificates)
+        port = world.tenantgate.ports["management"].rsplit(":", 1)[1]
+        url = f"https://localhost:{port}"
+
+        def clients(folder, **headers):
+            cert = folder and (folder / "tls.crt", folder / "tls.key")
+            asked = requests.get(f"{url}/v1/clients", headers=headers, cert=cert, verify=tmp_path / "ca.crt", timeout=10)
+            return asked.status_code
+
+        assert clients(portal) == 200
+        # A token that is shown decides, and so does another credential: neither falls back to the certificate.
+        assert clients(portal, Authorization=f"Bearer {world.token(world.client('T1'))}") == 403
+        assert clients(portal, Authorization="Bearer nonsense") == 401
+        assert clients(portal, Authorization="Basic YTpi") == 401
+        for who in (None, unnamed, stranger):
+            with pytest.raises(requests.ConnectionError):
+                clients(who)
+
+        def admin(*argv):
+            argv = [bin_dir() / "tenantgate", "admin", *argv, "--url", url, "--ca-file", tmp_path / "ca.crt"]
+            return subprocess.run([str(part) for part in argv], capture_output=True, text=True, timeout=20)
+
+        assert "--token-file: missing" in admin("clients", "list").stderr
+        blocked = admin("clients", "block", "app-001", "--cert-file", portal / "tls.crt", "--key-file", portal / "tls.key")
+        assert blocked.returncode == 0, blocked.stderr
+    with sqlite3.connect(work / "state/tenantgate.db") as database:
+        rows = database.execute("SELECT actor FROM tenantgate_audit").fetchall()
+    assert rows == [("certificate portal.example.com",)]
 
 
 class NamedAdapter(requests.adapters.HTTPAdapter):

@@ -10,14 +10,15 @@ mod json_path;
 mod limits;
 mod listen;
 mod lookup;
+mod management;
 mod state;
 mod tenants;
 mod warnings;
 
 use super::reader::Reader;
 use super::{
-    Api, Config, Freshness, IssuerFreshness, Lookup, SecretText, State, StateEngine, Tenants,
-    TrustedIssuer, raw,
+    Api, Config, Freshness, IssuerFreshness, Lookup, State, StateEngine, Tenants, TrustedIssuer,
+    raw,
 };
 use crate::domain::is_reserved_claim;
 
@@ -34,8 +35,8 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     let issuers = issuers::parse(reader, root.issuers, own_url.as_deref());
     let apis = apis::parse(reader, root.apis);
     let state = root.state.map(|state| state::parse(reader, state));
-    let management = root.management.and_then(|management| management.token_file);
-    let management = management.map(|file| management_token(reader, file));
+    let management =
+        management::parse(reader, root.management.unwrap_or_default(), listen.as_ref());
     let tenants = tenants.map(|tenants| {
         let shared = shares(reader, wants_to_share, state.as_ref());
         Tenants { shared, ..tenants }
@@ -84,10 +85,7 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
             Some(state) => Some(state?),
             None => None,
         },
-        management_token: match management {
-            Some(token) => Some(token?),
-            None => None,
-        },
+        management: management?,
         audit: match audit {
             Some(audit) => Some(audit?),
             None => None,
@@ -145,28 +143,6 @@ fn needs(reader: &mut Reader) {
             "add one of the two",
         );
     }
-}
-
-/// A shorter one could be guessed.
-const SHORT_TOKEN: usize = 32;
-
-fn management_token(reader: &mut Reader, file: raw::FileText) -> Option<SecretText> {
-    let field = "management.token_file";
-    if !reader.given("listen.management") {
-        let wrong = "has no effect without `listen.management`";
-        reader.problem(field, wrong, "add that, or remove `management`");
-    }
-    let token = reader.guarded_secret_file(field, Some(file))?;
-    let text = token.0.expose();
-    let cure = "write a random one, as `openssl rand -hex 32` makes it";
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        reader.problem(field, "names a file with other than visible ASCII characters", cure);
-        return None;
-    }
-    if text.len() < SHORT_TOKEN {
-        reader.warning(field, "names a file with less than 32 characters: guessable", cure);
-    }
-    Some(token)
 }
 
 /// Where nothing is looked up, the key would promise what nobody keeps.

@@ -74,6 +74,25 @@ fn each_mistake_has_its_line() {
 }
 
 #[test]
+fn client_certificates_need_a_ca_that_asks_for_them() {
+    let folder = folder();
+    let lines = |tls: serde_json::Value| {
+        let config = with(&[
+            ("/listen/management", json!({ "address": "127.0.0.1:0", "tls": tls })),
+            ("/management", json!({ "client_certificates": true })),
+        ]);
+        let problems = load_in(folder.path(), &config).err().unwrap_or_default();
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let pair = json!({ "cert_file": "tls.crt", "key_file": "tls.key" });
+    let found = lines(pair);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("management.client_certificates: has no effect without"));
+    let ca = json!({ "cert_file": "tls.crt", "key_file": "tls.key", "client_ca_file": "ca.crt" });
+    assert_eq!(lines(ca), [""; 0]);
+}
+
+#[test]
 fn a_short_management_token_is_a_warning_and_an_odd_one_a_problem() {
     let folder = folder();
     let config = with(&[

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq as _;
 use super::Management;
 use super::failure::Failure;
 use crate::domain::CredentialDigest;
+use crate::serve::tls::CertificateName;
 
 const MAX_BODY: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,16 +44,23 @@ impl Scope {
 pub struct Actor(pub String);
 
 impl Management {
-    pub fn admit(&self, headers: &HeaderMap, scope: Scope) -> Result<Actor, Failure> {
-        match self.authenticate(headers, scope) {
+    pub fn admit(&self, request: &Request, scope: Scope) -> Result<Actor, Failure> {
+        match self.authenticate(request, scope) {
             Err(Failure::Unauthorized) if self.strangers.check().is_err() => Err(Failure::TooMany),
             Ok(_) if self.calls.check().is_err() => Err(Failure::TooMany),
             outcome => outcome,
         }
     }
 
-    fn authenticate(&self, headers: &HeaderMap, scope: Scope) -> Result<Actor, Failure> {
-        let mut values = headers.get_all(AUTHORIZATION).iter();
+    fn authenticate(&self, request: &Request, scope: Scope) -> Result<Actor, Failure> {
+        let management = &self.engine.config_now().management;
+        let mut values = request.headers().get_all(AUTHORIZATION).iter();
+        let certificate = request.extensions().get::<CertificateName>();
+        if let Some(CertificateName(name)) = certificate.filter(|_| management.client_certificates)
+            && !request.headers().contains_key(AUTHORIZATION)
+        {
+            return Ok(Actor(format!("certificate {name}")));
+        }
         let (Some(value), None) = (values.next(), values.next()) else {
             return Err(Failure::Unauthorized);
         };
@@ -62,7 +70,7 @@ impl Management {
         if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
             return Err(Failure::Unauthorized);
         }
-        if let Some(own) = &self.engine.config_now().management_token {
+        if let Some(own) = &management.token {
             // Digests have one length, which tells nothing of the token's.
             let (shown, wanted) = (token, own.0.expose());
             let digests = [shown, wanted].map(CredentialDigest::sha256_of);
@@ -86,7 +94,7 @@ impl Management {
         request: Request,
         scope: Scope,
     ) -> Result<(Actor, T), Failure> {
-        let actor = self.admit(request.headers(), scope)?;
+        let actor = self.admit(&request, scope)?;
         let body = axum::body::to_bytes(request.into_body(), MAX_BODY);
         let body = tokio::time::timeout(BODY_TIMEOUT, body).await;
         let body = body

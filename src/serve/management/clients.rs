@@ -36,7 +36,7 @@ const TRIES: usize = 8;
     ),
 )]
 pub async fn list(State(management): State<Shared>, request: Request) -> Result<Response, Failure> {
-    management.admit(request.headers(), Scope::Clients)?;
+    management.admit(&request, Scope::Clients)?;
     let (mut after, mut limit) = (String::new(), PAGE);
     for (name, value) in form_urlencoded::parse(request.uri().query().unwrap_or("").as_bytes()) {
         match &*name {
@@ -80,7 +80,7 @@ pub async fn show(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Failure> {
-    management.admit(request.headers(), Scope::Clients)?;
+    management.admit(&request, Scope::Clients)?;
     let client = management.client(&id)?;
     Ok(answer(StatusCode::OK, management.document(&client)))
 }
@@ -168,7 +168,7 @@ pub async fn act(
         "rotate-secret" => rotate_secret(&management, id, request).await,
         "revoke-secret" => revoke_secret(&management, id, request).await,
         _ => {
-            management.admit(request.headers(), Scope::Clients)?;
+            management.admit(&request, Scope::Clients)?;
             Err(Failure::NotFound("there is no such action"))
         }
     }

@@ -88,7 +88,7 @@ pub async fn grants(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Failure> {
-    management.admit(request.headers(), Scope::Clients)?;
+    management.admit(&request, Scope::Clients)?;
     let client = management.client(&id)?;
     Ok(answer(StatusCode::OK, management.grants_of(&client)))
 }

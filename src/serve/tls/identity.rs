@@ -6,6 +6,31 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use x509_parser::extensions::GeneralName;
 
+/// In characters; SPIFFE allows 2,048, which no row of a record needs.
+const LONGEST_NAME: usize = 256;
+
+/// What a client is called by its certificate, which the handshake has verified: for records, not
+/// for decisions.
+#[derive(Clone, Debug)]
+pub struct CertificateName(pub Arc<str>);
+
+impl CertificateName {
+    /// Its first URI or DNS name; its subject where it has neither.
+    pub fn of(certificate: &[u8]) -> Self {
+        let parsed = x509_parser::parse_x509_certificate(certificate);
+        let name = parsed.ok().map(|(_, certificate)| {
+            let alternatives = certificate.subject_alternative_name().ok().flatten();
+            let names = alternatives.map(|names| &names.value.general_names);
+            let name = names.into_iter().flatten().find_map(|name| match name {
+                GeneralName::URI(name) | GeneralName::DNSName(name) => Some((*name).to_owned()),
+                _ => None,
+            });
+            name.unwrap_or_else(|| certificate.subject().to_string())
+        });
+        Self(name.unwrap_or_default().chars().take(LONGEST_NAME).collect::<String>().into())
+    }
+}
+
 /// Lets in those whose certificate is good and has one of these names.
 #[derive(Debug)]
 pub struct NamedClients {

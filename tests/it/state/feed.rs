@@ -42,6 +42,7 @@ impl Replica {
             retention: Retention { audit: Duration::MAX, usage: Duration::MAX },
             snapshot,
             key_id: "k".to_owned(),
+            credentials: true,
         };
         let state = Arc::new(State::new(store, withdrawals, sink, clock, settings));
         state.start().await.unwrap();

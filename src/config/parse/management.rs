@@ -1,0 +1,54 @@
+use crate::config::reader::Reader;
+use crate::config::{Listen, Management, SecretText, raw};
+
+/// A shorter one could be guessed.
+const SHORT_TOKEN: usize = 32;
+
+pub fn parse(
+    reader: &mut Reader,
+    management: raw::Management,
+    listen: Option<&Listen>,
+) -> Option<Management> {
+    let raw::Management { token_file, client_certificates } = management;
+    let client_certificates = client_certificates.unwrap_or(false);
+    if client_certificates {
+        certificates_are_asked_for(reader, listen);
+    }
+    let token = match token_file {
+        Some(file) => Some(token(reader, file)?),
+        None => None,
+    };
+    Some(Management { token, client_certificates })
+}
+
+/// Without a CA nobody is asked for a certificate.
+fn certificates_are_asked_for(reader: &mut Reader, listen: Option<&Listen>) {
+    let Some(listen) = listen else { return };
+    let tls = listen.management.as_ref().and_then(|on| on.tls.as_ref());
+    if tls.is_none_or(|tls| tls.client_ca_file.is_none()) {
+        reader.problem(
+            "management.client_certificates",
+            "has no effect without `listen.management.tls.client_ca_file`",
+            "name the CA of the certificates there, or remove it",
+        );
+    }
+}
+
+fn token(reader: &mut Reader, file: raw::FileText) -> Option<SecretText> {
+    let field = "management.token_file";
+    if !reader.given("listen.management") {
+        let wrong = "has no effect without `listen.management`";
+        reader.problem(field, wrong, "add that, or remove `management`");
+    }
+    let token = reader.guarded_secret_file(field, Some(file))?;
+    let text = token.0.expose();
+    let cure = "write a random one, as `openssl rand -hex 32` makes it";
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        reader.problem(field, "names a file with other than visible ASCII characters", cure);
+        return None;
+    }
+    if text.len() < SHORT_TOKEN {
+        reader.warning(field, "names a file with less than 32 characters: guessable", cure);
+    }
+    Some(token)
+}
