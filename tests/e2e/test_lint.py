@@ -11,6 +11,7 @@ import stack
 import wire
 import yaml
 from conftest import ROOT
+from test_chart import VARIANTS, render
 from test_cli import tenantgate
 from test_envoy_configs import OURS, manager_of
 
@@ -109,6 +110,20 @@ def test_the_samples_of_kubernetes_have_no_errors(folder):
     assert files
     code, report = lint("kubernetes", *files)
     assert (code, errors(report)) == (0, [])
+
+
+def test_the_samples_of_the_module_have_no_findings():
+    folder = ROOT / "deploy/in-process"
+    assert lint("envoy", folder / "envoy.yaml")[1]["findings"] == []
+    assert lint("kubernetes", folder / "envoyextensionpolicy.yaml")[1]["findings"] == []
+
+
+def test_what_the_chart_makes_has_no_errors(tmp_path):
+    for name, values in VARIANTS.items():
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump_all(render(values).values()))
+        code, report = lint("kubernetes", file)
+        assert (code, errors(report)) == (0, []), name
 
 
 def test_resources_are_read_together(tmp_path):
