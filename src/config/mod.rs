@@ -140,14 +140,14 @@ pub enum OwnKeys {
     /// The directory of the private ones.
     Folder(PathBuf),
     /// Published by a process that mints.
-    Url(Url),
+    Url { url: Url, tls: ClientTls, proxy: Option<Url> },
 }
 
 impl OwnKeys {
     pub fn folder(&self) -> Option<&PathBuf> {
         match self {
             Self::Folder(folder) => Some(folder),
-            Self::Url(_) => None,
+            Self::Url { .. } => None,
         }
     }
 }

@@ -837,7 +837,9 @@ fn a_process_that_only_checks_may_fetch_its_own_keys() {
     let fetched = [("/issuer/jwks_url", json!(url)), ("/issuer/signing_keys", Value::Null)];
     let config = with(&[&fetched[..], &[("/listen/token", Value::Null)]].concat());
     let read = load_in(folder.path(), &config).unwrap();
-    let OwnKeys::Url(found) = &read.issuer.as_ref().unwrap().keys else { panic!("{read:?}") };
+    let OwnKeys::Url { url: found, .. } = &read.issuer.as_ref().unwrap().keys else {
+        panic!("{read:?}")
+    };
     assert_eq!(found.as_str(), url);
     for (changes, told) in [
         (fetched.to_vec(), "issuer.jwks_url: does not let this process sign, "),

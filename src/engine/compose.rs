@@ -47,7 +47,7 @@ impl Inputs {
             let policy = own_policy(config, issuer);
             let keys = match &issuer.keys {
                 OwnKeys::Folder(_) => self.signing_keys().map(|keys| Arc::new(keys.key_set())),
-                OwnKeys::Url(_) => current.and_then(|trust| trust.keys_of(&policy)),
+                OwnKeys::Url { .. } => current.and_then(|trust| trust.keys_of(&policy)),
             };
             (Arc::new(policy), keys)
         });
@@ -136,7 +136,7 @@ pub fn own_policy(config: &Config, issuer: &config::Issuer) -> IssuerPolicy {
         fresh_grants: freshness(config) != Freshness::Token,
         keys_from: match &issuer.keys {
             OwnKeys::Folder(_) => String::new(),
-            OwnKeys::Url(url) => format!("url:{url}"),
+            OwnKeys::Url { url, .. } => format!("url:{url}"),
         },
     }
 }

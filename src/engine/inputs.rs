@@ -233,7 +233,8 @@ impl Inputs {
                     file,
                     &keys::WantedKeys::of(&foreign_policy(issuer)),
                 ) {
-                    Ok(FileKeys { set, problem }) => {
+                    Ok(FileKeys { set, skipped, problem }) => {
+                        keys::tell_skipped(&issuer.issuer, &skipped, set.len());
                         Reading::new(set, problem.map(in_config).unwrap_or_default())
                     }
                     Err(problem) => Reading::Broken(in_config(problem)),

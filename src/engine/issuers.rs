@@ -39,12 +39,12 @@ pub struct Followed {
 impl Followed {
     pub fn all(config: &Config) -> Vec<Self> {
         let own = config.issuer.as_ref().and_then(|issuer| {
-            let OwnKeys::Url(url) = &issuer.keys else { return None };
+            let OwnKeys::Url { url, tls, proxy } = &issuer.keys else { return None };
             Some(Self {
                 field: "issuer".to_owned(),
                 policy: Arc::new(own_policy(config, issuer)),
                 location: Location::Jwks(url.clone()),
-                reach: Reach::default(),
+                reach: Reach { tls: tls.clone(), proxy: proxy.clone() },
             })
         });
         let others = config.issuers.iter().enumerate();

@@ -115,6 +115,13 @@ pub struct Skipped {
     pub why: String,
 }
 
+/// Says of each key that is not used why; to be called once a change.
+pub fn tell_skipped(issuer: &str, skipped: &[Skipped], used: usize) {
+    for Skipped { at, why } in skipped {
+        tracing::warn!(issuer, key = at, %why, used, "a key of this issuer is not used");
+    }
+}
+
 /// The usable keys of a set, and those that are not. One bad entry never spoils the others, because an
 /// issuer may publish kinds of keys that are not known here.
 pub fn parse_jwks(
@@ -143,6 +150,7 @@ pub fn parse_jwks(
 #[derive(Debug)]
 pub struct FileKeys {
     pub set: KeySet,
+    pub skipped: Vec<Skipped>,
     /// Set where no key is left: that is what the file says, but hardly what is meant.
     pub problem: Option<Problem>,
 }
@@ -155,12 +163,12 @@ pub fn read_jwks_file(field: &str, path: &Path, wanted: &WantedKeys) -> Result<F
     };
     let bytes = std::fs::read(path)
         .map_err(|error| problem(error.to_string(), "name a readable JWKS file"))?;
-    let (keys, _skipped) = parse_jwks(&bytes, wanted)
+    let (keys, skipped) = parse_jwks(&bytes, wanted)
         .map_err(|error| problem(error.to_string(), "put the issuer's JWKS document there"))?;
     let set = KeySet::new(keys, None);
     let cure = "check kid, alg, use and the issuer's `algorithms`";
     let none = set.is_empty().then(|| problem("no usable key".to_owned(), cure));
-    Ok(FileKeys { set, problem: none })
+    Ok(FileKeys { set, skipped, problem: none })
 }
 
 impl PublicJwk {
@@ -480,12 +488,12 @@ mod tests {
         std::fs::write(&path, "<html>").unwrap();
         assert!(read().unwrap_err().to_string().contains("not a JWKS document"));
         std::fs::write(&path, json!({"keys": [without("ES256", "kid")]}).to_string()).unwrap();
-        let FileKeys { set, problem } = read().unwrap();
+        let FileKeys { set, problem, .. } = read().unwrap();
         assert!(set.is_empty() && problem.unwrap().to_string().contains("no usable key"));
         let set =
             json!({"keys": [key("ES256"), without("ES256", "kid"), key("EdDSA"), key("EdDSA")]});
         std::fs::write(&path, set.to_string()).unwrap();
-        let FileKeys { set, problem } = read().unwrap();
+        let FileKeys { set, problem, .. } = read().unwrap();
         assert_eq!((set.len(), set.dropped(), problem), (1, 2, None));
         assert!(set.get("ES256").is_some());
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use url::Url;
 
-use super::jwks::{JwksError, MAX_JWKS_BYTES, Skipped, WantedKeys, parse_jwks};
+use super::jwks::{JwksError, MAX_JWKS_BYTES, Skipped, WantedKeys, parse_jwks, tell_skipped};
 use crate::authz::trust::KeySet;
 use crate::domain::{Clock, Timestamp};
 use crate::telemetry::Metrics;
@@ -21,6 +21,8 @@ use crate::telemetry::Metrics;
 /// For one request, its body included.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_REDIRECTS: usize = 3;
+/// Characters of somebody else's text in an error.
+const LONGEST_SHOWN: usize = 200;
 /// How long the last good set is believed.
 const GOOD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -88,6 +90,10 @@ enum FetchError {
 }
 
 impl FetchError {
+    fn is_status(&self) -> bool {
+        matches!(self, Self::Status(_))
+    }
+
     /// The metric's label.
     fn outcome(&self) -> &'static str {
         match self {
@@ -237,8 +243,8 @@ impl RemoteKeys {
         self.metrics.jwks_last_success.with_label_values(&issuer).set(now.secs() as f64);
         self.metrics.jwks_keys_skipped.with_label_values(&issuer).inc_by(skipped.len() as u64);
         // Once a change, and not at every fetch.
-        for Skipped { at, why } in skipped.iter().filter(|_| tell) {
-            warn!(issuer = issuer[0], key = at, %why, used = set.len(), "a key of this issuer is not used");
+        if tell {
+            tell_skipped(issuer[0], skipped, set.len());
         }
         (self.publish)(&self.of.issuer, set);
     }
@@ -271,21 +277,38 @@ impl RemoteKeys {
         Ok((set, skipped))
     }
 
-    /// The URL of the key set by the issuer's own word. It may lie on another host, as with Google,
-    /// since the document that names it comes from the issuer; but never on plain HTTP elsewhere.
+    /// The URL of the key set by the issuer's own word, from the first place that has it: a host may
+    /// answer a page of its own, or somebody else's document, where it has none.
     async fn discover(&self, issuer: &Url) -> Result<Url, FetchError> {
-        let mut body = self.get(&openid_configuration(issuer)).await;
-        for further in [oauth_metadata(issuer), inserted(issuer, "openid-configuration")] {
-            if let Err(FetchError::Status(_)) = body {
-                body = self.get(&further).await;
+        let mut telling: Option<FetchError> = None;
+        for place in [
+            openid_configuration(issuer),
+            oauth_metadata(issuer),
+            inserted(issuer, "openid-configuration"),
+        ] {
+            let found = self.get(&place).await.and_then(|body| self.jwks_uri(issuer, &body));
+            match found {
+                Ok(url) => return Ok(url),
+                Err(error @ (FetchError::Unreachable(_) | FetchError::Timeout)) => {
+                    return Err(error);
+                }
+                Err(error) if telling.as_ref().is_none_or(FetchError::is_status) => {
+                    telling = Some(error);
+                }
+                Err(_) => {}
             }
         }
-        let body = body?;
-        let document: DiscoveryDocument = serde_json::from_slice(&body)
+        Err(telling.unwrap_or(FetchError::JwksUri))
+    }
+
+    /// It may be on another host, as with Google, since the document that names it comes from the
+    /// issuer; but never on plain HTTP elsewhere.
+    fn jwks_uri(&self, issuer: &Url, document: &[u8]) -> Result<Url, FetchError> {
+        let document: DiscoveryDocument = serde_json::from_slice(document)
             .map_err(|error| FetchError::Discovery(error.to_string()))?;
         if document.issuer != self.of.issuer {
-            let wanted = self.of.issuer.clone();
-            return Err(FetchError::OtherIssuer { found: document.issuer, wanted });
+            let found = document.issuer.chars().take(LONGEST_SHOWN).collect();
+            return Err(FetchError::OtherIssuer { found, wanted: self.of.issuer.clone() });
         }
         let jwks_uri = Url::parse(&document.jwks_uri).map_err(|_| FetchError::JwksUri)?;
         if jwks_uri.scheme() != "https" && jwks_uri.origin() != issuer.origin() {

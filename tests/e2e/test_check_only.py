@@ -12,6 +12,8 @@ import requests
 import stack
 import yaml
 from conftest import ROOT, World, bin_dir
+from test_issuers import HOST, KeyServer
+from test_tls import Authority
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -39,14 +41,15 @@ class Fleet:
 
         self.world = World(children, work / "mint", with_state, clients=["app-1"])
         self.server.sql(grants(), "state")
-        self.checker = self.start_checker(children, work / "check")
+        self.checker, self.envoy = self.start_checker(children, work / "check", {})
 
-    def start_checker(self, children, work):
+    def start_checker(self, children, work, issuer):
+        """A checker, and an Envoy before it, with these settings of the issuer, or those that get the keys where they are minted."""
         minting = self.world.tenantgate
         config = yaml.safe_load((self.world.work / "tenantgate.yaml").read_text())
         del config["listen"]["token"], config["listen"]["management"], config["management"], config["clients"]
         del config["issuer"]["signing_keys"]
-        config["issuer"]["jwks_url"] = f"{minting.token_url}/oauth2/jwks"
+        config["issuer"] |= issuer or {"jwks_url": f"{minting.token_url}/oauth2/jwks"}
         config["state"]["snapshot_file"] = "state.snapshot"
         config["state"]["postgres"]["url"] = self.server.url("state", user="tenantgate_check")
         (work / "secrets").mkdir(parents=True)
@@ -59,8 +62,7 @@ class Fleet:
         file = stack.envoy_on_any_ports(
             work, yaml.safe_load(stack.ENVOY_CONFIG.read_text()), checker, {"api": self.world.api.address}
         )
-        self.envoy = children.start(stack.Envoy, work, file)
-        return checker
+        return checker, children.start(stack.Envoy, work, file)
 
     def manage(self, path, body):
         url = f"{self.world.tenantgate.management_url}/v1/{path}"
@@ -74,8 +76,8 @@ class Fleet:
         answer.raise_for_status()
         return answer.json()["access_token"]
 
-    def status(self, token, tenant="T1"):
-        return requests.get(f"{self.envoy.url}/api/{tenant}/", headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code
+    def status(self, token, tenant="T1", envoy=None):
+        return requests.get(f"{(envoy or self.envoy).url}/api/{tenant}/", headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code
 
     def becomes(self, token, status, seconds):
         deadline = time.monotonic() + seconds
@@ -103,6 +105,25 @@ def test_it_checks_what_another_process_mints_and_feels_what_is_withdrawn(fleet)
     fleet.becomes(token, 401, 2)
     fleet.manage("clients/by-call:unblock", {})
     fleet.becomes(token, 200, 2)
+
+
+def test_its_keys_may_be_behind_mutual_tls_and_until_it_has_them_a_token_is_a_503(fleet, tmp_path):
+    made = fleet.manage("clients", {"client_id": "early", "scope": "reports.read", "tenants": ["T1"]})
+    token = fleet.mint("early", made["client_secret"])
+    authority = Authority()
+    keys = requests.get(f"{fleet.world.tenantgate.token_url}/oauth2/jwks", timeout=5).json()["keys"]
+    server = KeyServer(authority.issue(tmp_path / "tls", HOST), keys)
+    client = authority.issue(tmp_path / "client", "tenantgate")
+    issuer = {
+        "jwks_url": f"https://{HOST}/later",
+        "tls": {"ca_file": str(client / "ca.crt"), "cert_file": str(client / "tls.crt"), "key_file": str(client / "tls.key")},
+        "proxy": "http://127.0.0.1:{}".format(server.proxy.getsockname()[1]),
+    }
+    with stack.Children() as children:
+        _, envoy = fleet.start_checker(children, tmp_path / "check", issuer)
+        assert fleet.status(token, envoy=envoy) == 503
+        server.documents["/later"] = server.documents["/jwks"]
+        stack.wait_until("the keys", lambda: fleet.status(token, envoy=envoy) == 200, envoy)
 
 
 def test_it_keeps_no_digest_of_a_stored_client_s_secret(fleet):

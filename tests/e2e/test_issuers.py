@@ -1,5 +1,5 @@
-"""Another issuer whose keys are behind TLS of a CA of its own and a proxy, that signs without `kid` and names tenants as the
-keys of an object."""
+"""Other issuers whose keys are behind mutual TLS with a CA of its own and a proxy: one that signs without `kid` and names
+tenants as the keys of an object, one that is found by discovery, and one whose keys are in a file."""
 
 import contextlib
 import http.server
@@ -18,18 +18,23 @@ from joserfc.jwk import ECKey
 from test_tls import Authority
 
 ISSUER = "https://login.other.example"
+BY_FILE = "https://file.other.example"
 HOST = "keys.other.example"  # nobody resolves it: only the proxy knows where that is
 
 
 class KeyServer:
-    """Serves a key set over TLS, and is reached by a proxy only."""
+    """Serves a key set and its discovery document over mutual TLS, and is reached by a proxy only. For all else there is
+    a page, as some hosts have."""
 
     def __init__(self, folder, keys):
         self.tunnels = []
-        document = json.dumps({"keys": keys}).encode()
+        metadata = {"issuer": f"https://{HOST}", "jwks_uri": f"https://{HOST}/jwks"}
+        documents = self.documents = {"/jwks": {"keys": keys}, "/.well-known/oauth-authorization-server": metadata}
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
+                known = self.path in documents
+                document = json.dumps(documents[self.path]).encode() if known else b"<html>Welcome</html>"
                 self.send_response(200)
                 self.send_header("content-length", str(len(document)))
                 self.end_headers()
@@ -41,6 +46,8 @@ class KeyServer:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+        context.load_verify_locations(folder / "ca.crt")
+        context.verify_mode = ssl.CERT_REQUIRED
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.proxy = socket.create_server(("127.0.0.1", 0))
         for serve in (self.server.serve_forever, self._accept):
@@ -74,21 +81,27 @@ def other(tmp_path_factory):
     work = tmp_path_factory.mktemp("issuers")
     key = ECKey.generate_key("P-256")
     public = {name: value for name, value in key.as_dict(private=False).items() if name != "kid"} | {"alg": "ES256"}
-    folder = Authority().issue(work / "tls", HOST)
-    server = KeyServer(folder, [public, {"kty": "oct", "k": "AAAA", "kid": "symmetric"}])
+    authority = Authority()
+    authority.issue(work / "client", "tenantgate")
+    keys = [public, {"kty": "oct", "k": "AAAA", "kid": "symmetric"}]
+    server = KeyServer(authority.issue(work / "tls", HOST), keys)
+    (work / "keys.json").write_text(json.dumps({"keys": keys}))
 
     def with_issuer(config):
+        common = {
+            "audience": config["issuer"]["audience"],
+            "tenant_claim": {"pointer": "/realm/tenants", "of": "keys"},
+            "client_claim": "/azp",
+            "allow_missing_kid": True,
+        }
+        reach = {
+            "tls": {"ca_file": "tls/ca.crt", "cert_file": "client/tls.crt", "key_file": "client/tls.key"},
+            "proxy": "http://127.0.0.1:{}".format(server.proxy.getsockname()[1]),
+        }
         config["issuers"] = [
-            {
-                "issuer": ISSUER,
-                "jwks_url": f"https://{HOST}/jwks",
-                "audience": config["issuer"]["audience"],
-                "tenant_claim": {"pointer": "/realm/tenants", "of": "keys"},
-                "client_claim": "/azp",
-                "allow_missing_kid": True,
-                "tls": {"ca_file": "tls/ca.crt"},
-                "proxy": "http://127.0.0.1:{}".format(server.proxy.getsockname()[1]),
-            }
+            {"issuer": ISSUER, "jwks_url": f"https://{HOST}/jwks", **common, **reach},
+            {"issuer": f"https://{HOST}", "discovery": True, **common, **reach},
+            {"issuer": BY_FILE, "jwks_file": "keys.json", **common},
         ]
 
     with stack.Children() as children:
@@ -112,8 +125,15 @@ def test_its_tokens_are_checked_by_keys_from_behind_the_proxy(other):
     assert set(other.key_server.tunnels) == {f"{HOST}:443"}
 
 
-def test_a_key_that_is_not_used_is_told_once_and_why(other):
-    stack.wait_until("the keys", lambda: other.get("/api/T1/", other.token_of_other()).ok, other.tenantgate)
-    told = [line for line in other.tenantgate.log.read_text().splitlines() if "a key of this issuer is not used" in line]
+def test_discovery_goes_on_where_a_host_answers_a_page_of_its_own(other):
+    token = other.token_of_other(iss=f"https://{HOST}")
+    stack.wait_until("the keys", lambda: other.get("/api/T1/", token).status_code == 200, other.tenantgate)
+
+
+@pytest.mark.parametrize("issuer", [ISSUER, f"https://{HOST}", BY_FILE])
+def test_a_key_that_is_not_used_is_told_once_and_why(other, issuer):
+    stack.wait_until("the keys", lambda: other.get("/api/T1/", other.token_of_other(iss=issuer)).ok, other.tenantgate)
+    lines = other.tenantgate.log.read_text().splitlines()
+    told = [line for line in lines if "a key of this issuer is not used" in line and f'"{issuer}"' in line]
     assert len(told) == 1 and "private or symmetric key material" in told[0], told
     assert requests.get(f"{other.tenantgate.admin_url}/readyz?verbose", timeout=5).ok

@@ -1,6 +1,9 @@
+use std::path::PathBuf;
+
+use url::Url;
 use zeroize::Zeroizing;
 
-use super::check_claim_name;
+use super::{check_claim_name, issuers};
 use crate::config::reader::Reader;
 use crate::config::{ClaimForm, DigestKey, Issuer, OwnKeys, TenantClaim, raw};
 use crate::domain::DIGEST_KEY_LEN;
@@ -26,7 +29,14 @@ pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
         );
     }
     let leeway = reader.leeway("issuer.leeway", issuer.leeway);
-    let keys = keys(reader, issuer.signing_keys, issuer.jwks_url, issuer.allow_http);
+    let (tls, proxy) = issuers::reach(reader, "issuer", issuer.tls, issuer.proxy);
+    let keys = match keys(reader, issuer.signing_keys, issuer.jwks_url, issuer.allow_http) {
+        Some(Place::Folder(folder)) => Some(OwnKeys::Folder(folder)),
+        Some(Place::Url(url)) => {
+            tls.zip(proxy).map(|(tls, proxy)| OwnKeys::Url { url, tls, proxy })
+        }
+        None => None,
+    };
     let tenant_claim = tenant_claim(reader, issuer.tenant_claim);
     Some(Issuer {
         url: url?,
@@ -40,16 +50,26 @@ pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
     })
 }
 
+/// Where our keys are, before it is known how they are reached.
+enum Place {
+    Folder(PathBuf),
+    Url(Url),
+}
+
 fn keys(
     reader: &mut Reader,
     folder: Option<raw::FileText>,
     url: Option<raw::UrlText>,
     allow_http: Option<bool>,
-) -> Option<OwnKeys> {
+) -> Option<Place> {
     let (has_folder, has_url) =
         (reader.given("issuer.signing_keys"), reader.given("issuer.jwks_url"));
     match (has_folder, has_url) {
-        (true, false) => Some(OwnKeys::Folder(reader.path(&folder?))),
+        (true, false) => {
+            let because = "without `issuer.jwks_url`";
+            reader.without_effect("issuer", &["tls", "proxy"], because);
+            Some(Place::Folder(reader.path(&folder?)))
+        }
         (false, true) => {
             if reader.given("listen.token") {
                 let cure = "name the folder with the private keys as `signing_keys` instead, or remove `listen.token`";
@@ -59,7 +79,7 @@ fn keys(
                     cure,
                 );
             }
-            reader.url("issuer.jwks_url", url, allow_http).map(OwnKeys::Url)
+            reader.url("issuer.jwks_url", url, allow_http).map(Place::Url)
         }
         (false, false) => {
             let cure = "name the folder that `tenantgate keys generate --dir keys` fills; a process that only \

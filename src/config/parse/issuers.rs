@@ -40,6 +40,9 @@ fn one(reader: &mut Reader, at: &str, issuer: raw::TrustedIssuer) -> Option<Trus
     let name = reader.text(&field("issuer"), issuer.issuer.clone());
     let keys = keys(reader, at, &issuer);
     let audience = reader.text(&field("audience"), issuer.audience);
+    if reader.given(&field("jwks_file")) {
+        reader.without_effect(at, &["tls", "proxy"], "with `jwks_file`");
+    }
     let (tls, proxy) = reach(reader, at, issuer.tls, issuer.proxy);
     let tenant_claim = tenant_claim(reader, &field("tenant_claim"), issuer.tenant_claim);
     let client_claim = pointer(reader, &field("client_claim"), issuer.client_claim);
@@ -95,16 +98,13 @@ fn keys(reader: &mut Reader, at: &str, issuer: &raw::TrustedIssuer) -> Option<Ke
     }
 }
 
-/// How its keys are reached.
-fn reach(
+/// How keys are reached.
+pub fn reach(
     reader: &mut Reader,
     at: &str,
     tls: Option<raw::ClientTls>,
     proxy: Option<raw::UrlText>,
 ) -> (Option<ClientTls>, Option<Option<Url>>) {
-    if reader.given(&format!("{at}.jwks_file")) {
-        reader.without_effect(at, &["tls", "proxy"], "with `jwks_file`");
-    }
     let tls = auth::tls(reader, at, tls);
     let proxy = match proxy {
         None if reader.given(&format!("{at}.proxy")) => None,

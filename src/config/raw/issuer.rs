@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, FileText, UrlText};
+use super::{ClientTls, DurationText, FileText, UrlText};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -24,6 +24,10 @@ pub struct Issuer {
     /// Where a process that mints publishes the keys, such as `http://127.0.0.1:9192/oauth2/jwks`: for one that
     /// only checks, and then needs no private key.
     pub jwks_url: Option<UrlText>,
+    /// Certificates for `jwks_url`.
+    pub tls: Option<ClientTls>,
+    /// The proxy to reach it through. The environment's proxy variables are not read.
+    pub proxy: Option<UrlText>,
     /// How a token carries its tenants.
     pub tenant_claim: Option<TenantClaim>,
     /// Tenants in one token at most: it is sent with every request. A client that more have
@@ -43,6 +47,8 @@ impl Default for Issuer {
             leeway: Some("10s".into()),
             signing_keys: None,
             jwks_url: None,
+            tls: None,
+            proxy: None,
             tenant_claim: Some(TenantClaim::default()),
             max_tenants: Some(300),
         }
