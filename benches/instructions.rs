@@ -1,4 +1,5 @@
-//! Runs as many warm checks as it is told. `instructions.py` counts their instructions with callgrind.
+//! Runs as many warm checks as it is told. `instructions.py` counts their instructions with
+//! callgrind.
 
 #[path = "common/mod.rs"]
 mod common;

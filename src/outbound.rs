@@ -18,8 +18,8 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// No redirect is followed unless the caller adds that, and no proxy is taken from the environment. `field`
-    /// is the section of `tls` and `proxy`; `urls` are those that are asked.
+    /// No redirect is followed unless the caller adds that, and no proxy is taken from the
+    /// environment. `field` is the section of `tls` and `proxy`; `urls` are those that are asked.
     pub fn builder(&self, field: &str, urls: &[&str]) -> Result<ClientBuilder, Problem> {
         let problem = |key: &str, error: &reqwest::Error, cure: &str| Problem {
             field: format!("{field}.{key}"),

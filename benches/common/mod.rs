@@ -1,5 +1,5 @@
-//! What all benches decide on: a config as an operator would write it, signed tokens, and checks as Envoy
-//! sends them.
+//! What all benches decide on: a config as an operator would write it, signed tokens, and checks as
+//! Envoy sends them.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -52,8 +52,10 @@ impl Installation {
         let digest = tenantgate::domain::CredentialDigest::sha256_of(SECRET);
         let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let clients = format!(
-            "clients:\n  - id: {CLIENT}\n    status: approved\n    developer: {{ id: acme, status: active }}\n    \
-             credentials:\n      - {{ digest: \"sha256:{digest}\", status: active }}\n    scopes: [reports.read]\n"
+            "clients:\n  - id: {CLIENT}\n    status: approved\n    developer: {{ id: acme, status: \
+             active }}\n    \
+             credentials:\n      - {{ digest: \"sha256:{digest}\", status: active }}\n    scopes: \
+             [reports.read]\n"
         );
         for (name, text) in [
             ("tenantgate.yaml", config.as_str()),
@@ -142,7 +144,8 @@ impl Installation {
 
 fn config(lookup: &str) -> String {
     format!(
-        "listen: {{ check: 127.0.0.1:0, token: 127.0.0.1:0, admin: 127.0.0.1:0, feed: unix:feed.sock }}
+        "listen: {{ check: 127.0.0.1:0, token: 127.0.0.1:0, admin: 127.0.0.1:0, feed: \
+         unix:feed.sock }}
 issuer:
   url: {ISSUER}
   audience: {ISSUER}

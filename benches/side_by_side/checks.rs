@@ -130,8 +130,10 @@ pub fn run() {
     let ratios: Vec<_> = figures[1].iter().zip(&figures[0]).map(ratio).collect();
     table.row("ratio", &ratios);
     table.note(format!(
-        "Medians of {ROUNDS} interleaved rounds, ratios those within a round; one connection; a CheckRequest of {size} bytes. checks/s and CPU with \
-         {UNDER_WAY} requests under way; latency at {rate:.0} evenly spaced checks/s, half of what the slower one can do."
+        "Medians of {ROUNDS} interleaved rounds, ratios those within a round; one connection; a \
+         CheckRequest of {size} bytes. checks/s and CPU with \
+         {UNDER_WAY} requests under way; latency at {rate:.0} evenly spaced checks/s, half of what \
+         the slower one can do."
     ));
     table.publish();
 }

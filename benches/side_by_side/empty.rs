@@ -1,5 +1,5 @@
-//! The yardstick: an external authorization service that looks at nothing. Tonic and envoy-types as they
-//! come, with the transport settings and the runtime of our own check listener.
+//! The yardstick: an external authorization service that looks at nothing. Tonic and envoy-types as
+//! they come, with the transport settings and the runtime of our own check listener.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! (b) End to end: the same request through Envoy with nothing in its way, with the empty handler, with
-//! tenantgate, and with Envoy's own JWT filter.
+//! (b) End to end: the same request through Envoy with nothing in its way, with the empty handler,
+//! with tenantgate, and with Envoy's own JWT filter.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -108,8 +108,10 @@ pub fn run() {
         table.row(contender.name, &row.map(Some));
     }
     table.note(format!(
-        "Medians of {ROUNDS} interleaved rounds, ratios those within a round. Envoy with one worker, and the service it asks, share one core, as \
-         in a pod with one; Envoy answers by itself what passes. requests/s and CPU (Envoy and service) with \
+        "Medians of {ROUNDS} interleaved rounds, ratios those within a round. Envoy with one \
+         worker, and the service it asks, share one core, as \
+         in a pod with one; Envoy answers by itself what passes. requests/s and CPU (Envoy and \
+         service) with \
          {UNDER_WAY} requests under way, latency at {rate:.0} evenly spaced requests/s."
     ));
     table.publish();
@@ -176,7 +178,9 @@ fn config(address: SocketAddr, site: Site) -> Value {
         "merge_slashes": true,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "http_filters": filters,
-        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] },
+        "route_config": {
+            "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }],
+        },
     });
     let clusters: Vec<Value> =
         check.map(cluster).into_iter().chain(upstream.map(upstream_cluster)).collect();
@@ -192,7 +196,14 @@ fn config(address: SocketAddr, site: Site) -> Value {
 }
 
 fn socket(address: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+    let (ip, port) = (address.ip().to_string(), address.port());
+    json!({ "socket_address": { "address": ip, "port_value": port } })
+}
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+fn assignment(cluster: &str, endpoint: Value) -> Value {
+    json!({ "cluster_name": cluster, "endpoints": [{ "lb_endpoints": [endpoint] }] })
 }
 
 fn cluster(check: SocketAddr) -> Value {
@@ -200,9 +211,9 @@ fn cluster(check: SocketAddr) -> Value {
     json!({
         "name": "check",
         "type": "STATIC",
-        "load_assignment": { "cluster_name": "check", "endpoints": [{ "lb_endpoints": [endpoint] }] },
-        "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "load_assignment": assignment("check", endpoint),
+        "typed_extension_protocol_options": { HTTP_OPTIONS: {
+            "@type": format!("type.googleapis.com/{HTTP_OPTIONS}"),
             "explicit_http_config": { "http2_protocol_options": {} },
         } },
     })
@@ -214,7 +225,7 @@ fn upstream_cluster(upstream: SocketAddr) -> Value {
     json!({
         "name": "upstream",
         "type": "STATIC",
-        "load_assignment": { "cluster_name": "upstream", "endpoints": [{ "lb_endpoints": [endpoint] }] },
+        "load_assignment": assignment("upstream", endpoint),
     })
 }
 
@@ -225,7 +236,9 @@ pub fn ext_authz() -> Value {
             "@type": format!("{FILTERS}.http.ext_authz.v3.ExtAuthz"),
             "transport_api_version": "V3",
             "grpc_service": { "envoy_grpc": { "cluster_name": "check" }, "timeout": "0.5s" },
-            "allowed_headers": { "patterns": [{ "exact": "authorization" }, { "exact": "x-request-id" }] },
+            "allowed_headers": {
+                "patterns": [{ "exact": "authorization" }, { "exact": "x-request-id" }],
+            },
         },
     })
 }

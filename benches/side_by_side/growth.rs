@@ -1,5 +1,5 @@
-//! (d) What a check costs, and how much memory the process takes, as an installation grows. Every point
-//! is a process of its own, so that its memory is its own too.
+//! (d) What a check costs, and how much memory the process takes, as an installation grows. Every
+//! point is a process of its own, so that its memory is its own too.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -72,7 +72,8 @@ pub fn run() {
     }
     let tokens = format!("{FEW_TOKENS} tokens in turn where the row is not about tokens");
     table.note(format!(
-        "Medians of {ROUNDS} interleaved rounds, ratios those within a round; {UNDER_WAY} requests under way; {tokens}."
+        "Medians of {ROUNDS} interleaved rounds, ratios those within a round; {UNDER_WAY} requests \
+         under way; {tokens}."
     ));
     in_process.note(format!("Without gRPC; decoding and reply included; {tokens}."));
     table.publish();
@@ -125,8 +126,8 @@ impl Point {
     }
 }
 
-/// One point, in its own process: prints microseconds a check, MiB and the address on which it serves
-/// until it is killed, and leaves its requests in a file.
+/// One point, in its own process: prints microseconds a check, MiB and the address on which it
+/// serves until it is killed, and leaves its requests in a file.
 pub fn point(what: &str, size: usize, file: &Path) {
     let of = |range, otherwise| if what == range { size } else { otherwise };
     let routes = (1..of("routes", 1)).fold(String::new(), |mut text, at| {
@@ -201,8 +202,8 @@ fn gate(installation: &Installation, snapshot: Snapshot, metrics: Metrics) -> Ga
     installation.gate(snapshot, metrics, 2 << 30)
 }
 
-/// One check of each of so many tokens; signing and verifying a million of them takes all cores. Keeps
-/// the requests of some, spread over all, so that memory shows the cache and not the bench.
+/// One check of each of so many tokens; signing and verifying a million of them takes all cores.
+/// Keeps the requests of some, spread over all, so that memory shows the cache and not the bench.
 fn warmed(installation: &Installation, gate: &Gate, tokens: usize, tenants: usize) -> Vec<Vec<u8>> {
     const KEPT: usize = 20_000;
     let step = tokens.div_ceil(KEPT);
@@ -251,7 +252,8 @@ fn clients(count: usize) -> ClientBook {
 const TOKENS_IN_MEMORY: usize = 100_000;
 const TENANTS_IN_MEMORY: usize = 10;
 
-/// The memory of the real process: idle, with many cached tokens, and with more than the cache holds.
+/// The memory of the real process: idle, with many cached tokens, and with more than the cache
+/// holds.
 pub fn memory() {
     let tenantgate = Tenantgate::start("limits: { token_cache_bytes: 67108864 }\n");
     thread::sleep(Duration::from_millis(500));

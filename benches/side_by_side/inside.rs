@@ -1,4 +1,5 @@
-//! (c) Inside Envoy: the module beside what Envoy has itself and beside external authorization, before a real upstream.
+//! (c) Inside Envoy: the module beside what Envoy has itself and beside external authorization,
+//! before a real upstream.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ const CLOSED: Duration = Duration::from_millis(600);
 const OWN_MEANS: &str = "envoy/without-tenantgate.yaml";
 const LUA: &str = r#"
 function envoy_on_request(handle)
-  local claims = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")["payload"]
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local claims = metadata:get("envoy.filters.http.jwt_authn")["payload"]
   local pattern = "^/oda/apis/get/reports/assets/tenant/([%w._~-]+)/devicedistribution$"
   local tenant = string.match(handle:headers():get(":path"), pattern)
   for _, listed in ipairs(claims["tenants"]) do
@@ -109,9 +111,12 @@ pub fn run() {
         table.row(contender.name, &row.map(Some));
     }
     table.note(format!(
-        "Medians of {ROUNDS} interleaved rounds, ratios those within a round, {UNDER_WAY} requests under way. One worker; \
-         Envoy, the service it asks and the upstream (another Envoy, over HTTP/1.1) share one core. CPU is that of Envoy \
-         and the service, without the upstream. The module is fed by the sidecar; jwt_authn has its token cache in all rows."
+        "Medians of {ROUNDS} interleaved rounds, ratios those within a round, {UNDER_WAY} requests \
+         under way. One worker; \
+         Envoy, the service it asks and the upstream (another Envoy, over HTTP/1.1) share one \
+         core. CPU is that of Envoy \
+         and the service, without the upstream. The module is fed by the sidecar; jwt_authn has \
+         its token cache in all rows."
     ));
     table.publish();
 }

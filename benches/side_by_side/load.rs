@@ -1,6 +1,6 @@
-//! A load generator over raw HTTP/2: frames are prepared once, so that it costs far less than any server
-//! under test and one core is enough for it. Loopback only; one thread; it spins instead of sleeping, so
-//! that a request leaves at its time.
+//! A load generator over raw HTTP/2: frames are prepared once, so that it costs far less than any
+//! server under test and one core is enough for it. Loopback only; one thread; it spins instead of
+//! sleeping, so that a request leaves at its time.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};

@@ -23,7 +23,8 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The allocator of the server under test, so that the empty handler has the same. Counts only when asked.
+/// The allocator of the server under test, so that the empty handler has the same. Counts only when
+/// asked.
 struct Counting;
 
 #[expect(unsafe_code, reason = "there is no other way to see allocations")]

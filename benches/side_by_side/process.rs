@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// The generator runs on the first core and servers on the second, if there are two: neither takes time
-/// from the other, and every server has the same one core.
+/// The generator runs on the first core and servers on the second, if there are two: neither takes
+/// time from the other, and every server has the same one core.
 const GENERATOR_CORE: &str = "0";
 const SERVER_CORE: &str = "1";
 
@@ -128,8 +128,8 @@ pub fn wait_for_file(path: &Path) -> String {
     panic!("{} was not written: the server does not come up", path.display());
 }
 
-/// What this program prints with these arguments on the servers' core, while the generator's core spins
-/// as it does when a server is measured: two cores can share what both need.
+/// What this program prints with these arguments on the servers' core, while the generator's core
+/// spins as it does when a server is measured: two cores can share what both need.
 pub fn printed_beside_a_busy_core(arguments: &[&str]) -> String {
     let this = std::env::current_exe().expect("the program's own path");
     let mut child = pinned(&this, arguments).stdout(Stdio::piped()).spawn().expect("a process");

@@ -1,4 +1,5 @@
-//! The provider's lookup, answering at once: every client may read T0 to T299... as many as it says.
+//! The provider's lookup, answering at once: every client may read T0 to T299... as many as it
+//! says.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -108,8 +108,8 @@ impl Ticks {
         Self { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or_default() }
     }
 
-    /// The percentage that the host gave to other machines. What it takes away counts as CPU time of
-    /// whatever ran.
+    /// The percentage that the host gave to other machines. What it takes away counts as CPU time
+    /// of whatever ran.
     pub fn stolen_since(&self, earlier: &Self) -> f64 {
         100.0 * (self.stolen - earlier.stolen) / (self.all - earlier.all).max(1.0)
     }
@@ -131,7 +131,8 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     }
 }
 
-/// The median over rounds of one figure to another of the same round: what disturbs a round disturbs both.
+/// The median over rounds of one figure to another of the same round: what disturbs a round
+/// disturbs both.
 pub fn median_ratio(figures: &[f64], base: &[f64]) -> f64 {
     median(figures.iter().zip(base).map(|(figure, base)| figure / base).collect())
 }

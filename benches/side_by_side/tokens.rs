@@ -1,5 +1,5 @@
-//! (c) The token endpoint against the bare signature, and (e) a token never seen before against the bare
-//! verification.
+//! (c) The token endpoint against the bare signature, and (e) a token never seen before against the
+//! bare verification.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -54,7 +54,8 @@ impl Bare {
     }
 }
 
-/// Microseconds of one call: the median of small batches, so that what else the machine does falls out.
+/// Microseconds of one call: the median of small batches, so that what else the machine does falls
+/// out.
 pub fn each(count: usize, mut call: impl FnMut()) -> f64 {
     let batch = |_| {
         let started = Instant::now();
@@ -116,8 +117,10 @@ pub fn mints() {
         &[None, Some(median(without_http.clone())), to_signature(&without_http)],
     );
     table.note(format!(
-        "Medians of {ROUNDS} interleaved rounds, ratios those within a round; cached grants of {MINTED_TENANTS} \
-         tenants, a generated secret, HTTP/2, {UNDER_WAY} requests under way. The signature runs on the server's core \
+        "Medians of {ROUNDS} interleaved rounds, ratios those within a round; cached grants of \
+         {MINTED_TENANTS} \
+         tenants, a generated secret, HTTP/2, {UNDER_WAY} requests under way. The signature runs \
+         on the server's core \
          while the generator's is as busy as it is during a round."
     ));
     table.publish();

@@ -1,8 +1,9 @@
-//! Envoy's dynamic module ABI, as far as an HTTP filter needs it, declared by hand: no package in the registry has it. It is
-//! that of Envoy 1.38 to 1.40; an older Envoy refuses the library. All that is `unsafe` is here.
+//! Envoy's dynamic module ABI, as far as an HTTP filter needs it, declared by hand: no package in
+//! the registry has it. It is that of Envoy 1.38 to 1.40; an older Envoy refuses the library. All
+//! that is `unsafe` is here.
 //!
-//! What Envoy calls must not unwind into it: every hook with work in it catches panics. A request that panics gets
-//! 503; a config that panics is refused.
+//! What Envoy calls must not unwind into it: every hook with work in it catches panics. A request
+//! that panics gets 503; a config that panics is refused.
 
 #![expect(unsafe_code, reason = "the border to Envoy")]
 
@@ -17,7 +18,8 @@ use crate::config::{self, FilterConfig, RouteConfig};
 use crate::filter::{Counters, Filter, Host, Outcome};
 use crate::logs;
 
-/// The version of the ABI that this was written for. Another one on Envoy's side is only a warning there.
+/// The version of the ABI that this was written for. Another one on Envoy's side is only a warning
+/// there.
 const VERSION: &CStr = c"v0.2.0";
 
 /// The kind of header map: that of the request.
@@ -132,7 +134,8 @@ impl Headers for Stream {
         };
         match (found, count) {
             (false, _) | (true, 0) => HeaderValue::Missing,
-            // SAFETY: good until a header is set, and the filter reads before it sets (it copies the path).
+            // SAFETY: good until a header is set, and the filter reads before it sets (it copies
+            // the path).
             (true, 1) => HeaderValue::One(unsafe { value.bytes() }),
             (true, _) => HeaderValue::Several,
         }
@@ -333,7 +336,8 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
 ) -> u32 {
     // SAFETY: Envoy keeps a filter's config for as long as its requests live.
     let filter = unsafe { &*filter };
-    // SAFETY: null, or what the hook for routes made; it lives as long as the route, and so does the request.
+    // SAFETY: null, or what the hook for routes made; it lives as long as the route, and so does
+    // the request.
     let route = unsafe {
         envoy_dynamic_module_callback_get_most_specific_route_config(stream)
             .cast::<RouteConfig>()

@@ -8,7 +8,8 @@ use serde::Deserialize;
 pub struct FilterConfig {
     /// The path of `tenantgate.yaml`. What changes in the file is taken without Envoy's doing.
     pub config: PathBuf,
-    /// Where the sidecar offers its feed, `unix:/path/to/socket`. `None`: this reads all files itself.
+    /// Where the sidecar offers its feed, `unix:/path/to/socket`. `None`: this reads all files
+    /// itself.
     pub feed: Option<String>,
     /// The API, where the config has several.
     pub api: Option<String>,
@@ -31,7 +32,9 @@ impl FilterConfig {
         let Some(feed) = &self.feed else { return Ok(None) };
         match feed.strip_prefix("unix:").map(Path::new) {
             Some(path) if path.is_absolute() => Ok(Some(path)),
-            _ => Err("the filter's config: feed: is no socket; write it like unix:/run/tenantgate/feed.sock".into()),
+            _ => Err("the filter's config: feed: is no socket; write it like \
+                      unix:/run/tenantgate/feed.sock"
+                .into()),
         }
     }
 }

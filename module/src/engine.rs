@@ -1,5 +1,5 @@
-//! One engine for each `tenantgate.yaml`, however many filters name it: Envoy makes a filter's config anew with
-//! every change of its listener.
+//! One engine for each `tenantgate.yaml`, however many filters name it: Envoy makes a filter's
+//! config anew with every change of its listener.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,8 @@ type Name = (PathBuf, Option<PathBuf>);
 static RUNNING: Mutex<Option<HashMap<Name, Weak<Running>>>> = Mutex::new(None);
 
 impl Running {
-    /// What decides by this config, started if it does not run yet. The error has every problem of the files.
+    /// What decides by this config, started if it does not run yet. The error has every problem of
+    /// the files.
     pub fn of(config: &Path, feed: Option<&Path>) -> Result<Arc<Self>, String> {
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let running = running.get_or_insert_default();

@@ -57,7 +57,8 @@ impl Filter {
 
     /// `api` is the route's, which wins.
     pub fn request(&self, host: &impl Host, api: Option<&str>) -> Outcome {
-        // A copy: what Envoy lends is gone once a header is set, and variables of the path are set as headers.
+        // A copy: what Envoy lends is gone once a header is set, and variables of the path are set
+        // as headers.
         let path = PathBuffer::from_slice(one(host, ":path"));
         let request = Request {
             input: CheckInput {

@@ -27,7 +27,8 @@ impl Planned {
         let bound = Listener::bind(&address).await;
         let (listener, bound) = bound.with_context(|| {
             format!(
-                "listen.{}: cannot listen on {address}; choose another address or stop what uses it",
+                "listen.{}: cannot listen on {address}; choose another address or stop what uses \
+                 it",
                 connections.listener
             )
         })?;

@@ -227,7 +227,8 @@ impl Running {
             while self.tasks.join_next().await.is_some() {}
         };
         if tokio::time::timeout(DRAIN_LIMIT.saturating_sub(LAME_DUCK), admin_last).await.is_err() {
-            tracing::warn!(limit = ?DRAIN_LIMIT, "connections were still open at the end of draining");
+            tracing::warn!(limit = ?DRAIN_LIMIT, "connections were still open at the end of \
+                                                  draining");
         }
         self.engine.end_traces().await;
         let stored = tokio::time::timeout(LAST_COUNTS, self.engine.store_usage()).await;

@@ -31,8 +31,8 @@ impl Headers for BearerHeader {
     }
 }
 
-/// What an `Authorization` header shows under the scheme, in any case, with nothing checked: good for
-/// recognising a token that has been verified before, and for nothing else.
+/// What an `Authorization` header shows under the scheme, in any case, with nothing checked: good
+/// for recognising a token that has been verified before, and for nothing else.
 pub fn shown(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
     (scheme.eq_ignore_ascii_case(b"bearer") && rest.starts_with(b" "))
@@ -40,8 +40,8 @@ pub fn shown(value: &[u8]) -> Option<&[u8]> {
         .filter(|shown| !shown.is_empty())
 }
 
-/// The token of an `Authorization` header (RFC 6750, section 2.1): the scheme, then token68 characters. A
-/// comma means that several values were joined on the way here.
+/// The token of an `Authorization` header (RFC 6750, section 2.1): the scheme, then token68
+/// characters. A comma means that several values were joined on the way here.
 pub fn token(value: &[u8]) -> Result<&str, DenyReason> {
     if value.contains(&b',') {
         return Err(DenyReason::SeveralCredentials);

@@ -57,7 +57,8 @@ impl<'a> Authorizer<'a> {
         Ok(Identity::Token(facts))
     }
 
-    /// Whether the header for API keys holds a credential that the registry knows, whatever its state.
+    /// Whether the header for API keys holds a credential that the registry knows, whatever its
+    /// state.
     pub(super) fn shows_our_key(&self, api: &Api, input: &CheckInput<'_>) -> bool {
         let Some(name) = &api.api_key_header else { return false };
         match (input.headers.get(name), &self.snapshot.clients) {

@@ -403,8 +403,8 @@ impl<'a> Authorizer<'a> {
 }
 
 impl Snapshot {
-    /// The registry's entry of a client. It knows only those of our own issuer: whoever has the same
-    /// name at another is somebody else.
+    /// The registry's entry of a client. It knows only those of our own issuer: whoever has the
+    /// same name at another is somebody else.
     fn registered<'i>(&'i self, identity: &'i Identity) -> Result<Option<&'i Client>, DenyReason> {
         match (identity, &self.clients) {
             (Identity::ApiKey(client), _) => Ok(Some(client)),

@@ -78,12 +78,13 @@ impl FactsCache {
         }
     }
 
-    /// AES-GMAC over the token, under a key of this process. It is a universal hash: whoever does not see
-    /// the key or a digest cannot make two tokens meet in one, but by a chance of one in 2^118 a try.
-    /// SHA-256 would do too, and takes four times as long on a token with many tenants.
+    /// AES-GMAC over the token, under a key of this process. It is a universal hash: whoever does
+    /// not see the key or a digest cannot make two tokens meet in one, but by a chance of one in
+    /// 2^118 a try. SHA-256 would do too, and takes four times as long on a token with many
+    /// tenants.
     pub fn digest(&self, token: &[u8]) -> TokenDigest {
-        // One nonce for all, because equal tokens must have equal digests. That would let somebody who
-        // saw digests compute the hash's key; none ever leaves the cache.
+        // One nonce for all, because equal tokens must have equal digests. That would let somebody
+        // who saw digests compute the hash's key; none ever leaves the cache.
         let nonce = Nonce::assume_unique_for_key([0; 12]);
         let tag = self
             .key

@@ -1,5 +1,5 @@
-//! A compact JWS becomes facts, or is refused with one reason. The table in `docs/security.md` names
-//! the rule behind every line here.
+//! A compact JWS becomes facts, or is refused with one reason. The table in `docs/security.md`
+//! names the rule behind every line here.
 
 use std::borrow::Cow;
 use std::sync::Arc;

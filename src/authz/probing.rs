@@ -9,8 +9,8 @@ use crate::domain::{Holder, Monotonic, TenantDigest};
 pub struct Probing {
     pub tenants: u32,
     pub window: Duration,
-    /// Answer 429 instead of 403 for the rest of the window. Requests for tenants that the client holds
-    /// go on passing: its own traffic is not the prober's hostage.
+    /// Answer 429 instead of 403 for the rest of the window. Requests for tenants that the client
+    /// holds go on passing: its own traffic is not the prober's hostage.
     pub throttle: bool,
 }
 

@@ -7,7 +7,8 @@ use super::probing::Probing;
 use super::route::{Demands, Router};
 use crate::domain::{ClientBook, Meter, TenantDigester, Withdrawals};
 
-/// Everything a decision depends on besides the request, the time and the grants. Built whole, swapped whole.
+/// Everything a decision depends on besides the request, the time and the grants. Built whole,
+/// swapped whole.
 #[derive(Clone)]
 pub struct Snapshot {
     pub apis: Arc<Apis>,

@@ -156,9 +156,9 @@ impl Authorizer<'_> {
         }
     }
 
-    /// A tenant that the token lacks. With `on_miss: lookup` it passes if a fresh lookup, younger than the
-    /// one behind the token, has it; but never in a token that its client narrowed, nor where the registry
-    /// lists the grants.
+    /// A tenant that the token lacks. With `on_miss: lookup` it passes if a fresh lookup, younger
+    /// than the one behind the token, has it; but never in a token that its client narrowed, nor
+    /// where the registry lists the grants.
     fn check_granted_since(&self, facts: &Facts, asked: Asked<'_>) -> Checked {
         let (Some(cell), Freshness::MaxAge(max_age)) = (&facts.grants, self.snapshot.freshness)
         else {

@@ -1,5 +1,5 @@
-//! The steps of a decision in words, for an operator who asks why. Only an [`Observer`] has them made; a
-//! check pays nothing. Nothing here names a tenant but by its reference.
+//! The steps of a decision in words, for an operator who asks why. Only an [`Observer`] has them
+//! made; a check pays nothing. Nothing here names a tenant but by its reference.
 //!
 //! [`Observer`]: super::decide::Observer
 

@@ -13,7 +13,8 @@ use super::clients::write_table;
 use crate::admin::{Caller, Reach};
 use crate::domain::Secret;
 
-/// Manage a running tenantgate by its management API: what is done is in force at once, in every replica
+/// Manage a running tenantgate by its management API: what is done is in force at once, in every
+/// replica
 #[derive(Args)]
 pub struct AdminArgs {
     #[command(flatten)]
@@ -27,7 +28,8 @@ struct ApiArgs {
     /// Where `listen.management` is, such as http://127.0.0.1:9194
     #[arg(long, global = true, value_name = "URL", env = "TENANTGATE_MANAGEMENT_URL")]
     url: Option<String>,
-    /// A file with the token of `management.token_file`, or one of our own issuer; `-`: standard input
+    /// A file with the token of `management.token_file`, or one of our own issuer; `-`: standard
+    /// input
     #[arg(long, global = true, value_name = "FILE", env = "TENANTGATE_MANAGEMENT_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// PEM certificates of the CA that signed the API's certificate
@@ -59,7 +61,8 @@ enum Command {
     /// Show, register, stop and change clients
     #[command(subcommand)]
     Clients(Clients),
-    /// Show each step of a decision of the running process. Exit code: 0 allow, 3 deny, 1 cannot decide
+    /// Show each step of a decision of the running process. Exit code: 0 allow, 3 deny, 1 cannot
+    /// decide
     Explain(ExplainArgs),
     /// Who used a tenant, and who was refused and why, by the hour
     Usage(UsageArgs),
@@ -123,7 +126,8 @@ struct GrantArgs {
     /// The client's id
     #[arg(long, value_name = "ID", visible_alias = "id", alias = "client-id")]
     client: String,
-    /// The tenant's code; `-`: read from standard input, so that it stays out of the shell's history
+    /// The tenant's code; `-`: read from standard input, so that it stays out of the shell's
+    /// history
     #[arg(long, value_name = "CODE")]
     tenant: String,
     #[command(flatten)]

@@ -40,7 +40,8 @@ enum Command {
     Rotate(RotateArgs),
     /// Revoke one credential, or the whole app. Comments in FILE are not kept
     Revoke(RevokeArgs),
-    /// Refuse all tokens that an app got until now; it may get new ones. Comments in FILE are not kept
+    /// Refuse all tokens that an app got until now; it may get new ones. Comments in FILE are not
+    /// kept
     RevokeTokens(ClientArg),
 }
 
@@ -100,8 +101,8 @@ struct RevokeArgs {
     /// The number of the credential, as `clients list` shows it; left out: the whole app
     #[arg(long, value_name = "N")]
     credential: Option<usize>,
-    /// Refuse the tokens that the app has, too, and those of the next 10 s: until then the credential may still be
-    /// good somewhere
+    /// Refuse the tokens that the app has, too, and those of the next 10 s: until then the
+    /// credential may still be good somewhere
     #[arg(long, requires = "credential")]
     tokens: bool,
 }
@@ -253,7 +254,8 @@ fn with_secret_in(
                 path.display()
             ),
             _ => anyhow::anyhow!(
-                "--secret-out: {} cannot be written ({error}); check the folder and its permissions",
+                "--secret-out: {} cannot be written ({error}); check the folder and its \
+                 permissions",
                 path.display()
             ),
         },
@@ -362,9 +364,10 @@ fn as_json(client: &RawClient, now: Timestamp) -> serde_json::Value {
     let numbered = client.credentials.iter().enumerate();
     let credentials: Vec<_> = numbered
         .map(|(position, credential)| {
+            let generated = credential.digest.starts_with("sha256:");
             json!({
                 "number": position + 1,
-                "kind": if credential.digest.starts_with("sha256:") { "generated" } else { "imported" },
+                "kind": if generated { "generated" } else { "imported" },
                 "state": clients::state(credential, now),
                 "expires_at": credential.expires_at,
             })

@@ -9,7 +9,8 @@ use crate::clients::RawRegistry;
 use crate::config::{docs, raw, schema};
 use crate::telemetry::Metrics;
 
-/// Write the reference of the configuration, the JSON Schemas for editors and the table of the metrics.
+/// Write the reference of the configuration, the JSON Schemas for editors and the table of the
+/// metrics.
 #[derive(Args)]
 pub struct DocsArgs {
     /// The folder to write into, usually docs.
@@ -54,19 +55,21 @@ fn with_metrics(page: &str) -> Option<String> {
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Written by `tenantgate docs --dir docs` from the types in src/config/raw/ and src/clients/file.rs. -->
+<!-- Written by `tenantgate docs --dir docs` from the types in src/config/raw/ and \
+src/clients/file.rs. -->
 
-`tenantgate serve --config FILE` reads `tenantgate.yaml`, and `tenantgate validate --config FILE` shows everything \
-that is wrong with it, with the client registry and with the files that they name, with file, line and column. What is \
-allowed, but hardly meant (a public route over a closed one, a method that nobody sends, a scope that no client has) is a \
-`warning:`, and an error with `--strict`; `serve` logs warnings. A changed file is read again while tenantgate runs; \
-what is broken stays as it last was, and what the other files say is applied all the same.
+`tenantgate serve --config FILE` reads `tenantgate.yaml`. `tenantgate validate --config FILE` \
+shows everything that is wrong with it, with the client registry and with the files that they \
+name, with file, line and column. What is allowed but rarely meant is a `warning:`, and an error \
+with `--strict`: a public route over a closed one, a method that no client sends, a scope that \
+no client has. `serve` logs warnings. A changed file is read again while tenantgate runs; what is broken \
+stays as it last was, and what the other files say is applied all the same.
 
-Without `--config` the file is the one that `TENANTGATE_CONFIG` names, else `tenantgate.yaml` in the current folder. \
-Variables like `${NAME}` in it are not expanded.
+Without `--config` the file is the one that `TENANTGATE_CONFIG` names, else `tenantgate.yaml` in \
+the current folder. Variables like `${NAME}` in it are not expanded.
 
-Editors complete and check the files with this line at their top (and [clients.schema.json](clients.schema.json) for \
-`clients.yaml`):
+Editors complete and check the files with this line at their top (and \
+[clients.schema.json](clients.schema.json) for `clients.yaml`):
 
 ```yaml
 # yaml-language-server: $schema=PATH/TO/docs/tenantgate.schema.json
@@ -75,10 +78,34 @@ Editors complete and check the files with this line at their top (and [clients.s
 Plain `http://` is accepted for loopback; elsewhere only with `allow_http: true` beside the URL.
 ";
 
+const COLUMNS: usize = 120;
+
+/// Breaks the lines of prose; a row of a table and a comment are one line each.
+fn wrapped(document: &str) -> String {
+    let mut text = String::new();
+    for line in document.lines() {
+        let mut column = 0;
+        let whole = line.starts_with(['|', '<']);
+        let words = if whole { vec![line] } else { line.split(' ').collect() };
+        for word in words {
+            let width = word.chars().count();
+            if column > 0 {
+                let breaks = column + 1 + width > COLUMNS;
+                text.push(if breaks { '\n' } else { ' ' });
+                column = if breaks { 0 } else { column + 1 };
+            }
+            text.push_str(word);
+            column += width;
+        }
+        text.push('\n');
+    }
+    text
+}
+
 fn configuration() -> String {
     let config = docs::sections(&schema::of::<raw::Root>(), "tenantgate.yaml");
     let clients = docs::sections(&schema::of::<RawRegistry>(), "clients.yaml");
-    format!("{INTRODUCTION}{config}{clients}")
+    wrapped(&format!("{INTRODUCTION}{config}{clients}"))
 }
 
 fn schema_text<T: JsonSchema>() -> String {

@@ -59,7 +59,8 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             Err(StartError::Config(problems)) => bail!("{}", problems[0]),
             Err(StartError::Other(error)) => {
                 return Err(error.context(
-                    "what is withdrawn by calls is not known here; ask the running process, by `tenantgate admin explain`",
+                    "what is withdrawn by calls is not known here; ask the running process, by \
+                     `tenantgate admin explain`",
                 ));
             }
         }

@@ -26,7 +26,8 @@ enum KeysCommand {
         /// The key directory (`issuer.signing_keys`); made if it is missing
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
-        #[arg(long, value_name = "ALG", default_value = "ES256", value_parser = signing_algorithm())]
+        #[arg(long, value_name = "ALG", default_value = "ES256")]
+        #[arg(value_parser = signing_algorithm())]
         alg: SigningAlgorithm,
         /// How long the key is published before it signs [default: 0s for the first key, else 10s]
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -110,7 +111,8 @@ fn generated(key: &KeyRecord, now: Timestamp) -> String {
         return format!("{alg} key {kid} signs at once\n");
     }
     format!(
-        "{alg} key {kid} is published now and signs from {}, in {}, so that every replica knows it first\n(--activate-after 0s makes a key that signs at once)\n",
+        "{alg} key {kid} is published now and signs from {}, in {}, so that every replica knows it \
+         first\n(--activate-after 0s makes a key that signs at once)\n",
         to_rfc3339(key.activate_at),
         humantime::format_duration(wait),
     )

@@ -277,7 +277,8 @@ fn cure(reason: &Unavailable, has_identity: bool) -> (&'static str, &'static str
         Unavailable::Tls { fault, .. } => tls_cure(*fault, url, has_identity),
         Unavailable::Broken(_) => (
             url,
-            "check that it leads to the provider's API, and that http:// does not go to a TLS port; see the provider's log",
+            "check that it leads to the provider's API, and that http:// does not go to a TLS \
+             port; see the provider's log",
         ),
         Unavailable::Status { status: 429, .. }
         | Unavailable::Rpc(tonic::Code::ResourceExhausted) => {
@@ -285,15 +286,18 @@ fn cure(reason: &Unavailable, has_identity: bool) -> (&'static str, &'static str
         }
         Unavailable::Status { status: 404, .. } => (
             url,
-            "check the path; where 404 means that no tenant has authorised the app, say so with `no_grants_status: [404]`",
+            "check the path; where 404 means that no tenant has authorised the app, say so with \
+             `no_grants_status: [404]`",
         ),
         Unavailable::Status { status: 400, .. } => (
             url,
-            "see the provider's log: the request is not what it expects, or goes in plain text to a TLS port",
+            "see the provider's log: the request is not what it expects, or goes in plain text to \
+             a TLS port",
         ),
         Unavailable::Status { .. } | Unavailable::Rpc(_) => (
             url,
-            "see the provider's log; a status that means \"no grants\" belongs in `no_grants_status`",
+            "see the provider's log; a status that means \"no grants\" belongs in \
+             `no_grants_status`",
         ),
         Unavailable::Redirect(_) => (url, "write the final URL; redirects are not followed"),
         Unavailable::TooLarge => ("max_body_bytes", "raise it"),
@@ -441,7 +445,8 @@ apis:
         assert_eq!(code, 1);
         for part in [
             "body: { data: { tenants: [1 × { code: text }] } }\n",
-            "the array that `select` walks is missing: no `$.tenants`, as the answer is an object\n",
+            "the array that `select` walks is missing: no `$.tenants`, as the answer is an \
+             object\n",
             "cure: tenants.lookup.select: compare it with the body above; ",
         ] {
             assert!(shown.contains(part), "{part} missing in\n{shown}");

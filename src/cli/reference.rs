@@ -10,8 +10,8 @@ use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::domain::{SystemClock, TenantCode};
 use crate::engine::{Engine, StartError};
 
-/// Show the references that stand for tenants in logs and metadata. Reads tenant codes from standard
-/// input, one a line, and prints each with its reference before it.
+/// Show the references that stand for tenants in logs and metadata. Reads tenant codes from
+/// standard input, one a line, and prints each with its reference before it.
 #[derive(Args)]
 pub struct ReferenceArgs {
     #[arg(long, value_name = "FILE", env = CONFIG_ENV, default_value = CONFIG_FILE)]

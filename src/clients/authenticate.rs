@@ -178,8 +178,9 @@ impl Slow {
     }
 }
 
-/// Looks at what is known of the first reading that names a client. Nothing slow is computed for it,
-/// so of an imported secret that is no longer usable this says more than it was shown to be right.
+/// Looks at what is known of the first reading that names a client. Nothing slow is computed for
+/// it, so of an imported secret that is no longer usable this says more than it was shown to be
+/// right.
 fn refused(book: &ClientBook, attempt: Attempt<'_>) -> Refused {
     let known = |presented: &'_ Presented| {
         Some((book.get(&presented.id)?.clone(), presented.secret.clone()))
@@ -189,9 +190,11 @@ fn refused(book: &ClientBook, attempt: Attempt<'_>) -> Refused {
     };
     let digest = CredentialDigest::sha256_of(secret.expose());
     let unusable = |credential: &&Credential| !credential.usable_at(attempt.now);
-    let shown = client.credentials.iter().filter(unusable).find(|credential| {
-        matches!(&credential.digest, CredentialDigest::Sha256(own) if bool::from(own.ct_eq(&digest)))
-    });
+    let has_digest = |credential: &&Credential| match &credential.digest {
+        CredentialDigest::Sha256(own) => own.ct_eq(&digest).into(),
+        CredentialDigest::Argon2id(_) => false,
+    };
+    let shown = client.credentials.iter().filter(unusable).find(has_digest);
     let all_unusable = client.credentials.iter().all(|c| !c.usable_at(attempt.now));
     let last = client.credentials.last().filter(|_| all_unusable);
     match shown.or(last) {

@@ -16,7 +16,8 @@ use crate::domain::{MAX_ACTIVE_CREDENTIALS, Timestamp};
 use crate::files;
 
 const HEAD: &str = "\
-# The client registry of tenantgate. The commands `tenantgate clients add`, `rotate`, `revoke` and `revoke-tokens`
+# The client registry of tenantgate. The commands `tenantgate clients add`, `rotate`, `revoke` and \
+`revoke-tokens`
 # write this file anew in one form: comments of your own are not kept.
 ";
 
@@ -31,7 +32,8 @@ pub enum EditError {
     #[error("no client {0} in this file; `clients list` shows all")]
     Unknown(String),
     #[error(
-        "client {id} has {MAX_ACTIVE_CREDENTIALS} active credentials already; revoke the one that is \
+        "client {id} has {MAX_ACTIVE_CREDENTIALS} active credentials already; revoke the one that \
+         is \
          no longer in use first: `clients revoke --id {id} --credential N`, where N is {numbers}"
     )]
     TwoActive { id: String, numbers: String },
@@ -73,7 +75,8 @@ pub fn edit<T>(
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    // The folder is locked, because the file itself is replaced, and so that no lock file stays behind.
+    // The folder is locked, because the file itself is replaced, and so that no lock file stays
+    // behind.
     let lock = files::lock(folder).map_err(unwritable)?;
 
     let exists = target.try_exists().map_err(unwritable)?;
@@ -173,8 +176,8 @@ pub fn revoke(
     }
 }
 
-/// Has tokens refused that were issued to the client up to `until`. An earlier time than the one that is set changes
-/// nothing: what was taken away stays so.
+/// Has tokens refused that were issued to the client up to `until`. An earlier time than the one
+/// that is set changes nothing: what was taken away stays so.
 pub fn revoke_tokens(
     registry: &mut RawRegistry,
     id: &str,

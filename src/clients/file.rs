@@ -45,8 +45,8 @@ pub struct RawClient {
     /// How long this app's tokens live, such as `30m`. Left out: `issuer.token_ttl`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub token_ttl: Option<String>,
-    /// Tokens that were issued to this app up to this time (RFC 3339) are refused; `tenantgate clients revoke-tokens`
-    /// sets it. Left out: none.
+    /// Tokens that were issued to this app up to this time (RFC 3339) are refused; `tenantgate
+    /// clients revoke-tokens` sets it. Left out: none.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub tokens_not_before: Option<String>,
     /// The names of the APIs that the app may call. Left out: all.
@@ -157,7 +157,8 @@ pub struct ReadClient {
 }
 
 /// A registry may be large, so that it is read straight into the types above. The general way of
-/// reading, which is much slower and finds every problem with its path, is for files that do not fit.
+/// reading, which is much slower and finds every problem with its path, is for files that do not
+/// fit.
 pub fn read(path: &Path) -> Result<RawRegistry, Misshapen> {
     let file = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| Misshapen {

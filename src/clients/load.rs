@@ -43,9 +43,9 @@ pub struct Registry {
     pub problems: Vec<Problem>,
 }
 
-/// A client whose entry has anything wrong with it is withdrawn until it is right: what cannot be read might
-/// be what takes something away. An API that is not known only narrows. An error where the file has no
-/// list of clients.
+/// A client whose entry has anything wrong with it is withdrawn until it is right: what cannot be
+/// read might be what takes something away. An API that is not known only narrows. An error where
+/// the file has no list of clients.
 pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<Registry, Vec<Problem>> {
     if let Err(Unguarded { wrong, cure }) = files::check_guarded(path, Others::Read) {
         return Err(vec![Problem::new(path.display().to_string(), wrong, cure)]);
@@ -505,7 +505,8 @@ mod tests {
             ),
             (
                 &format!(
-                    "id: a, credentials: [{{digest: '{cheap}'}}, {{digest: '{cheap}'}}, {{digest: '{cheap}'}}]"
+                    "id: a, credentials: [{{digest: '{cheap}'}}, {{digest: '{cheap}'}}, {{digest: \
+                     '{cheap}'}}]"
                 ),
                 "clients[1].credentials: 3 are active; revoke those no longer in use",
             ),
@@ -538,7 +539,8 @@ mod tests {
             ("id: a, attributes: {x: }", "clients[1].attributes.x: neither text, number"),
             (
                 &format!("id: a, attributes: {{x: {}}}", "y".repeat(2046)),
-                "clients[1].attributes: 2049 bytes, which would make tokens too large; keep to 2048",
+                "clients[1].attributes: 2049 bytes, which would make tokens too large; keep to \
+                 2048",
             ),
         ] {
             let first = format!("{{ id: first, credentials: [{{digest: '{twice}'}}] }}");
@@ -593,9 +595,12 @@ mod tests {
             [
                 "clients[0].statu: unknown key; did you mean `status`?",
                 "clients[1].status: must be `approved` or `revoked`; this is another text",
-                "clients[1].id: missing; add it: The `client_id`: 1 to 128 letters, digits and `._~@:+-`, not only dots",
-                "clients[0].id: not a client id; use 1 to 128 of A-Z a-z 0-9 . _ ~ @ : + -, not only dots",
-                "clients[1].scopes[0]: not a scope; use one word of printable ASCII without quotes and backslashes for each scope",
+                "clients[1].id: missing; add it: The `client_id`: 1 to 128 letters, digits and \
+                 `._~@:+-`, not only dots",
+                "clients[0].id: not a client id; use 1 to 128 of A-Z a-z 0-9 . _ ~ @ : + -, not \
+                 only dots",
+                "clients[1].scopes[0]: not a scope; use one word of printable ASCII without quotes \
+                 and backslashes for each scope",
             ]
         );
     }

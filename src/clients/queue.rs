@@ -1,5 +1,5 @@
-//! Slots for slow work. Whoever waits for one gets it in turn by source, so that no crowd from one place
-//! keeps others out.
+//! Slots for slow work. Whoever waits for one gets it in turn by source, so that no crowd from one
+//! place keeps others out.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -37,14 +37,15 @@ impl Outline {
     }
 }
 
-/// What somebody who is fed by a sidecar needs of the sidecar's config. No file that it names is opened, so that
-/// no key or secret in them has to be readable.
+/// What somebody who is fed by a sidecar needs of the sidecar's config. No file that it names is
+/// opened, so that no key or secret in them has to be readable.
 pub struct FedConfig {
     pub token_cache_bytes: u64,
 }
 
 impl FedConfig {
-    /// An error where the file is missing or has another shape. Whether it makes sense is the sidecar's to say.
+    /// An error where the file is missing or has another shape. Whether it makes sense is the
+    /// sidecar's to say.
     pub fn read(path: &Path) -> Result<Self, Vec<Problem>> {
         let name = path.display().to_string();
         let text = fs::read_to_string(path);
@@ -76,8 +77,8 @@ impl Config {
     }
 }
 
-/// What the config and the files that it names said when they were last good, so that one broken file
-/// does not hold back what another says.
+/// What the config and the files that it names said when they were last good, so that one broken
+/// file does not hold back what another says.
 #[derive(Default)]
 pub struct LastGood {
     config: Option<String>,
@@ -89,7 +90,8 @@ pub struct Reading {
     pub config: Config,
     /// Why the file itself is not what `config` was read from.
     pub problems: Vec<Problem>,
-    /// The secrets and certificates that it names, by their fields. With problems: it was taken as it last was.
+    /// The secrets and certificates that it names, by their fields. With problems: it was taken as
+    /// it last was.
     pub named: Vec<(String, Vec<Problem>)>,
 }
 

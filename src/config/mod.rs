@@ -234,7 +234,8 @@ pub struct TrustedIssuer {
     pub typ: Vec<String>,
     pub max_lifetime: Duration,
     pub leeway: Duration,
-    /// Whether this issuer's clients are known to the lookup, so that grants subtract from its tokens too.
+    /// Whether this issuer's clients are known to the lookup, so that grants subtract from its
+    /// tokens too.
     pub freshness: IssuerFreshness,
 }
 

@@ -10,9 +10,18 @@ pub fn of<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12()
         .for_deserialize()
         .with_transform(RecursiveTransform(without_null))
+        .with_transform(RecursiveTransform(in_one_line))
         .into_generator()
         .into_root_schema_for::<T>()
         .to_value()
+}
+
+/// Editors show a break in the source as one.
+fn in_one_line(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        *text = text.replace('\n', " ");
+    }
 }
 
 /// The raw types are full of `Option`, because a broken value becomes `None`; a file must not

@@ -447,7 +447,8 @@ fn each_line_says_what_is_wrong_and_what_to_do() {
         (
             "/tenants/lookup/auth/oauth2/client_secret_file",
             json!("secrets/two-lines"),
-            "tenants.lookup.auth.oauth2.client_secret_file: names a file with control characters or several lines; ",
+            "tenants.lookup.auth.oauth2.client_secret_file: names a file with control characters \
+             or several lines; ",
         ),
         (
             "/tenants/lookup/auth/oauth2/private_key_file",
@@ -490,7 +491,8 @@ fn each_line_says_what_is_wrong_and_what_to_do() {
         (
             "/issuers/0/algorithms",
             json!(["HS256"]),
-            "issuers[0].algorithms[0]: must be `ES256` or `ES384` or `EdDSA` or `RS256` or `PS256`; ",
+            "issuers[0].algorithms[0]: must be `ES256` or `ES384` or `EdDSA` or `RS256` or \
+             `PS256`; ",
         ),
         (
             "/apis/0/routes/0/path",
@@ -597,7 +599,15 @@ fn routes_and_apis_that_collide_name_each_other() {
     let mut config = with(&[("/apis/0/routes", routes)]);
     config["apis"].as_array_mut().unwrap().push(api);
     let lines = lines(&config);
-    assert!(lines.contains(&"apis[0].routes[2].path: matches GET on the same paths as apis[0].routes[0]; take the method or the route out of one of them".to_owned()), "{lines:?}");
+    assert!(
+        lines.contains(
+            &"apis[0].routes[2].path: matches GET on the same paths as \
+                             apis[0].routes[0]; take the method or the route out of one of \
+                             them"
+                .to_owned()
+        ),
+        "{lines:?}"
+    );
     assert!(lines.contains(
         &"apis[1].name: is the name of an API above; give each API its own name".to_owned()
     ));
@@ -698,7 +708,8 @@ fn a_grpc_lookup_takes_none_of_the_http_keys() {
 fn certificates_are_read_together_with_their_key() {
     let https = ("/tenants/lookup/url", json!("https://a.b/{client_id}"));
     let tls = |tls: Value| with(&[https.clone(), ("/tenants/lookup/tls", tls)]);
-    let all = json!({"ca_file": "secrets/cert.pem", "cert_file": "secrets/cert.pem", "key_file": "secrets/key.pem"});
+    let (cert, key) = ("secrets/cert.pem", "secrets/key.pem");
+    let all = json!({"ca_file": cert, "cert_file": cert, "key_file": key});
     let Lookup::Http(lookup) = load(&tls(all)).unwrap().tenants.lookup else { panic!() };
     let identity = lookup.tls.identity_pem.unwrap();
     assert!(identity.0.expose().contains("CERTIFICATE") && identity.0.expose().contains("PRIVATE"));

@@ -11,8 +11,8 @@ use super::{Client, ClientId, Credential, CredentialDigest};
 /// As many parts as make it cheap to copy the one that changes, with a million clients.
 const PARTS: usize = 1024;
 
-/// Every registered client. One that differs in some clients shares the rest with the one before, so that a
-/// change costs the same however many there are.
+/// Every registered client. One that differs in some clients shares the rest with the one before,
+/// so that a change costs the same however many there are.
 #[derive(Clone)]
 pub struct ClientBook {
     hasher: RandomState,

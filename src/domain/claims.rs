@@ -1,7 +1,7 @@
 /// The claim of our own tokens that says when the grants in it were looked up.
 pub const GRANTS_AT: &str = "grants_at";
-/// The claim of our own tokens that says that the client itself named the tenants, so that no later grant widens
-/// the token.
+/// The claim of our own tokens that says that the client itself named the tenants, so that no later
+/// grant widens the token.
 pub const NARROWED: &str = "narrowed";
 
 /// Claims that have a meaning of their own, and the fields of a token response, in which claims may

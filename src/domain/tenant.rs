@@ -41,9 +41,9 @@ impl fmt::Debug for TenantCode {
     }
 }
 
-/// What stands for a tenant code in tokens, caches and grant sets: the id of the key and the
-/// first 12 bytes of HMAC-SHA-256(key, issuer, client, code). Two clients' digests of one tenant differ, so
-/// tokens cannot be compared to learn which tenants their holders share.
+/// What stands for a tenant code in tokens, caches and grant sets: the id of the key and the first
+/// 12 bytes of HMAC-SHA-256(key, issuer, client, code). Two clients' digests of one tenant differ,
+/// so tokens cannot be compared to learn which tenants their holders share.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantDigest([u8; DIGEST_LEN]);
 
@@ -103,8 +103,8 @@ impl TenantDigester {
         Self { keys, references: TenantRefs::new(current) }
     }
 
-    /// Makes references under a key of their own, so that a rotation of the digests' key does not rename
-    /// the tenants.
+    /// Makes references under a key of their own, so that a rotation of the digests' key does not
+    /// rename the tenants.
     #[must_use]
     pub fn with_references(self, references: TenantRefs) -> Self {
         Self { references, ..self }
@@ -185,8 +185,8 @@ fn make(key: &DigestKey, holder: Holder<'_>, code: &str) -> TenantDigest {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct TenantSet(SmallVec<[TenantDigest; INLINE_TENANTS]>);
 
-/// Most tokens carry few tenants. Without a pointer to follow, a check of one among a million cached
-/// tokens waits for memory once less.
+/// Most tokens carry few tenants. Without a pointer to follow, a check of one among a million
+/// cached tokens waits for memory once less.
 const INLINE_TENANTS: usize = 4;
 
 impl TenantSet {

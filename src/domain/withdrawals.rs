@@ -1,5 +1,6 @@
-//! What has been taken away by a call instead of by a file: the one place that says whether a token, a
-//! client or a grant still stands. Checks, mints, introspection and `explain` ask the same function.
+//! What has been taken away by a call instead of by a file: the one place that says whether a
+//! token, a client or a grant still stands. Checks, mints, introspection and `explain` ask the same
+//! function.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -133,7 +134,8 @@ pub enum Target {
     Token(TokenRef),
 }
 
-/// From when on evidence counts again. All times here are the state's, see [`Withdrawals::to_shared`].
+/// From when on evidence counts again. All times here are the state's, see
+/// [`Withdrawals::to_shared`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
     pub not_before: Timestamp,
@@ -174,7 +176,8 @@ pub struct GrantEvidence<'a> {
 pub enum Vouched {
     /// The registry lists it. It has no age, so a withdrawal holds until it is lifted.
     Listed,
-    /// The newest of: the token's `grants_at` (another issuer's `iat`), or a lookup that has the tenant.
+    /// The newest of: the token's `grants_at` (another issuer's `iat`), or a lookup that has the
+    /// tenant.
     At(Timestamp),
 }
 

@@ -64,8 +64,8 @@ impl Inputs {
         Trust::new(own.into_iter().chain(others))
     }
 
-    /// `None`: this process mints nothing. `before` lends the issuer's settings where the config has none any more;
-    /// there are no keys to sign with then.
+    /// `None`: this process mints nothing. `before` lends the issuer's settings where the config
+    /// has none any more; there are no keys to sign with then.
     pub(super) fn mint_context(&self, before: Option<&MintContext>) -> Option<MintContext> {
         if !self.mints() {
             return None;
@@ -96,8 +96,8 @@ impl Inputs {
     }
 }
 
-/// Where nothing is looked up, only the token and the registry speak: an empty answer of nobody must not
-/// subtract from a token.
+/// Where nothing is looked up, only the token and the registry speak: an empty answer of nobody
+/// must not subtract from a token.
 fn freshness(config: &Config) -> Freshness {
     match (&config.tenants.lookup, config.tenants.freshness) {
         (config::Lookup::Static, _) | (_, config::Freshness::Token) => Freshness::Token,

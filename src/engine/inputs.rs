@@ -16,7 +16,8 @@ use crate::domain::{ClientBook, Clock, DIGEST_KEY_LEN, TenantDigester, Withdrawa
 use crate::keys::{self, FileKeys, LoadedKeys, Need, SigningKeys};
 use crate::sources::{Glance, Look, Reading, Source, SourceStatus};
 
-/// Everything that a process runs with and that stands in files, each part from a source of its own.
+/// Everything that a process runs with and that stands in files, each part from a source of its
+/// own.
 pub struct Inputs {
     path: PathBuf,
     process_key: ProcessKey,
@@ -79,8 +80,8 @@ pub enum StartError {
 }
 
 impl Inputs {
-    /// Reads the config and every file that it names. At the start anything wrong is an error, and every
-    /// problem is told at once.
+    /// Reads the config and every file that it names. At the start anything wrong is an error, and
+    /// every problem is told at once.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let process_key = ProcessKey::generate()?;
         let digester = Arc::new(TenantDigester::new(&process_key.0, None));
@@ -184,7 +185,8 @@ impl Inputs {
                 Ok(LoadedKeys { keys, problems }) => {
                     if keys.is_empty() {
                         let dir = dir.display();
-                        tracing::warn!(%dir, "no signing key is live: our own tokens are refused, and none is minted");
+                        tracing::warn!(%dir, "no signing key is live: our own tokens are refused, \
+                                              and none is minted");
                     }
                     Reading::new(keys, in_config(problems))
                 }

@@ -82,8 +82,8 @@ impl RemoteIssuers {
         Self { snapshot, clock, metrics, tasks, running: ArcSwap::default() }
     }
 
-    /// Starts what is new, stops what is gone, and leaves alone what is as it was. An issuer that cannot be
-    /// followed takes nothing from the others. One call at a time.
+    /// Starts what is new, stops what is gone, and leaves alone what is as it was. An issuer that
+    /// cannot be followed takes nothing from the others. One call at a time.
     pub fn follow(&self, config: &Config) -> Vec<Problem> {
         let running = self.running.load();
         let mut next = HashMap::new();

@@ -1,5 +1,6 @@
-//! All that decisions and mints are made with, composed once for everybody who needs it: the running
-//! process, the commands that ask one question, and whoever serves decisions in another way.
+//! All that decisions and mints are made with, composed once for everybody who needs it: the
+//! running process, the commands that ask one question, and whoever serves decisions in another
+//! way.
 
 mod compose;
 mod describe;
@@ -145,8 +146,8 @@ impl Engine {
         self.tasks.spawn("reload", stop.clone(), move || watch::follow(Arc::clone(&engine)));
     }
 
-    /// Reads the files that this look wants, and puts what they say in force: all that takes away, whatever
-    /// is wrong with another. In the answer is everything that is wrong.
+    /// Reads the files that this look wants, and puts what they say in force: all that takes away,
+    /// whatever is wrong with another. In the answer is everything that is wrong.
     pub fn reload(&self, look: Look) -> Vec<Problem> {
         // One at a time: the later one has read the newer files.
         let digester = Arc::clone(&self.gate.snapshot.load().digester);
@@ -221,8 +222,8 @@ impl Engine {
         }
     }
 
-    /// Puts changes of clients in force that are not in the file; where the file has a client, it counts. Waits for
-    /// no reading of files, and costs the same however many clients there are.
+    /// Puts changes of clients in force that are not in the file; where the file has a client, it
+    /// counts. Waits for no reading of files, and costs the same however many clients there are.
     pub fn change_clients(&self, changes: Vec<ClientChange>) {
         let mut registry = self.registry();
         registry.change(changes);

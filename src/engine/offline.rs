@@ -10,8 +10,8 @@ const KEYS_PATIENCE: Duration = Duration::from_secs(8);
 
 /// For commands that ask one question.
 impl Engine {
-    /// Makes known what a decision on this input needs: the keys of the token's issuer and the grants of its
-    /// client, by a real lookup. Says what it did.
+    /// Makes known what a decision on this input needs: the keys of the token's issuer and the
+    /// grants of its client, by a real lookup. Says what it did.
     pub async fn prepare(&self, input: &CheckInput<'_>) -> Option<String> {
         let wait = async {
             loop {

@@ -69,7 +69,8 @@ impl Registry {
             } else if self.in_both.insert(id.clone()) {
                 tracing::warn!(
                     client = %id,
-                    "registered in the state and in clients.yaml, which counts; take it out of one of them"
+                    "registered in the state and in clients.yaml, which counts; take it out of one \
+                     of them"
                 );
             }
         }

@@ -25,7 +25,8 @@ const OVERLAP: i64 = 2_000_000;
 /// An answer from further ahead comes from a clock that is wrong.
 const AHEAD: Duration = Duration::from_secs(5);
 
-/// Names what an answer depends on: the lookup's config, the issuer, and the key that it is sealed under.
+/// Names what an answer depends on: the lookup's config, the issuer, and the key that it is sealed
+/// under.
 pub(super) fn section(config: &Config) -> Option<String> {
     let state = config.state.as_ref().filter(|_| config.tenants.shared)?;
     let issuer = config.issuer.as_ref().map_or("", |issuer| &issuer.url);

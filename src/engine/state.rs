@@ -62,8 +62,8 @@ pub(super) fn fingerprint(config: Option<&config::State>) -> String {
 }
 
 impl Engine {
-    /// Opens the state, if the config has one, and reads what is there. A database that is away is no error:
-    /// nothing is decided until it has been read, or a local copy of it.
+    /// Opens the state, if the config has one, and reads what is there. A database that is away is
+    /// no error: nothing is decided until it has been read, or a local copy of it.
     pub async fn open_state(self: &Arc<Self>) -> Result<(), StartError> {
         let config = self.config();
         let (Some(config), Some(withdrawals)) = (&config.state, self.withdrawals()) else {

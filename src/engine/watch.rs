@@ -12,8 +12,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Some file systems tell nobody of changes, and a mount can be replaced whole.
 const POLL: Duration = Duration::from_secs(5);
 
-/// Reads what changes of the files that the config names, without an end. What is broken is read again
-/// every few seconds without a further change: a file may have been named before it was there.
+/// Reads what changes of the files that the config names, without an end. What is broken is read
+/// again every few seconds without a further change: a file may have been named before it was
+/// there.
 pub async fn follow(engine: Arc<Engine>) {
     let mut files = engine.files();
     // Dropping a watch ends it.

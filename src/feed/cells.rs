@@ -23,8 +23,8 @@ impl GrantBook for Cells {
 }
 
 impl Cells {
-    /// Forgets the tenants of all clients but these: the digests' keys are others, and they could not be
-    /// compared with any more.
+    /// Forgets the tenants of all clients but these: the digests' keys are others, and they could
+    /// not be compared with any more.
     pub fn forget_grants(&self, but: &HashSet<ClientId>) {
         self.0.iter().filter(|cell| !but.contains(cell.key())).for_each(|cell| cell.forget());
     }

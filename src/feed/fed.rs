@@ -75,7 +75,8 @@ impl Fed {
         confirmed_at != 0 && age <= Duration::from_nanos(self.max_age.load(Ordering::Relaxed))
     }
 
-    /// Follows the feed at `socket` until `stop`. `config` is the file that the sidecar should run with.
+    /// Follows the feed at `socket` until `stop`. `config` is the file that the sidecar should run
+    /// with.
     pub fn run(self: &Arc<Self>, socket: &Path, config: &Path, stop: &CancellationToken) {
         let (fed, stopped) = (Arc::clone(self), stop.clone());
         let (socket, config) = (socket.to_owned(), config.to_owned());

@@ -1,4 +1,5 @@
-//! The module's end: connects, takes what is told, tells what it would like to know; again and again.
+//! The module's end: connects, takes what is told, tells what it would like to know; again and
+//! again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +21,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often clients that are gone are looked for.
 const TIDY_EVERY: u32 = 300;
 
-/// Follows the feed at `socket` for as long as it is polled. `config` is the file that the sidecar should run with.
+/// Follows the feed at `socket` for as long as it is polled. `config` is the file that the sidecar
+/// should run with.
 pub async fn follow(fed: &Fed, socket: &Path, config: &Path) {
     let mut follower = Follower {
         fed,
@@ -44,7 +46,8 @@ pub async fn follow(fed: &Fed, socket: &Path, config: &Path) {
         // The same trouble over and over is told once.
         if began || text != told {
             let socket = socket.display();
-            tracing::error!(%socket, %error, "no feed from the sidecar: what it has told stays in force for its time");
+            tracing::error!(%socket, %error, "no feed from the sidecar: what it has told stays in \
+                                              force for its time");
             told = text;
         }
         follower.watch_age();
@@ -116,8 +119,8 @@ impl Follower<'_> {
         }
     }
 
-    /// `None`: it has been asked for a moment ago. Whoever sends tokens with keys of his own must not make us write
-    /// for each.
+    /// `None`: it has been asked for a moment ago. Whoever sends tokens with keys of his own must
+    /// not make us write for each.
     fn wish(&mut self, hint: Hint) -> Option<v1::from_module::Message> {
         use v1::from_module::Message;
         let name = |client: &ClientId| client.as_str().to_owned();

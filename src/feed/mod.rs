@@ -1,5 +1,6 @@
-//! What decides inside Envoy is fed by the sidecar over a Unix socket (`proto/tenantgate/feed/v1`): the sidecar
-//! tells what it decides with, and what has changed; the module tells what it would like to have looked up.
+//! What decides inside Envoy is fed by the sidecar over a Unix socket (`proto/tenantgate/feed/v1`):
+//! the sidecar tells what it decides with, and what has changed; the module tells what it would
+//! like to have looked up.
 
 mod cells;
 mod fed;
@@ -60,7 +61,8 @@ pub enum FeedError {
     #[error("the other side does not read")]
     NotRead,
     #[error(
-        "the other side speaks version {theirs} of the feed (release {release}), this one version {PROTOCOL} \
+        "the other side speaks version {theirs} of the feed (release {release}), this one version \
+         {PROTOCOL} \
          (release {RELEASE}); bring both to one release"
     )]
     Version { theirs: u32, release: String },
@@ -102,7 +104,8 @@ fn fingerprint(config: &Path) -> String {
     hex::encode(digest::digest(&digest::SHA256, &text))
 }
 
-/// Takes what the other side says first. Another version is an error; another config is worth a line.
+/// Takes what the other side says first. Another version is an error; another config is worth a
+/// line.
 fn check_hello(theirs: &v1::Hello, config: &Path) -> Result<(), FeedError> {
     if theirs.protocol != PROTOCOL {
         // It is another's text and stands in the log.
@@ -111,7 +114,8 @@ fn check_hello(theirs: &v1::Hello, config: &Path) -> Result<(), FeedError> {
     }
     if theirs.config_fingerprint != fingerprint(config) {
         let config = config.display();
-        tracing::warn!(%config, "the other side of the feed was given another config; the sidecar's is in force");
+        tracing::warn!(%config, "the other side of the feed was given another config; the \
+                                 sidecar's is in force");
     }
     Ok(())
 }

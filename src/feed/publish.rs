@@ -120,8 +120,8 @@ struct ToldWithdrawals {
 }
 
 impl Told {
-    /// What has changed since the last time, in the order in which it is to be told. The state of the withdrawals
-    /// is read first: what changes meanwhile is told the next time.
+    /// What has changed since the last time, in the order in which it is to be told. The state of
+    /// the withdrawals is read first: what changes meanwhile is told the next time.
     fn news(&mut self, engine: &Engine, now: Monotonic, look_at_grants: bool) -> Vec<Message> {
         let mut news = Vec::new();
         let snapshot = engine.gate.snapshot.load_full();

@@ -1,4 +1,5 @@
-//! From messages to what decisions are made with. What does not fit is an error, never a smaller truth.
+//! From messages to what decisions are made with. What does not fit is an error, never a smaller
+//! truth.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -242,7 +242,8 @@ proptest::proptest! {
         if let Ok(messages) = messages {
             let messages = messages.into_iter().filter_map(|message| message.message);
             // A commit or a hello among them ends it.
-            let plain = |message: &Message| !matches!(message, Message::Commit(_) | Message::Hello(_));
+            let plain =
+                |message: &Message| !matches!(message, Message::Commit(_) | Message::Hello(_));
             let messages: Vec<_> = messages.filter(plain).collect();
             let _ = take(&fed, messages, true);
         }

@@ -9,8 +9,8 @@ const SCOPE: &str = "x-tenantgate-scope";
 /// Only for clients of other issuers: without it the client is one of ours.
 const ISSUER: &str = "x-tenantgate-issuer";
 
-/// Every header under a name of ours is overwritten or removed, also on public routes. Credentials stay
-/// here: the API key always, because it is a secret that mints tokens.
+/// Every header under a name of ours is overwritten or removed, also on public routes. Credentials
+/// stay here: the API key always, because it is a secret that mints tokens.
 pub fn answer<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Answer<'a> {
     let mut allow = Allow::default();
     let caller = permit.caller.as_ref();
@@ -29,8 +29,8 @@ pub fn answer<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Answer<'a
     Answer::Allow(allow)
 }
 
-/// As it came, because the API may still look at credentials of its own: only what claims to be from
-/// us is taken off, and what is a secret of ours.
+/// As it came, because the API may still look at credentials of its own: only what claims to be
+/// from us is taken off, and what is a secret of ours.
 pub fn shadow_answer<'a>(pass: &'a ShadowPass<'a>) -> Answer<'a> {
     let mut allow = Allow::default();
     for name in own_names(pass.api) {

@@ -1,5 +1,6 @@
-//! One answer to a request, whoever asked and however it is sent: what passes and with which headers and
-//! metadata, or what is denied and with which status, headers and body. Recorded once, here.
+//! One answer to a request, whoever asked and however it is sent: what passes and with which
+//! headers and metadata, or what is denied and with which status, headers and body. Recorded once,
+//! here.
 //!
 //! A [`Gate`] needs no server. The gRPC edge, the command line and whoever else serves decisions
 //! render the same [`Answer`].
@@ -56,8 +57,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Decides, records and renders. `None`: what arrived is no request. Always an explicit answer: a
-    /// gateway can be told to let a request pass whose check fails.
+    /// Decides, records and renders. `None`: what arrived is no request. Always an explicit answer:
+    /// a gateway can be told to let a request pass whose check fails.
     pub fn answer<R>(&self, request: Option<&Request<'_>>, render: impl Fn(&Answer<'_>) -> R) -> R {
         let work = || {
             let started = self.clock.moment();

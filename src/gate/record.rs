@@ -147,7 +147,8 @@ impl Record<'_> {
         }
         let (id, request_id) = (self.id(), self.request_id());
         tracing::debug!(decision_id = %id, request_id = %request_id, api = self.api(),
-            route = self.route(), client = self.client(), issuer = self.issuer(), tenant = self.tenant(), "allowed");
+            route = self.route(), client = self.client(), issuer = self.issuer(),
+            tenant = self.tenant(), "allowed");
     }
 
     fn log_denied(&self, denied: &Denied) {
@@ -159,15 +160,16 @@ impl Record<'_> {
         let (nearest, differs) =
             near.map(|near| (&*near.route.name, near.differs.join("; "))).unzip();
         tracing::info!(decision_id = %id, request_id = %request_id, api = self.api(),
-            route = self.route(), client = self.client(), issuer = self.issuer(), tenant = self.tenant(),
-            reason = denied.reason.as_str(), rule = denied.rule, nearest, differs, "denied");
+            route = self.route(), client = self.client(), issuer = self.issuer(),
+            tenant = self.tenant(), reason = denied.reason.as_str(), rule = denied.rule,
+            nearest, differs, "denied");
     }
 
     fn log_shadowed(&self, denied: &Denied) {
         let (id, request_id) = (self.id(), self.request_id());
         tracing::warn!(decision_id = %id, request_id = %request_id, api = self.api(),
-            route = self.route(), client = self.client(), issuer = self.issuer(), tenant = self.tenant(),
-            reason = denied.reason.as_str(), rule = denied.rule,
+            route = self.route(), client = self.client(), issuer = self.issuer(),
+            tenant = self.tenant(), reason = denied.reason.as_str(), rule = denied.rule,
             "let pass in shadow mode, would have been denied");
     }
 

@@ -57,7 +57,10 @@ fn an_answer_needs_no_server() {
     );
     assert_eq!(
         gate.ask("/api/T2/report", &bearer(&token)),
-        r#"deny 403 {"error":"access_denied","error_description":"the token does not give access to this resource"}"#
+        concat!(
+            r#"deny 403 {"error":"access_denied","#,
+            r#""error_description":"the token does not give access to this resource"}"#,
+        )
     );
 }
 

@@ -1,4 +1,5 @@
-//! Who used which tenant, and who was refused: counts by the hour, kept until somebody takes them away.
+//! Who used which tenant, and who was refused: counts by the hour, kept until somebody takes them
+//! away.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -12,7 +13,8 @@ use hashbrown::HashTable;
 const SHARDS: usize = 16;
 /// Rows of one hour in a shard. Whatever does not fit is counted as that of [`OTHER`].
 const MAX_ROWS: usize = 4096;
-/// Rows of one client in a shard that tell of a refusal. It may ask for as many tenants as it likes.
+/// Rows of one client in a shard that tell of a refusal. It may ask for as many tenants as it
+/// likes.
 const MAX_REFUSED: usize = 128;
 /// Stands for all those that are not counted by themselves.
 pub const OTHER: &str = "other";
@@ -161,8 +163,8 @@ enum Room {
 }
 
 impl Shard {
-    /// A new hour starts anew, but for what nobody has taken yet. Of a clock that was set back it keeps
-    /// the later hour's bounds.
+    /// A new hour starts anew, but for what nobody has taken yet. Of a clock that was set back it
+    /// keeps the later hour's bounds.
     fn begin(&mut self, hour: i64) {
         if hour > self.hour {
             self.hour = hour;

@@ -377,7 +377,8 @@ impl Core {
             Outcome::Unavailable(reason) => {
                 self.provider.failed(&client, reason);
                 entry.failed(reason, self.clock.monotonic());
-                tracing::warn!(%client, millis, reason = reason.as_str(), error = %reason, "cannot look up tenants");
+                let (word, error) = (reason.as_str(), reason);
+                tracing::warn!(%client, millis, reason = word, %error, "cannot look up tenants");
             }
         }
         outcome
@@ -396,7 +397,8 @@ impl Core {
         let shown = lost.iter().take(MAX_REFERENCES);
         let references: Vec<_> =
             shown.map(|(code, _)| settings.digester.reference(code.expose())).collect();
-        tracing::info!(%client, tenants = lost.len(), ?references, "tenants withdrawn by the lookup");
+        let tenants = lost.len();
+        tracing::info!(%client, tenants, ?references, "tenants withdrawn by the lookup");
         if !kept.set.codes.is_empty() {
             return;
         }
@@ -407,7 +409,8 @@ impl Core {
                 %client,
                 status,
                 "a client that had grants has none: either its last tenant withdrew them, or the \
-                 lookup's list is empty (status 200) or its status is in `no_grants_status` by mistake"
+                 lookup's list is empty (status 200) or its status is in `no_grants_status` by \
+                 mistake"
             );
         }
     }
@@ -430,7 +433,8 @@ impl Core {
                 of,
                 held,
                 "many clients lost all their tenants within one refresh: the lookup probably \
-                 answers wrongly (its URL, a route before it, its format); compare with `lookup test`"
+                 answers wrongly (its URL, a route before it, its format); compare with `lookup \
+                 test`"
             );
         }
         if rule.action == MassAction::Hold {

@@ -102,8 +102,8 @@ impl Tenants {
         }
     }
 
-    /// While there is nobody to share with, each replica asks for itself: spread over a whole refresh, so
-    /// that not all of them ask at once.
+    /// While there is nobody to share with, each replica asks for itself: spread over a whole
+    /// refresh, so that not all of them ask at once.
     pub(super) fn sets_back(&self, entry: &Entry, refresh: Duration, max_age: Duration) -> bool {
         let settings = self.core.settings.load();
         let shared = self.core.shared.get().filter(|_| settings.section.is_some());
@@ -123,8 +123,8 @@ impl Tenants {
 }
 
 impl Core {
-    /// Another replica's answer, if there is one that is new enough, or one is about to come. `None`: it
-    /// is our turn to ask, or nobody can tell.
+    /// Another replica's answer, if there is one that is new enough, or one is about to come.
+    /// `None`: it is our turn to ask, or nobody can tell.
     pub(super) async fn shared_answer(
         &self,
         client: &ClientId,

@@ -122,8 +122,8 @@ pub fn tell_skipped(issuer: &str, skipped: &[Skipped], used: usize) {
     }
 }
 
-/// The usable keys of a set, and those that are not. One bad entry never spoils the others, because an
-/// issuer may publish kinds of keys that are not known here.
+/// The usable keys of a set, and those that are not. One bad entry never spoils the others, because
+/// an issuer may publish kinds of keys that are not known here.
 pub fn parse_jwks(
     bytes: &[u8],
     wanted: &WantedKeys,

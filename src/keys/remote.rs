@@ -33,7 +33,8 @@ pub type Publish = Arc<dyn Fn(&str, KeySet) + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     Jwks(Url),
-    /// The issuer's URL, for OpenID Connect Discovery 1.0 and, where that has no document, RFC 8414.
+    /// The issuer's URL, for OpenID Connect Discovery 1.0 and, where that has no document, RFC
+    /// 8414.
     Discovery(Url),
 }
 
@@ -143,8 +144,8 @@ pub struct FetchStatus {
 pub struct KeysOf {
     pub issuer: String,
     pub wanted: WantedKeys,
-    /// They are ours, published by a process beside this one: a key that is taken away there has to be gone here
-    /// within seconds.
+    /// They are ours, published by a process beside this one: a key that is taken away there has to
+    /// be gone here within seconds.
     pub own: bool,
 }
 
@@ -189,8 +190,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Tells that a token named a `kid` that the set lacks. Never blocks. The first time it causes a
-    /// fetch at once; however often it is called, at most one in 30 s.
+    /// Tells that a token named a `kid` that the set lacks. Never blocks. The first time it causes
+    /// a fetch at once; however often it is called, at most one in 30 s.
     pub fn hint_unknown_kid(&self) {
         self.unknown_kid.notify_one();
     }
@@ -277,8 +278,8 @@ impl RemoteKeys {
         Ok((set, skipped))
     }
 
-    /// The URL of the key set by the issuer's own word, from the first place that has it: a host may
-    /// answer a page of its own, or somebody else's document, where it has none.
+    /// The URL of the key set by the issuer's own word, from the first place that has it: a host
+    /// may answer a page of its own, or somebody else's document, where it has none.
     async fn discover(&self, issuer: &Url) -> Result<Url, FetchError> {
         let mut telling: Option<FetchError> = None;
         for place in [
@@ -679,7 +680,8 @@ mod tests {
         assert!(text.to_lowercase().contains("refused") && !text.contains("CANARY"), "{text}");
     }
 
-    /// A discovering bench for an issuer at `path`, which answers by `documents` and knows a set at `/keys`.
+    /// A discovering bench for an issuer at `path`, which answers by `documents` and knows a set at
+    /// `/keys`.
     async fn discovering(
         path: &str,
         documents: impl Fn(&str, &str) -> Option<serde_json::Value> + Send + Sync + 'static,

@@ -70,8 +70,8 @@ pub struct LoadedKeys {
 }
 
 impl SigningKeys {
-    /// For the start: whatever is wrong is an error, and so is a directory in which no key was ever made.
-    /// Where all are retired nothing is wrong, but nothing can be signed or verified.
+    /// For the start: whatever is wrong is an error, and so is a directory in which no key was ever
+    /// made. Where all are retired nothing is wrong, but nothing can be signed or verified.
     pub fn load(dir: &Path, need: Need) -> Result<Self, Vec<Problem>> {
         let holds_none = || {
             let cure = format!("run: tenantgate keys generate --dir {}", dir.display());
@@ -85,8 +85,9 @@ impl SigningKeys {
         if problems.is_empty() { Ok(keys) } else { Err(problems) }
     }
 
-    /// For a running process. A key that is retired or gone is so whatever else is wrong; one whose files
-    /// cannot be read stays as it was. An error only where the directory itself cannot be read.
+    /// For a running process. A key that is retired or gone is so whatever else is wrong; one whose
+    /// files cannot be read stays as it was. An error only where the directory itself cannot be
+    /// read.
     pub fn reload(&self, dir: &Path, need: Need) -> Result<LoadedKeys, Vec<Problem>> {
         let gone = || vec![problem(dir, &"is not there", "restore the directory")];
         let found = scan(dir).map_err(|problem| vec![problem])?.ok_or_else(gone)?;
@@ -272,7 +273,8 @@ mod tests {
                 let problems = SigningKeys::load(dir, need).unwrap_err();
                 let dir = dir.display();
                 let line = format!(
-                    "issuer.signing_keys: {dir}: holds no key; run: tenantgate keys generate --dir {dir}"
+                    "issuer.signing_keys: {dir}: holds no key; run: tenantgate keys generate --dir \
+                     {dir}"
                 );
                 assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [line]);
             }

@@ -35,10 +35,12 @@ pub enum StoreError {
     #[error("{} holds no key {kid}; `tenantgate keys list` shows its keys", dir.display())]
     NoSuchKey { kid: String, dir: PathBuf },
     #[error(
-        "{0} is the only key that can sign now; generate another one and wait until it is active, or give --force to stop minting"
+        "{0} is the only key that can sign now; generate another one and wait until it is active, \
+         or give --force to stop minting"
     )]
     OnlySigner(String),
-    #[error("{} exists; give --force to replace it, which makes every token with digests under the old key useless", .0.display())]
+    #[error("{} exists; give --force to replace it, which makes every token with digests under the \
+             old key useless", .0.display())]
     Exists(PathBuf),
     #[error(transparent)]
     Crypto(#[from] SignError),

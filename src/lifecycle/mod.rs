@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use supervise::{Supervisor, TaskStatus};
 
-/// From SIGTERM to the end at most, with a second to spare below the 25 that are promised. Kubernetes'
-/// grace period has to be longer.
+/// From SIGTERM to the end at most, with a second to spare below the 25 that are promised.
+/// Kubernetes' grace period has to be longer.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(24);
 
 /// Ready once every guard is dropped, until draining begins.

@@ -203,13 +203,16 @@ impl Remote {
         }
         if !unmatched.is_empty() {
             let (codes, positions) = (unmatched.len(), first(unmatched));
-            tracing::warn!(%client, codes, ?positions, "dropped what `code_pattern` does not match");
+            tracing::warn!(%client, codes, ?positions, "dropped what `code_pattern` does not \
+                                                        match");
         }
         if listed.bad_quota {
-            tracing::warn!(%client, "the quota is no whole number of requests a second, minute, hour or day");
+            tracing::warn!(%client, "the quota is no whole number of requests a second, minute, \
+                                     hour or day");
         }
         if !dropped_claims.is_empty() {
-            tracing::warn!(%client, claims = ?dropped_claims, "left out claims: too large or reserved");
+            let claims = &dropped_claims;
+            tracing::warn!(%client, ?claims, "left out claims: too large or reserved");
         }
     }
 

@@ -416,7 +416,8 @@ mod tests {
                 "$.data.items[*].code",
                 Some("$.data.items"),
                 json!({"data": {"CANARY": []}}),
-                "the array that `select` walks is missing: no `$.data.items`, as `$.data` is an object",
+                "the array that `select` walks is missing: no `$.data.items`, as `$.data` is an \
+                 object",
             ),
             (
                 "$.tenant",
@@ -428,7 +429,8 @@ mod tests {
                 "$.t[*].code",
                 Some("$.t"),
                 json!({"t": ["CANARY"]}),
-                "the array that `select` walks has items, but `select` matches none: no `$.t[*].code`, as `$.t[*]` is text",
+                "the array that `select` walks has items, but `select` matches none: no \
+                 `$.t[*].code`, as `$.t[*]` is text",
             ),
             (
                 "$.t[*]",

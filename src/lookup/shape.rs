@@ -117,7 +117,8 @@ mod tests {
             "page": { "next": "CANARY", "none": [] }, "empty": {},
         });
         let expected = "{ empty: {}, page: { next: text, none: [] }, \
-            tenants: [3 × { code: text, on: true/false } | { code: number, on: true/false } | null] }";
+            tenants: [3 × { code: text, on: true/false } | { code: number, on: true/false } | \
+            null] }";
         assert_eq!(shape(&value, None), expected);
         assert_eq!(format!("{:?}", Body(&value)), "an object");
         assert_eq!(shape(&json!("CANARY"), None), "text");

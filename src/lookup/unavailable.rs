@@ -152,7 +152,8 @@ pub enum TokenError {
     #[error("the connection to the token endpoint broke off: {0}")]
     Broken(String),
     #[error(
-        "the token endpoint says `invalid_client`: it does not accept `client_id` or the credential of tenants.lookup.auth.oauth2"
+        "the token endpoint says `invalid_client`: it does not accept `client_id` or the \
+         credential of tenants.lookup.auth.oauth2"
     )]
     InvalidClient,
     #[error("the token endpoint refused with status {status} and error `{error}`")]

@@ -30,8 +30,8 @@ pub fn router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-/// `?verbose` adds what an operator wants to know; a broken file on disk does not make a process unready
-/// that goes on with its last good state.
+/// `?verbose` adds what an operator wants to know; a broken file on disk does not make a process
+/// unready that goes on with its last good state.
 async fn readyz(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
     let (status, word) = match (state.readiness.is_ready(), state.readiness.is_draining()) {
         (true, _) => (StatusCode::OK, "ready"),

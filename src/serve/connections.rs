@@ -14,7 +14,8 @@ use crate::telemetry::Metrics;
 
 /// How often a newcomer looks again for a connection that has gone quiet.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Nobody goes sooner: what a peer has sent may not have been read yet, or its answer not have left.
+/// Nobody goes sooner: what a peer has sent may not have been read yet, or its answer not have
+/// left.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// How long a connection may keep others waiting.
@@ -22,8 +23,8 @@ const GRACE: Duration = Duration::from_millis(50);
 pub struct Patience {
     /// Until the peer begins; without a word by then the connection is closed.
     pub to_begin: Duration,
-    /// A peer that is in the middle of a request does not count as idle before it has been quiet for
-    /// so long.
+    /// A peer that is in the middle of a request does not count as idle before it has been quiet
+    /// for so long.
     pub in_request: Duration,
 }
 
@@ -97,8 +98,8 @@ impl Connections {
         self.table().open.len()
     }
 
-    /// A place for a new connection. At the bound the connection that is missed least is ended; only
-    /// where all have requests under way this waits.
+    /// A place for a new connection. At the bound the connection that is missed least is ended;
+    /// only where all have requests under way this waits.
     pub async fn place(self: &Arc<Self>) -> Place {
         loop {
             let room = self.room.notified();

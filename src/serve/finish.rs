@@ -6,8 +6,8 @@ use tokio_util::task::TaskTracker;
 /// For an answer to leave, once it is made.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Waits until every connection is closed; or no longer than the requests under way take, where a peer
-/// that asks nothing keeps its connection open.
+/// Waits until every connection is closed; or no longer than the requests under way take, where a
+/// peer that asks nothing keeps its connection open.
 pub async fn finish(connections: GracefulShutdown, requests: TaskTracker) {
     requests.close();
     let answered = async {

@@ -51,8 +51,8 @@ impl Listener {
     }
 }
 
-/// Binds in a folder that only we can enter, so that nobody connects before mode and group are as they
-/// shall be, then puts the socket where it belongs.
+/// Binds in a folder that only we can enter, so that nobody connects before mode and group are as
+/// they shall be, then puts the socket where it belongs.
 fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<UnixListener> {
     refuse_what_is_there(path)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -70,7 +70,8 @@ fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// A socket that a killed process left behind answers nobody and is replaced; one that answers is in use.
+/// A socket that a killed process left behind answers nobody and is replaced; one that answers is
+/// in use.
 fn refuse_what_is_there(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {

@@ -1,4 +1,5 @@
-//! The body of a check: bounded in itself, in time, and together with all others that are unfinished.
+//! The body of a check: bounded in itself, in time, and together with all others that are
+//! unfinished.
 
 use std::io;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! What a process runs with, part by part: each from a source of its own, with the value that the source
-//! gave when it was last good. What one says is applied whatever is wrong with another.
+//! What a process runs with, part by part: each from a source of its own, with the value that the
+//! source gave when it was last good. What one says is applied whatever is wrong with another.
 
 mod fingerprint;
 mod watch;
@@ -29,7 +29,8 @@ pub struct Source<T> {
 #[derive(Debug)]
 pub enum Reading<T> {
     Good(T),
-    /// Something is wrong with it, but what could be read counts: it takes away, or gives no more than it says.
+    /// Something is wrong with it, but what could be read counts: it takes away, or gives no more
+    /// than it says.
     Partly(T, Vec<Problem>),
     /// Nothing can be said: the value stays as it was.
     Broken(Vec<Problem>),
@@ -82,8 +83,9 @@ impl<T> Default for Source<T> {
 }
 
 impl<T> Source<T> {
-    /// Reads the files if this look wants it, and says whether it did. `field` is to blame where reading
-    /// panics, which must not keep others from being read. The value in force is lent to `read`.
+    /// Reads the files if this look wants it, and says whether it did. `field` is to blame where
+    /// reading panics, which must not keep others from being read. The value in force is lent to
+    /// `read`.
     pub fn read<'f>(
         &mut self,
         field: &str,

@@ -81,13 +81,15 @@ pub fn without_credentials(record: Record) -> Record {
 }
 
 impl ClientContext<'_> {
-    /// `None`: the client is gone, or has no name that we know. One that cannot be read otherwise can do
-    /// nothing: somebody knows it by its id, and what it may do is not known.
+    /// `None`: the client is gone, or has no name that we know. One that cannot be read otherwise
+    /// can do nothing: somebody knows it by its id, and what it may do is not known.
     pub fn client(&self, record: &Record) -> Option<Client> {
         let id = ClientId::parse(&record.key.client).filter(|_| !record.is_lifted())?;
         let client = ClientDocument::of(record).and_then(|document| self.read(&id, document));
         Some(client.unwrap_or_else(|| {
-            tracing::error!(client = %id, "a stored client cannot be read, and is taken for withdrawn; is state.key_file the one it was stored under?");
+            tracing::error!(client = %id, "a stored client cannot be read, and is taken for \
+                                           withdrawn; is state.key_file the one it was stored \
+                                           under?");
             withdrawn(id)
         }))
     }

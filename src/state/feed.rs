@@ -99,13 +99,15 @@ impl State {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How long ago the feed was last followed to its end; where it never was, how long this has been tried.
+    /// How long ago the feed was last followed to its end; where it never was, how long this has
+    /// been tried.
     pub fn age(&self) -> Duration {
         self.clock.now().since(self.health().followed_at.unwrap_or(self.started))
     }
 
-    /// Makes the schema if it has to, and reads what is there. On failure a local copy counts, if there is
-    /// one; [`State::run`] goes on trying. The error is worth telling only where trying again cannot help.
+    /// Makes the schema if it has to, and reads what is there. On failure a local copy counts, if
+    /// there is one; [`State::run`] goes on trying. The error is worth telling only where trying
+    /// again cannot help.
     pub async fn start(&self) -> Result<(), StoreError> {
         let started = self.follow_anew().await;
         if let Err(error) = started {
@@ -179,7 +181,8 @@ impl State {
                 tracing::warn!(
                     at = cursor.seq,
                     head = polled.head,
-                    "the state's database has another history than this process, or an older one: everything is read anew"
+                    "the state's database has another history than this process, or an older one: \
+                     everything is read anew"
                 );
                 return self.reload(Lineage::Broken).await;
             }
@@ -218,8 +221,8 @@ impl State {
         self.assert_again(lost, now).await
     }
 
-    /// Writes what the database has lost and this process still knows. All replicas do; the request id
-    /// makes it one change.
+    /// Writes what the database has lost and this process still knows. All replicas do; the request
+    /// id makes it one change.
     async fn assert_again(&self, lost: Vec<Record>, now: i64) -> Result<(), StoreError> {
         if lost.is_empty() {
             return Ok(());
@@ -330,7 +333,8 @@ impl State {
         let mut health = self.health_mut();
         let told = error.to_string();
         if health.trouble.is_none() {
-            tracing::error!(%error, "the state's database does not answer; what is known stays in force");
+            tracing::error!(%error, "the state's database does not answer; what is known stays in \
+                                     force");
         }
         health.trouble = Some(told);
     }

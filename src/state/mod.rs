@@ -1,6 +1,7 @@
-//! What is stored for longer than a process lives, and shared by all of them: withdrawals, clients, the
-//! record of who changed what, and counts of use. One process keeps it in SQLite, replicas in PostgreSQL. Checks
-//! never ask here: a feed of changes keeps [`Withdrawals`](crate::domain::Withdrawals) in memory up to date.
+//! What is stored for longer than a process lives, and shared by all of them: withdrawals, clients,
+//! the record of who changed what, and counts of use. One process keeps it in SQLite, replicas in
+//! PostgreSQL. Checks never ask here: a feed of changes keeps
+//! [`Withdrawals`](crate::domain::Withdrawals) in memory up to date.
 
 mod client;
 mod feed;

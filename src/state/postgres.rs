@@ -1,6 +1,7 @@
-//! PostgreSQL, for replicas. Every call is one message of the simple protocol with its time-outs inside, one
-//! JSON argument and JSON rows: it needs no prepared statement and no session, so it works behind a
-//! pooler in transaction mode, and no stalled client can hold the row that orders the writes.
+//! PostgreSQL, for replicas. Every call is one message of the simple protocol with its time-outs
+//! inside, one JSON argument and JSON rows: it needs no prepared statement and no session, so it
+//! works behind a pooler in transaction mode, and no stalled client can hold the row that orders
+//! the writes.
 
 mod sql;
 

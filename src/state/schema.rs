@@ -11,8 +11,8 @@ pub struct Schema {
 
 /// The statements that lead from each version to the next. What has been released is never changed.
 pub(super) const MIGRATIONS: [&[&str]; LATEST as usize] = [&[
-    // The order of all changes. Every write raises it in the statement that makes the change, so that a
-    // later change cannot be seen before an earlier one.
+    // The order of all changes. Every write raises it in the statement that makes the change, so
+    // that a later change cannot be seen before an earlier one.
     "CREATE TABLE tenantgate_head (
         one bigint PRIMARY KEY CHECK (one = 1),
         seq bigint NOT NULL)",

@@ -232,7 +232,8 @@ fn take(path: &Path) -> Result<File, StoreError> {
     made.map_err(|error| refused(format!("its folder cannot be made: {error}")))?;
     if let Some(name) = network_file_system(folder) {
         return Err(refused(format!(
-            "lies on a network file system ({name}), where SQLite's locks do not hold; use a local disk, or PostgreSQL"
+            "lies on a network file system ({name}), where SQLite's locks do not hold; use a local \
+             disk, or PostgreSQL"
         )));
     }
     let own = |path: &Path| {
@@ -245,7 +246,9 @@ fn take(path: &Path) -> Result<File, StoreError> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(refused(
-            "is in use by another process; a SQLite file serves exactly one, use PostgreSQL for several".to_owned(),
+            "is in use by another process; a SQLite file serves exactly one, use PostgreSQL for \
+             several"
+                .to_owned(),
         )),
         Err(TryLockError::Error(error)) => Err(refused(format!("cannot be locked: {error}"))),
     }

@@ -22,7 +22,8 @@ pub trait Store: Send + Sync {
     /// What was done under a request id.
     fn request(&self, id: String) -> Answer<'_, Option<AuditEntry>>;
 
-    /// What has changed since `cursor`; its first event is the cursor's own if the history is the same.
+    /// What has changed since `cursor`; its first event is the cursor's own if the history is the
+    /// same.
     fn poll(&self, cursor: &Cursor) -> Answer<'_, Polled>;
 
     /// Everything that counts, as of one moment.
@@ -176,12 +177,14 @@ pub enum StoreError {
     #[error("the state's database takes no writes")]
     ReadOnly,
     #[error(
-        "the state's database has schema {found}, and this build wants {LATEST}; run `tenantgate state migrate` with an account that may create tables",
+        "the state's database has schema {found}, and this build wants {LATEST}; run `tenantgate \
+         state migrate` with an account that may create tables",
         LATEST = super::LATEST
     )]
     SchemaOld { found: i64 },
     #[error(
-        "the state's database has schema {found}, newer than the {LATEST} that this build knows; run the newer build",
+        "the state's database has schema {found}, newer than the {LATEST} that this build knows; \
+         run the newer build",
         LATEST = super::LATEST
     )]
     SchemaNew { found: i64 },

@@ -14,18 +14,20 @@ pub type ClientSink = Box<dyn Fn(&[Arc<Record>]) + Send + Sync>;
 /// How a row came here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lineage {
-    /// By the feed, or a load of the history that this process has followed: the higher number is the
-    /// later word.
+    /// By the feed, or a load of the history that this process has followed: the higher number is
+    /// the later word.
     Same,
-    /// By a load after the history broke: a restored backup, a failover that lost commits, or too long
-    /// an absence. Numbers say nothing then, and what this process has seen withdrawn stays so.
+    /// By a load after the history broke: a restored backup, a failover that lost commits, or too
+    /// long an absence. Numbers say nothing then, and what this process has seen withdrawn stays
+    /// so.
     Broken,
 }
 
 pub struct View {
     withdrawals: Arc<Withdrawals>,
     clients: ClientSink,
-    /// Whether the digests of clients' secrets are kept: this process proves clients, or manages them.
+    /// Whether the digests of clients' secrets are kept: this process proves clients, or manages
+    /// them.
     credentials: bool,
     records: HashMap<Key, Arc<Record>>,
 }
@@ -172,7 +174,8 @@ fn wins(loaded: &Record, known: &Record, lineage: Lineage) -> bool {
             match (withdrawal, loaded.is_lifted(), known.is_lifted()) {
                 // Both withdraw: the wider one.
                 (true, false, false) => loaded.not_before >= known.not_before,
-                // A withdrawal whose lifting was lost is one again: what gives access has to be there.
+                // A withdrawal whose lifting was lost is one again: what gives access has to be
+                // there.
                 (true, false, true) => true,
                 (true, true, _) | (false, _, _) => loaded.at >= known.at,
             }

@@ -37,8 +37,8 @@ pub fn dropped_lines() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
-/// Logs go to standard error; standard output is for what a command was asked for. A thread of its own
-/// writes them: a reader that stalls must not hold up a check. What is left is written when the
+/// Logs go to standard error; standard output is for what a command was asked for. A thread of its
+/// own writes them: a reader that stalls must not hold up a check. What is left is written when the
 /// guard goes.
 pub fn init(level: LevelFilter, format: LogFormat) -> WorkerGuard {
     // Libraries below debug print headers and frames, and with them tokens and paths.

@@ -127,13 +127,15 @@ impl Metrics {
             shadow_decisions: counters(
                 &registry,
                 "shadow_denials_total",
-                "Requests let pass only because their API is in shadow mode, by the reason that would have refused them.",
+                "Requests let pass only because their API is in shadow mode, by the reason that \
+                 would have refused them.",
                 &["api", "reason"],
             ),
             issuer_decisions: counters(
                 &registry,
                 "issuer_decisions_total",
-                "Decisions on requests whose credential is good, by its issuer and outcome: `allowed`, `denied` or `shadowed`.",
+                "Decisions on requests whose credential is good, by its issuer and outcome: \
+                 `allowed`, `denied` or `shadowed`.",
                 &["issuer", "outcome"],
             ),
             decision_seconds: histogram(
@@ -151,7 +153,8 @@ impl Metrics {
             lookups: counters(
                 &registry,
                 "lookups_total",
-                "Lookups at the provider by outcome: `granted`, `denied`, or why it was unavailable.",
+                "Lookups at the provider by outcome: `granted`, `denied`, or why it was \
+                 unavailable.",
                 &["outcome"],
             ),
             lookup_seconds: histogram(
@@ -191,13 +194,15 @@ impl Metrics {
                 "Times that many clients lost all their grants within one refresh.",
             ),
             active_clients: {
-                let help = "Clients that got a token or made a request within `max_age`, whose grants are kept fresh.";
+                let help = "Clients that got a token or made a request within `max_age`, whose \
+                            grants are kept fresh.";
                 register(&registry, IntGauge::new("active_clients", help))
             },
             refresh_load: gauge(
                 &registry,
                 "refresh_load_ratio",
-                "What the refresh of all active clients takes of its share of the lookups' concurrency; above 1 it falls behind.",
+                "What the refresh of all active clients takes of its share of the lookups' \
+                 concurrency; above 1 it falls behind.",
             ),
             dropped_tenant_codes: counter(
                 &registry,
@@ -207,7 +212,8 @@ impl Metrics {
             callout_token_requests: counters(
                 &registry,
                 "callout_token_requests_total",
-                "Requests for the lookup's own OAuth token, by outcome: `issued`, or why there is none.",
+                "Requests for the lookup's own OAuth token, by outcome: `issued`, or why there is \
+                 none.",
                 &["outcome"],
             ),
             callout_token_expiry: gauge(
@@ -237,7 +243,8 @@ impl Metrics {
             jwks_refreshes: counters(
                 &registry,
                 "jwks_refreshes_total",
-                "Fetches of other issuers' key sets, by issuer and outcome: `ok`, or why there is none.",
+                "Fetches of other issuers' key sets, by issuer and outcome: `ok`, or why there is \
+                 none.",
                 &["issuer", "outcome"],
             ),
             jwks_last_success: {
@@ -269,7 +276,8 @@ impl Metrics {
             source_ok: gauges(
                 &registry,
                 "source_ok",
-                "1 if all that a source (config, clients, signing_keys, issuer_keys:ISSUER, or the field of a secret) says is in force, 0 if it is broken or was never read.",
+                "1 if all that a source (config, clients, signing_keys, issuer_keys:ISSUER, or the \
+                 field of a secret) says is in force, 0 if it is broken or was never read.",
                 &["source"],
             ),
             source_last_success: {
@@ -324,7 +332,8 @@ impl Metrics {
             pairing_findings: gauges(
                 &registry,
                 "pairing_findings",
-                "1 for what checks told of a gateway that is not set up as it should be: `no_request`, `body`, `all_headers`, `timeout_short`, `timeout_long` or `path`.",
+                "1 for what checks told of a gateway that is not set up as it should be: \
+                 `no_request`, `body`, `all_headers`, `timeout_short`, `timeout_long` or `path`.",
                 &["finding"],
             ),
             connections: gauges(
@@ -342,7 +351,8 @@ impl Metrics {
             connections_closed: counters(
                 &registry,
                 "connections_closed_total",
-                "Connections that were ended, by listener and why: `evicted` (idle, and others waited at the bound), `silent` (the peer did not begin), or `tls` (no handshake).",
+                "Connections that were ended, by listener and why: `evicted` (idle, and others \
+                 waited at the bound), `silent` (the peer did not begin), or `tls` (no handshake).",
                 &["listener", "reason"],
             ),
             certificate_expiry: {
@@ -355,13 +365,15 @@ impl Metrics {
             certificate_ok: gauges(
                 &registry,
                 "certificate_ok",
-                "1 if a listener's certificate files on disk are what it shows, 0 if they are broken.",
+                "1 if a listener's certificate files on disk are what it shows, 0 if they are \
+                 broken.",
                 &["listener"],
             ),
             check_messages_refused: counters(
                 &registry,
                 "check_messages_refused_total",
-                "Checks whose message did not arrive: `too_large`, `slow`, or `crowded` (too much is unfinished; answered with 503).",
+                "Checks whose message did not arrive: `too_large`, `slow`, or `crowded` (too much \
+                 is unfinished; answered with 503).",
                 &["reason"],
             ),
             panics: counters(

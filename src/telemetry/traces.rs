@@ -1,5 +1,6 @@
-//! Spans for the traces that a caller has begun, sent to an OTLP collector. Off unless the config says so; a
-//! span is made only where the caller's trace is sampled. No tenant, token, secret or path is in one.
+//! Spans for the traces that a caller has begun, sent to an OTLP collector. Off unless the config
+//! says so; a span is made only where the caller's trace is sampled. No tenant, token, secret or
+//! path is in one.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -68,7 +69,8 @@ impl Traces {
         span.end_with_timestamp(system_time(end));
     }
 
-    /// Work whose spans, and those of what it leads to, are the caller's. `outcome` names what came of it.
+    /// Work whose spans, and those of what it leads to, are the caller's. `outcome` names what came
+    /// of it.
     pub async fn around<T>(
         &self,
         parent: &Parent,
@@ -125,7 +127,8 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
     work.with_current_context()
 }
 
-/// What the server that is asked gets to see of the trace. `None`: there is none, or it is not sampled.
+/// What the server that is asked gets to see of the trace. `None`: there is none, or it is not
+/// sampled.
 pub fn outgoing() -> Option<String> {
     let current = Context::current();
     let span = current.span();

@@ -9,8 +9,8 @@ use crate::domain::Secret;
 /// A colon in an id makes it unclear where the secret begins; so many places are tried.
 const MAX_COLONS: usize = 3;
 
-/// What a request shows by `client_secret_basic` or `client_secret_post` (RFC 6749, section 2.3.1), in all
-/// the ways in which it can be read.
+/// What a request shows by `client_secret_basic` or `client_secret_post` (RFC 6749, section 2.3.1),
+/// in all the ways in which it can be read.
 pub fn presented(
     authorization: &[&[u8]],
     form: &mut TokenForm,
@@ -45,8 +45,8 @@ pub fn presented(
     }
 }
 
-/// Both halves are to be form-encoded before they are joined (RFC 6749, appendix B). Not every client
-/// does it, so they are read as they were sent, too.
+/// Both halves are to be form-encoded before they are joined (RFC 6749, appendix B). Not every
+/// client does it, so they are read as they were sent, too.
 fn basic(value: &[u8]) -> Option<Vec<Presented>> {
     let value = str::from_utf8(value).ok()?;
     let (scheme, encoded) = value.split_once(' ')?;

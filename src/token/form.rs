@@ -21,8 +21,8 @@ pub struct TokenForm {
 }
 
 impl TokenForm {
-    /// Reads `application/x-www-form-urlencoded` by RFC 6749, section 3.2: a parameter without a value
-    /// is absent, unknown ones are ignored, none may be repeated but those of RFC 8707.
+    /// Reads `application/x-www-form-urlencoded` by RFC 6749, section 3.2: a parameter without a
+    /// value is absent, unknown ones are ignored, none may be repeated but those of RFC 8707.
     pub fn parse(body: &[u8], audience: &str) -> Result<Self, TokenError> {
         let mut form = Self::default();
         let mut grant_type = None;
@@ -105,8 +105,8 @@ impl TokenForm {
     }
 }
 
-/// Unknown parameters are ignored, but for those by which a client may believe that it has narrowed its
-/// token: `tenants`, `tenant[0]`, `resource[]`, `tenant_id`.
+/// Unknown parameters are ignored, but for those by which a client may believe that it has narrowed
+/// its token: `tenants`, `tenant[0]`, `resource[]`, `tenant_id`.
 fn refuse_near_miss(name: &str) -> Result<(), TokenError> {
     let word = name.split(['[', '.']).next().unwrap_or_default().to_ascii_lowercase();
     let word = word.replace('-', "_");

@@ -1,4 +1,5 @@
-//! The client-credentials grant: form -> client authentication -> standing -> grants -> narrowing -> token.
+//! The client-credentials grant: form -> client authentication -> standing -> grants -> narrowing
+//! -> token.
 
 mod audit;
 mod credentials;

@@ -10,7 +10,8 @@ use crate::domain::{
     Withdrawals, Withdrawn,
 };
 
-/// How far the state's clock may move the `iat` of a token: half of what a check forgives by default.
+/// How far the state's clock may move the `iat` of a token: half of what a check forgives by
+/// default.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
 /// What is withdrawn from one client.
@@ -78,8 +79,8 @@ impl<'a> Withdrawal<'a> {
         self.all.map_or(looked_up_at, |all| all.to_shared(looked_up_at))
     }
 
-    /// The `iat` of a token minted `now`: in the shared clock, as far as a check would forgive, and after the
-    /// time up to which the client's tokens are refused.
+    /// The `iat` of a token minted `now`: in the shared clock, as far as a check would forgive, and
+    /// after the time up to which the client's tokens are refused.
     pub fn issued_at(&self, now: Timestamp) -> Result<Timestamp, TokenError> {
         let Some(all) = self.all else { return Ok(now) };
         let latest = now.plus(CLOCK_DIFFERENCE);

@@ -239,3 +239,22 @@ def test_the_files_that_the_architecture_names_exist():
     assert len(named) > 20
     files = [str(file.relative_to(ROOT)) for top in ("src", "tests", "module") for file in (ROOT / top).rglob("*.rs")]
     assert {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)} == set()
+
+
+def prose(document):
+    """The lines of a document with their numbers, without code and tables."""
+    code = False
+    for number, line in enumerate(document.read_text().splitlines(), 1):
+        code ^= line.startswith("```")
+        if not code and not line.startswith("|"):
+            yield number, line
+
+
+def test_lines_fit_the_screen_that_they_are_read_on():
+    folders = ["src", "tests", "benches", "examples", "module/src", "fuzz/fuzz_targets"]
+    sources = [file for folder in folders for file in (ROOT / folder).rglob("*.rs")]
+    assert len(sources) > 200
+    lines = [(source, 100, enumerate(source.read_text().splitlines(), 1)) for source in sources]
+    lines += [(document, 120, prose(document)) for document in DOCUMENTS]
+    long = [f"{file}:{number}" for file, most, numbered in lines for number, line in numbered if len(line) > most]
+    assert not long, "\n".join(long)

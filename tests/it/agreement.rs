@@ -184,7 +184,10 @@ fn token_plan() -> impl Strategy<Value = TokenPlan> {
         1 => Just("gone"),
         1 => Just("a|b"),
     ];
-    let age = prop_oneof![8 => select(vec![0_i64, 0, 1, 10, 40]), 1 => select(vec![-11, -10, 290, 300, 301, 900])];
+    let age = prop_oneof![
+        8 => select(vec![0_i64, 0, 1, 10, 40]),
+        1 => select(vec![-11, -10, 290, 300, 301, 900]),
+    ];
     let lifetime =
         prop_oneof![6 => Just(300_i64), 6 => Just(3600), 1 => select(vec![0, 1, 3601, -5])];
     let flaw = prop_oneof![3 => Just(usize::MAX), 1 => 0..FLAWS.len()];
@@ -327,7 +330,12 @@ fn step() -> impl Strategy<Value = Step> {
     let method = prop_oneof![
         12 => Just("GET"), 2 => Just("PUT"), 2 => Just("HEAD"), 1 => Just("get")
     ];
-    let profile = prop_oneof![5 => Just(Some("one")), 1 => Just(Some("two")), 1 => Just(Some("x")), 1 => Just(None)];
+    let profile = prop_oneof![
+        5 => Just(Some("one")),
+        1 => Just(Some("two")),
+        1 => Just(Some("x")),
+        1 => Just(None),
+    ];
     (
         (seconds, prop::option::weighted(0.4, lookup), prop::bool::weighted(0.02)),
         (any::<Index>(), prop_oneof![8 => Just(0), 2 => 0..CREDENTIALS, 1 => 15..17_usize]),

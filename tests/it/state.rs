@@ -17,7 +17,8 @@ use tempfile::TempDir;
 use tenantgate::domain::{Secret, SystemClock};
 use tenantgate::state::{Engine, PostgresSettings, Store};
 
-/// A server that ends when its standard input does, which is when this process ends. Nobody can wait for it then.
+/// A server that ends when its standard input does, which is when this process ends. Nobody can
+/// wait for it then.
 struct Server {
     url: String,
     /// A pooler in transaction mode before it. `None`: there is none to be had here.

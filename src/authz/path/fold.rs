@@ -5,8 +5,9 @@ use std::iter;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The character after NFKC and with its case folded; nothing where it is ignorable. As far as it is
-/// ASCII, that is what NFKC and case folding make of it, in either order and in full or simple form.
+/// The character after NFKC and with its case folded; nothing where it is ignorable. As far as it
+/// is ASCII, that is what NFKC and case folding make of it, in either order and in full or simple
+/// form.
 pub fn folded(character: char) -> impl Iterator<Item = char> {
     // By upper case first: only so `ı` and `ſ` become `i` and `s`.
     let folded = iter::once(character).nfkc().flat_map(char::to_uppercase);

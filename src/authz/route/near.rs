@@ -1,4 +1,5 @@
-//! Which route a request was probably meant for that none takes. For operators: a caller is never told.
+//! Which route a request was probably meant for that none takes. For operators: a caller is never
+//! told.
 
 use super::super::path::CheckedPath;
 use super::template::Segment;

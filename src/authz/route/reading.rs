@@ -2,8 +2,8 @@
 
 use super::super::path::{decoded, folded};
 
-/// What an upstream may read that decodes a segment, folds what is not ASCII, lets a decoded `?` or `#`
-/// end it, or trims spaces and trailing dots. `None`: what was sent, but for ASCII case.
+/// What an upstream may read that decodes a segment, folds what is not ASCII, lets a decoded `?` or
+/// `#` end it, or trims spaces and trailing dots. `None`: what was sent, but for ASCII case.
 pub fn other_reading(segment: &str) -> Option<String> {
     if !segment.contains('%') && !segment.ends_with('.') {
         return None;

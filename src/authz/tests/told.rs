@@ -52,7 +52,8 @@ fn the_nearest_route_is_named_with_what_differs() {
         (
             "GET",
             "/api/T1/report/7",
-            "/api/{tenant}/report, which differs in the number of segments: it has 3 and the path 4",
+            "/api/{tenant}/report, which differs in the number of segments: it has 3 and the path \
+             4",
         ),
         (
             "GET",
@@ -86,9 +87,11 @@ fn a_token_says_who_issued_it_and_how_far_its_times_are_from_now() {
     let world = World::new();
     let steps = world.told("GET", "/api/T1/report", &world.token());
     let of = |name| &steps.0.iter().find(|(step, _)| *step == name).unwrap().1;
-    let token = "says, unverified: alg ES256, typ at+jwt, kid k1, iss https://issuer.test, aud https://api.test, client_id acme";
+    let token = "says, unverified: alg ES256, typ at+jwt, kid k1, iss https://issuer.test, aud \
+                 https://api.test, client_id acme";
     assert_eq!(of("token"), token);
-    let times = "issued 2027-01-15T08:00:00Z (0s ago), expires 2027-01-15T08:05:00Z (in 5m); it is 2027-01-15T08:00:00Z";
+    let times = "issued 2027-01-15T08:00:00Z (0s ago), expires 2027-01-15T08:05:00Z (in 5m); it is \
+                 2027-01-15T08:00:00Z";
     assert_eq!(of("times"), times);
     for text in steps.0.iter().map(|(_, text)| text) {
         assert!(!text.contains("T1"), "{text}");
@@ -149,7 +152,8 @@ fn a_tenant_s_refusal_says_who_does_not_list_it() {
     let foreign = format!("{refused} does not carry it; tenants in it: 1");
     assert_eq!(told(&world, "T2"), foreign);
     world.grant(&["T2"], NOW.plus(Duration::from_secs(5)));
-    let withdrawn = "carries it, but it was withdrawn: the lookup of 2027-01-15T08:00:05Z (15s ago) does not list it";
+    let withdrawn = "carries it, but it was withdrawn: the lookup of 2027-01-15T08:00:05Z (15s \
+                     ago) does not list it";
     assert_eq!(told(&world, "T1"), format!("{refused} {withdrawn}"));
     let none =
         GrantSet::of(vec![], &world.snapshot.digester, Holder { issuer: OWN, client: "acme" });

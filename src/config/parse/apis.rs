@@ -91,7 +91,8 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
         Template::parse(text, ignore_case)
             .map_err(|error| {
                 let mut message = error.to_string();
-                if matches!(&error, TemplateError::VariableName(name) if means_tenant(&format!("{{{name}}}")))
+                if let TemplateError::VariableName(name) = &error
+                    && means_tenant(&format!("{{{name}}}"))
                 {
                     message.push_str("; did you mean `{tenant}`?");
                 }
@@ -111,7 +112,8 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
             None => reader.problem(
                 &path,
                 "has no `{tenant}`",
-                "write it where the tenant code stands, or set `public: true` to let everybody pass",
+                "write it where the tenant code stands, or set `public: true` to let everybody \
+                 pass",
             ),
         }
     }

@@ -72,7 +72,8 @@ fn keys(
         }
         (false, true) => {
             if reader.given("listen.token") {
-                let cure = "name the folder with the private keys as `signing_keys` instead, or remove `listen.token`";
+                let cure = "name the folder with the private keys as `signing_keys` instead, or \
+                            remove `listen.token`";
                 reader.problem(
                     "issuer.jwks_url",
                     "does not let this process sign, and `listen.token` mints",
@@ -82,7 +83,8 @@ fn keys(
             reader.url("issuer.jwks_url", url, allow_http).map(Place::Url)
         }
         (false, false) => {
-            let cure = "name the folder that `tenantgate keys generate --dir keys` fills; a process that only \
+            let cure = "name the folder that `tenantgate keys generate --dir keys` fills; a \
+                        process that only \
                         checks may have `jwks_url` instead";
             reader.problem("issuer.signing_keys", "missing", cure);
             None

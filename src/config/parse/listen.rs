@@ -39,7 +39,8 @@ fn local(reader: &mut Reader, on: ListenOn) -> Option<ListenOn> {
     reader.problem(
         "listen.feed",
         "is not a plain Unix socket",
-        "write it like `unix:/run/tenantgate/feed.sock`, in a folder that only tenantgate writes to",
+        "write it like `unix:/run/tenantgate/feed.sock`, in a folder that only tenantgate writes \
+         to",
     );
     None
 }

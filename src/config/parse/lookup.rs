@@ -103,7 +103,13 @@ fn own_api(reader: &mut Reader, remote: &mut raw::RemoteLookup) -> Option<Asked>
             || headers.iter().any(|header| header.per_client)
             || body;
         if !named {
-            reader.problem("tenants.lookup.url", "has no `{client_id}`", "write it where the client's id belongs, such as `https://api.example.com/{client_id}/authorizedTenants`, or into `body` or a header");
+            reader.problem(
+                "tenants.lookup.url",
+                "has no `{client_id}`",
+                "write it where the client's id belongs, such as \
+                 `https://api.example.com/{client_id}/authorizedTenants`, \
+                 or into `body` or a header",
+            );
         }
     }
     let select = json_path::parse(reader, "tenants.lookup.select", remote.select.take());

@@ -85,7 +85,13 @@ fn fresh(reader: &mut Reader, freshness: raw::Freshness) -> Option<Freshness> {
     let max_age = reader.positive_duration("tenants.freshness.max_age", max_age);
     let (refresh, max_age) = (refresh?, max_age?);
     if refresh >= max_age {
-        reader.problem("tenants.freshness.refresh", "is not shorter than `tenants.freshness.max_age`: grants would go stale between two lookups", "shorten it, or raise `max_age`");
+        reader.problem(
+            "tenants.freshness.refresh",
+            "is not shorter than \
+                                                     `tenants.freshness.max_age`: grants would go \
+                                                     stale between two lookups",
+            "shorten it, or raise `max_age`",
+        );
         return None;
     }
     Some(Freshness::Lookup { refresh, max_age })

@@ -6,8 +6,8 @@ use super::FileText;
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
-    /// The file that lines are appended to, readable by its owner only; made if it is not there. One of
-    /// `file` and `stdout`.
+    /// The file that lines are appended to, readable by its owner only; made if it is not there.
+    /// One of `file` and `stdout`.
     pub file: Option<FileText>,
     /// Lines go to standard output. The log goes to standard error.
     pub stdout: Option<bool>,

@@ -21,8 +21,8 @@ pub struct Issuer {
     pub leeway: Option<DurationText>,
     /// The directory that `tenantgate keys generate` fills. One of `signing_keys` and `jwks_url`.
     pub signing_keys: Option<FileText>,
-    /// Where a process that mints publishes the keys, such as `http://127.0.0.1:9192/oauth2/jwks`: for one that
-    /// only checks, and then needs no private key.
+    /// Where a process that mints publishes the keys, such as `http://127.0.0.1:9192/oauth2/jwks`:
+    /// for one that only checks, and then needs no private key.
     pub jwks_url: Option<UrlText>,
     /// Certificates for `jwks_url`.
     pub tls: Option<ClientTls>,

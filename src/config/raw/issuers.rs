@@ -21,15 +21,16 @@ pub struct TrustedIssuer {
     pub tls: Option<ClientTls>,
     /// The proxy to reach them through. The environment's proxy variables are not read.
     pub proxy: Option<UrlText>,
-    /// Accept a token without `kid` where exactly one of the keys fits its algorithm, and keys without `kid`.
+    /// Accept a token without `kid` where exactly one of the keys fits its algorithm, and keys
+    /// without `kid`.
     pub allow_missing_kid: Option<bool>,
     /// The `aud` that its tokens must have for us.
     pub audience: Option<String>,
     /// The signature algorithms that its tokens may have.
     #[schemars(length(min = 1))]
     pub algorithms: Option<Vec<Option<Algorithm>>>,
-    /// Where a token carries its tenants: a JSON Pointer to an array of plain codes, or to one text of them
-    /// separated by commas or spaces; or a mapping.
+    /// Where a token carries its tenants: a JSON Pointer to an array of plain codes, or to one text
+    /// of them separated by commas or spaces; or a mapping.
     pub tenant_claim: Option<IssuerTenantClaim>,
     /// Where a token names its client.
     pub client_claim: Option<PointerText>,
@@ -83,8 +84,8 @@ pub enum IssuerTenantClaim {
 pub struct FullIssuerTenantClaim {
     /// A JSON Pointer to the claim.
     pub pointer: Option<PointerText>,
-    /// `values`: an array of texts or whole numbers. `keys`: the keys of an object. `text`: one text,
-    /// separated by commas or blanks.
+    /// `values`: an array of texts or whole numbers. `keys`: the keys of an object. `text`: one
+    /// text, separated by commas or blanks.
     pub of: Option<CodesOf>,
 }
 

@@ -9,12 +9,12 @@ pub struct Limits {
     /// The bound of the cache of verified tokens, in bytes.
     #[schemars(range(min = 65_536, max = 1_099_511_627_776_u64))]
     pub token_cache_bytes: Option<u64>,
-    /// Connections at once on the check listener. Envoy opens one a worker. Where the process may open
-    /// fewer files, the bounds on connections are lowered to fit.
+    /// Connections at once on the check listener. Envoy opens one a worker. Where the process may
+    /// open fewer files, the bounds on connections are lowered to fit.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub check_connections: Option<u32>,
-    /// The bytes of one check. Envoy sends the request's headers, 60 KiB by default, and bodies only
-    /// where its filter has `with_request_body`; then this has to be larger than its
+    /// The bytes of one check. Envoy sends the request's headers, 60 KiB by default, and bodies
+    /// only where its filter has `with_request_body`; then this has to be larger than its
     /// `max_request_bytes`.
     #[schemars(range(min = 16_384, max = 67_108_864))]
     pub check_message_bytes: Option<u32>,
@@ -24,8 +24,8 @@ pub struct Limits {
     /// Connections at once on the token listener.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub token_connections: Option<u32>,
-    /// Failed authentications a minute before one client from one source gets 429; a source as a whole
-    /// gets it after ten times as many.
+    /// Failed authentications a minute before one client from one source gets 429; a source as a
+    /// whole gets it after ten times as many.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub failures_per_minute: Option<u32>,
     /// How many proxies before the token listener append to `forwarded_header`. 0: the header is

@@ -57,7 +57,8 @@ pub struct Root {
     pub tenants: Option<Tenants>,
     /// Other issuers whose tokens are accepted too.
     pub issuers: Option<Vec<Option<TrustedIssuer>>>,
-    /// Where withdrawals, clients and records are kept that outlive a process. Left out: files only.
+    /// Where withdrawals, clients and records are kept that outlive a process. Left out: files
+    /// only.
     pub state: Option<State>,
     /// Who may use the management API of `listen.management`.
     pub management: Option<Management>,

@@ -11,9 +11,9 @@ pub struct State {
     pub sqlite: Option<FileText>,
     /// A database that all replicas share.
     pub postgres: Option<Postgres>,
-    /// 64 hex characters, made by `tenantgate keys digest`: names tenants in rows and answers, never by their
-    /// codes, and seals the static tenants of clients. The same for all replicas; with another one, what
-    /// is stored of tenants means nothing.
+    /// 64 hex characters, made by `tenantgate keys digest`: names tenants in rows and answers,
+    /// never by their codes, and seals the static tenants of clients. The same for all replicas;
+    /// with another one, what is stored of tenants means nothing.
     pub key_file: Option<FileText>,
     /// How often a replica looks for changes.
     pub poll: Option<DurationText>,
@@ -40,9 +40,9 @@ impl Default for State {
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Postgres {
-    /// A file with the URL, such as `postgres://tenantgate:PASSWORD@state-rw:5432/tenantgate`. One of `url_file`
-    /// and `url`. It must lead to the primary, also through a pooler. Without `sslmode` in it, the
-    /// server's certificate is verified, unless the server is on this machine.
+    /// A file with the URL, such as `postgres://tenantgate:PASSWORD@state-rw:5432/tenantgate`. One
+    /// of `url_file` and `url`. It must lead to the primary, also through a pooler. Without
+    /// `sslmode` in it, the server's certificate is verified, unless the server is on this machine.
     pub url_file: Option<FileText>,
     /// The URL, where it holds no password.
     pub url: Option<String>,

@@ -14,8 +14,9 @@ pub struct Telemetry {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["otlp_grpc"]))]
 pub struct Traces {
-    /// The collector, OTLP over gRPC, such as `http://127.0.0.1:4317`. A check's span continues the `traceparent` of
-    /// the call's metadata, a token request's that of its header; both only where it is sampled.
+    /// The collector, OTLP over gRPC, such as `http://127.0.0.1:4317`. A check's span continues the
+    /// `traceparent` of the call's metadata, a token request's that of its header; both only where
+    /// it is sampled.
     pub otlp_grpc: Option<UrlText>,
     /// Accept plain `http://` for it outside loopback.
     pub allow_http: Option<bool>,

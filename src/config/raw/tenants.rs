@@ -93,8 +93,8 @@ pub enum TokenWord {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fresh {
-    /// How often an active client, one that got a token or made a request within `max_age`, is looked
-    /// up again; below `max_age`.
+    /// How often an active client, one that got a token or made a request within `max_age`, is
+    /// looked up again; below `max_age`.
     pub refresh: Option<DurationText>,
     /// Requests are refused with 503 when neither the lookup behind the token nor the last good
     /// one since is younger.
@@ -191,8 +191,8 @@ pub struct RemoteLookup {
     /// Clients whose answer is remembered.
     #[schemars(range(min = 1, max = 100_000_000))]
     pub cache_clients: Option<u32>,
-    /// Replicas share the answers by `state.postgres`, so that the provider is asked once however many
-    /// there are. Left out: `true` with `state.postgres`.
+    /// Replicas share the answers by `state.postgres`, so that the provider is asked once however
+    /// many there are. Left out: `true` with `state.postgres`.
     pub shared: Option<bool>,
     /// How tenantgate authenticates itself to the lookup. Left out: not at all.
     pub auth: Option<Auth>,

@@ -81,7 +81,10 @@ fn each_misplaced_key_of_a_dialect_has_its_own_line() {
             "pages.cursor: has two places for the cursor; ",
         ),
         (
-            json!({"url": "http://127.0.0.1/{client_id}?a=1", "pages": {"cursor": {"path": "$.c", "parameter": "a"}}}),
+            json!({
+                "url": "http://127.0.0.1/{client_id}?a=1",
+                "pages": {"cursor": {"path": "$.c", "parameter": "a"}},
+            }),
             "pages.cursor.parameter: is in `url` already; ",
         ),
         (

@@ -58,7 +58,10 @@ fn each_mistake_has_its_line() {
             "state.postgres.url: stands beside `url_file`; ",
         ),
         (
-            json!({ "postgres": { "url": "postgres://h/d", "ca_file": "nowhere" }, "key_file": KEY }),
+            json!({
+                "postgres": { "url": "postgres://h/d", "ca_file": "nowhere" },
+                "key_file": KEY,
+            }),
             "state.postgres.ca_file: ",
         ),
         (

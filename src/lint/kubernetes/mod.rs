@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::node::Node;
 use super::{File, Report, documents, envoy};
 
-const EXPECTED: &str = "expected resources of Kubernetes (with `apiVersion` and `kind`), or Istio's \
+const EXPECTED: &str = "expected resources of Kubernetes (with `apiVersion` and `kind`), or \
+                        Istio's \
                         `meshConfig`";
 
 const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";

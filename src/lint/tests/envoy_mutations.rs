@@ -152,7 +152,8 @@ const MUTATIONS: &[(&str, &str, Severity, &str)] = &[
     ),
     (
         "stat_prefix: public",
-        "tracing: { max_path_tag_length: 0, custom_tags: [{ tag: p, request_header: { name: \":path\" } }] }",
+        "tracing: { max_path_tag_length: 0, custom_tags: [{ tag: p, request_header: { name: \
+         \":path\" } }] }",
         Error,
         "custom_tags",
     ),
@@ -176,39 +177,51 @@ const MUTATIONS: &[(&str, &str, Severity, &str)] = &[
     ),
     (
         "match: { prefix: / }",
-        "match: { prefix: / }\n                          typed_per_filter_config: { envoy.filters.http.ext_authz: { \"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true } }",
+        "match: { prefix: / }\n                          typed_per_filter_config: { \
+         envoy.filters.http.ext_authz: { \"@type\": \
+         type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true } }",
         Error,
         "routes[api]",
     ),
     (
         "domains: [\"*\"]",
-        "domains: [\"*\"]\n                      typed_per_filter_config: { envoy.filters.http.ext_authz: { disabled: true } }",
+        "domains: [\"*\"]\n                      typed_per_filter_config: { \
+         envoy.filters.http.ext_authz: { disabled: true } }",
         Error,
         "virtual_hosts[public]",
     ),
     ("match: { path: /oauth2/token }", "match: { prefix: /oauth2/token }", Error, "routes[token]"),
     ("match: { path: /oauth2/jwks }", "match: { path: /oda/apis }", Error, "routes[jwks]"),
     (
-        "envoy.filters.http.ext_authz:\n                              \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute\n                              disabled: true",
-        "envoy.filters.http.ext_authz:\n                              \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute\n                              check_settings: {}",
+        "envoy.filters.http.ext_authz:\n                              \"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute\n\
+         \x20                             disabled: true",
+        "envoy.filters.http.ext_authz:\n                              \"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute\n\
+         \x20                             check_settings: {}",
         Error,
         "routes[token]",
     ),
     (
         "match: { prefix: / }",
-        "match: { prefix: / }\n                          typed_per_filter_config: { envoy.filters.http.ext_authz: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, check_settings: { grpc_service: {} } } }",
+        "match: { prefix: / }\n                          typed_per_filter_config: { \
+         envoy.filters.http.ext_authz: { \"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, \
+         check_settings: { grpc_service: {} } } }",
         Error,
         "check_settings.grpc_service",
     ),
     (
         "match: { prefix: / }",
-        "match: { prefix: / }\n                          request_headers_to_remove: [x-tenantgate-client-id]",
+        "match: { prefix: / }\n                          request_headers_to_remove: \
+         [x-tenantgate-client-id]",
         Error,
         "request_headers_to_remove",
     ),
     (
         "match: { prefix: / }",
-        "match: { prefix: / }\n                          request_headers_to_add: [{ header: { key: x-tenantgate-client-id, value: a } }]",
+        "match: { prefix: / }\n                          request_headers_to_add: [{ header: { key: \
+         x-tenantgate-client-id, value: a } }]",
         Error,
         "request_headers_to_add",
     ),
@@ -220,12 +233,14 @@ const MUTATIONS: &[(&str, &str, Severity, &str)] = &[
     ),
     (
         "route: { cluster: api, timeout: 15s }",
-        "route: { weighted_clusters: { clusters: [{ name: api, typed_per_filter_config: *unchecked }] } }",
+        "route: { weighted_clusters: { clusters: [{ name: api, typed_per_filter_config: *unchecked \
+         }] } }",
         Error,
         "weighted_clusters",
     ),
     (
-        "thresholds:\n          - { priority: DEFAULT, max_connections: 65536, max_pending_requests: 65536, max_requests: 65536 }",
+        "thresholds:\n          - { priority: DEFAULT, max_connections: 65536, \
+         max_pending_requests: 65536, max_requests: 65536 }",
         "thresholds: []",
         Warning,
         "circuit_breakers",
@@ -252,19 +267,24 @@ const MUTATIONS: &[(&str, &str, Severity, &str)] = &[
     ),
     (
         "- name: envoy.filters.http.router\n",
-        "- name: lua\n                    typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua }\n                  - name: envoy.filters.http.router\n",
+        "- name: lua\n                    typed_config: { \"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua }\n                  - name: \
+         envoy.filters.http.router\n",
         Warning,
         "http_filters[lua]",
     ),
     (
         "- name: envoy.filters.http.buffer\n",
-        "- name: limit\n                    typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit }\n                  - name: envoy.filters.http.buffer\n",
+        "- name: limit\n                    typed_config: { \"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit \
+         }\n                  - name: envoy.filters.http.buffer\n",
         Warning,
         "http_filters[limit]",
     ),
     (
         "- name: envoy.filters.http.buffer\n",
-        "- name: remote\n                    typed_config: { dynamic_module_config: { module: { remote: { sha256: a } } } }\n                  - name: envoy.filters.http.buffer\n",
+        "- name: remote\n                    typed_config: { dynamic_module_config: { module: { \
+         remote: { sha256: a } } } }\n                  - name: envoy.filters.http.buffer\n",
         Error,
         "module.remote",
     ),
@@ -347,9 +367,10 @@ fn the_module_checks_as_well_as_the_filter() {
     let sample = file(SAMPLE);
     let start = sample.text.find("- name: envoy.filters.http.ext_authz\n").unwrap();
     let end = sample.text.find("- name: envoy.filters.http.router\n").unwrap();
-    let filter = "- name: envoy.filters.http.ext_authz\n                    typed_config: { \"@type\": \
-                  type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter, \
-                  filter_name: tenantgate }\n                  ";
+    let filter = "- name: envoy.filters.http.ext_authz\n                    typed_config: { \
+         \"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter, \
+         filter_name: tenantgate }\n                  ";
     let text = format!("{}{filter}{}", &sample.text[..start], &sample.text[end..]);
     let report = envoy(&File { name: "module.yaml".to_owned(), text }).unwrap();
     assert_eq!(errors(&report), [""; 0]);

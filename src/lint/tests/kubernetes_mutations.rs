@@ -67,7 +67,8 @@ const ENVOY_GATEWAY: &[Mutation] = &[
     (
         "securitypolicy",
         "namespace: gates\nspec:",
-        "namespace: gates\nstatus: { ancestors: [{ conditions: [{ type: Accepted, status: \"False\" }] }] }\nspec:",
+        "namespace: gates\nstatus: { ancestors: [{ conditions: [{ type: Accepted, status: \
+         \"False\" }] }] }\nspec:",
         Error,
         "status.ancestors",
     ),
@@ -134,7 +135,8 @@ const ENVOY_GATEWAY: &[Mutation] = &[
     (
         "envoyproxy",
         "spec:\n",
-        "spec:\n  filterOrder: [{ name: envoy.filters.http.ratelimit, before: envoy.filters.http.ext_authz }]\n",
+        "spec:\n  filterOrder: [{ name: envoy.filters.http.ratelimit, before: \
+         envoy.filters.http.ext_authz }]\n",
         Warning,
         "filterOrder",
     ),
@@ -170,14 +172,16 @@ const ENVOY_GATEWAY: &[Mutation] = &[
     (
         "httproute",
         "    - name: api\n",
-        "    - name: api\n      filters: [{ type: RequestHeaderModifier, requestHeaderModifier: { remove: [X-Tenantgate-Client-Id] } }]\n",
+        "    - name: api\n      filters: [{ type: RequestHeaderModifier, requestHeaderModifier: { \
+         remove: [X-Tenantgate-Client-Id] } }]\n",
         Error,
         "requestHeaderModifier",
     ),
     (
         "httproute",
         "    - name: api\n",
-        "    - name: api\n      filters: [{ type: ExternalAuth, externalAuth: { forwardBody: {} } }]\n",
+        "    - name: api\n      filters: [{ type: ExternalAuth, externalAuth: { forwardBody: {} } \
+         }]\n",
         Warning,
         "externalAuth.forwardBody",
     ),
@@ -185,7 +189,8 @@ const ENVOY_GATEWAY: &[Mutation] = &[
     (
         "quota",
         "    type: Local\n",
-        "    global: { rules: [{ limit: { fromMetadata: { namespace: other } } }] }\n    type: Global\n",
+        "    global: { rules: [{ limit: { fromMetadata: { namespace: other } } }] }\n    type: \
+         Global\n",
         Warning,
         "fromMetadata.namespace",
     ),
@@ -254,7 +259,8 @@ const ISTIO: &[Mutation] = &[
     (
         "meshconfig",
         "  defaultConfig:\n",
-        "  defaultConfig:\n    connectionSettings: { httpPathWithEscapedSlashesAction: KEEP_UNCHANGED }\n",
+        "  defaultConfig:\n    connectionSettings: { httpPathWithEscapedSlashesAction: \
+         KEEP_UNCHANGED }\n",
         Error,
         "httpPathWithEscapedSlashesAction",
     ),
@@ -390,7 +396,8 @@ fn a_policy_that_switches_the_check_off_is_found() {
         files.push(File { name: "more.yaml".to_owned(), text: more.to_owned() });
         errors(&kubernetes(&files).unwrap()).join("\n")
     };
-    // The platform's policy is bound to the Gateway, and an empty one to the token rule: as it should be.
+    // The platform's policy is bound to the Gateway, and an empty one to the token rule: as it
+    // should be.
     let token = policy("HTTPRoute, name: reports, sectionName: token", "");
     assert_eq!(to_gateway(&token), "");
     let api = policy("HTTPRoute, name: reports, sectionName: api", "  cors: {}\n");
@@ -403,8 +410,10 @@ fn a_policy_that_switches_the_check_off_is_found() {
 
 #[test]
 fn lists_of_kubectl_and_other_kinds() {
-    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: gateway.envoyproxy.io/v1alpha1\n  \
-                kind: SecurityPolicy\n  metadata: { name: a }\n  spec: { extAuth: { failOpen: true, \
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: \
+                gateway.envoyproxy.io/v1alpha1\n  \
+                kind: SecurityPolicy\n  metadata: { name: a }\n  spec: { extAuth: { failOpen: \
+                true, \
                 grpc: {} } }\n- apiVersion: v1\n  kind: Service\n  metadata: { name: b }\n";
     let file = File { name: "list.yaml".to_owned(), text: list.to_owned() };
     let report = kubernetes(&[file]).unwrap();
@@ -425,11 +434,13 @@ fn files_without_anything_of_the_pairing_are_no_good_news() {
 fn an_istio_operator_and_istiods_own_map() {
     let mesh = "extensionProviders: [{ name: t, envoyExtAuthzGrpc: { failOpen: true } }]";
     let operator = format!(
-        "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {{ name: i }}\nspec:\n  \
+        "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {{ name: i \
+         }}\nspec:\n  \
          meshConfig: {{ {mesh} }}\n"
     );
     let map = format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: istio }}\ndata:\n  mesh: |\n    {mesh}\n"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: istio }}\ndata:\n  mesh: |\n    \
+         {mesh}\n"
     );
     for text in [operator, map, mesh.to_owned()] {
         let report = kubernetes(&[File { name: "mesh.yaml".to_owned(), text }]).unwrap();
@@ -448,8 +459,10 @@ fn plain_text_within_the_mesh() {
         Warning,
         "mtls.mode",
     );
-    let proxy = "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: { name: p }\n\
-                 spec: { connectionSettings: { httpPathWithEscapedSlashesAction: REJECT_REQUEST } }\n";
+    let proxy = "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: { name: p \
+                 }\n\
+                 spec: { connectionSettings: { httpPathWithEscapedSlashesAction: REJECT_REQUEST } \
+                 }\n";
     assert_found(
         &with("deploy/istio", "kind: Nothing"),
         &with("deploy/istio", proxy),

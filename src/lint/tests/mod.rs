@@ -229,7 +229,10 @@ proptest! {
     /// A good file with one value of it replaced: deep enough for every line of the code.
     #[test]
     fn anything_within_a_good_file_is_survived(
-        sample in 0usize..20, at in any::<prop::sample::Index>(), up in 0usize..4, value in any_json(),
+        sample in 0usize..20,
+        at in any::<prop::sample::Index>(),
+        up in 0usize..4,
+        value in any_json(),
     ) {
         let samples: Vec<File> = ["envoy", "deploy/envoy-gateway", "deploy/istio"]
             .iter().flat_map(|path| folder(path)).collect();

@@ -193,7 +193,10 @@ async fn pages_are_read_to_the_end_or_not_at_all() {
         dialect(
             AUTHZEN,
             &[
-                r#"{"page": {"next_token": "a=", "count": 1, "total": 2}, "results": [{"type": "tenant", "id": "A"}]}"#,
+                concat!(
+                    r#"{"page": {"next_token": "a=", "count": 1, "total": 2}, "#,
+                    r#""results": [{"type": "tenant", "id": "A"}]}"#,
+                ),
                 r#"{"page": {"next_token": ""}, "results": [{"type": "tenant", "id": "B"}]}"#,
             ],
             "A,B",
@@ -276,7 +279,8 @@ async fn each_page_is_asked_for_as_the_first_one_was() {
 #[tokio::test]
 async fn a_header_may_say_whose_grants_are_asked_for() {
     let keys = "{ url: URL/grants, select: '$[*]',
-        headers: [{ name: x-app, value: 'app={client_id}' }, { name: x-json, value: '{\"a\":1}' }] }";
+        headers: [{ name: x-app, value: 'app={client_id}' }, { name: x-json, value: '{\"a\":1}' }] \
+        }";
     let (found, seen, _) = outcome(keys, vec![answer(200, &[], r#"["A"]"#)]).await;
     assert_eq!(found, "A");
     assert_eq!(seen[0].target, "/grants");
@@ -354,7 +358,8 @@ async fn packed_answers_are_unpacked_within_the_bound() {
         let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
         let length = bytes.len();
         let head = format!(
-            "HTTP/1.1 200 x\r\ncontent-encoding: {encoding}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            "HTTP/1.1 200 x\r\ncontent-encoding: {encoding}\r\ncontent-length: \
+             {length}\r\nconnection: close\r\n\r\n"
         );
         vec![Act::Send(head.into_bytes()), Act::Send(bytes)]
     };

@@ -1,4 +1,5 @@
-//! The check listener: Envoy's external authorization over gRPC. The only folder that knows Envoy's types.
+//! The check listener: Envoy's external authorization over gRPC. The only folder that knows Envoy's
+//! types.
 
 mod message;
 mod pairing;

@@ -1,5 +1,5 @@
-//! What the first checks of a connection tell of the gateway's settings: each finding is a warning once, and a
-//! metric. `tenantgate lint` says the same of a config before it runs.
+//! What the first checks of a connection tell of the gateway's settings: each finding is a warning
+//! once, and a metric. `tenantgate lint` says the same of a config before it runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -50,7 +50,8 @@ impl Finding {
                 "bodies of requests are sent, which nobody reads: remove with_request_body"
             }
             Self::AllHeaders => {
-                "cookies are sent, so probably all headers: name authorization and x-request-id in allowed_headers"
+                "cookies are sent, so probably all headers: name authorization and x-request-id in \
+                 allowed_headers"
             }
             Self::TimeoutShort => {
                 "Envoy waits less than 100 ms for a check: set grpc_service.timeout to 0.5s"
@@ -59,7 +60,8 @@ impl Finding {
                 "Envoy waits more than 5 s for a check: set grpc_service.timeout to 0.5s"
             }
             Self::Path => {
-                "paths arrive that Envoy should have refused or resolved: set normalize_path, merge_slashes and \
+                "paths arrive that Envoy should have refused or resolved: set normalize_path, \
+                 merge_slashes and \
                  path_with_escaped_slashes_action"
             }
         }

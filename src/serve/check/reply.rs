@@ -1,5 +1,6 @@
 //! An answer as Envoy's `CheckResponse`. The field numbers are those of
-//! `envoy/service/auth/v3/external_auth.proto`; the tests read the replies with the generated types.
+//! `envoy/service/auth/v3/external_auth.proto`; the tests read the replies with the generated
+//! types.
 
 use tonic::Code;
 
@@ -63,8 +64,8 @@ fn entry(of: &mut Message, key: &str, value: &Value<'_>) {
     });
 }
 
-/// A `HeaderValueOption` with `append: false`, which overwrites what the client sent. Deprecated, but every
-/// Envoy from 1.36 on honours it, and alike.
+/// A `HeaderValueOption` with `append: false`, which overwrites what the client sent. Deprecated,
+/// but every Envoy from 1.36 on honours it, and alike.
 fn header(of: &mut Message, field: u32, name: &str, value: &str) {
     of.message(field, |option| {
         option.message(1, |header| {

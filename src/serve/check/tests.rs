@@ -170,9 +170,13 @@ fn a_denied_request_is_told_why_and_how_to_do_better() {
             403,
             challenge(
                 "Bearer realm=\"https://api.test\", error=\"insufficient_scope\", \
-                 error_description=\"the token lacks a scope that this resource requires\", scope=\"admin\""
+                 error_description=\"the token lacks a scope that this resource requires\", \
+                 scope=\"admin\""
             ),
-            r#"{"error":"insufficient_scope","error_description":"the token lacks a scope that this resource requires"}"#,
+            concat!(
+                r#"{"error":"insufficient_scope","#,
+                r#""error_description":"the token lacks a scope that this resource requires"}"#,
+            ),
         )
     );
     assert_eq!(

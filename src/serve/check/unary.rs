@@ -1,6 +1,6 @@
-//! A unary gRPC call as it is on the wire: one message in the request's body, one in the response's,
-//! and trailers. Tonic's own codec serves streams too, with two buffers of 8 KiB a call, for
-//! which a check has no use.
+//! A unary gRPC call as it is on the wire: one message in the request's body, one in the
+//! response's, and trailers. Tonic's own codec serves streams too, with two buffers of 8 KiB a
+//! call, for which a check has no use.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -18,8 +18,8 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 /// A byte that says whether the message is compressed, and four with its length.
 const PREFIX: usize = 5;
 
-/// Reads the one message of a request, whose body has its own bounds. `None`: it is none, or compressed,
-/// which we never say that we accept.
+/// Reads the one message of a request, whose body has its own bounds. `None`: it is none, or
+/// compressed, which we never say that we accept.
 pub async fn message<B: Body<Data = Bytes>>(body: B) -> Result<Option<Bytes>, B::Error> {
     let mut body = std::pin::pin!(body);
     // A message of usual size comes as one frame and is not copied.

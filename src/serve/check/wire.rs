@@ -1,8 +1,8 @@
 //! What of Envoy's `CheckRequest` matters to a decision, borrowed from the message's own bytes.
 //!
-//! The generated type would copy every header of every request into a map of strings, which costs as
-//! much as the rest of the check. Field numbers are those of `envoy/service/auth/v3/attribute_context.proto`;
-//! a test holds them against the generated types.
+//! The generated type would copy every header of every request into a map of strings, which costs
+//! as much as the rest of the check. Field numbers are those of
+//! `envoy/service/auth/v3/attribute_context.proto`; a test holds them against the generated types.
 
 use bytes::Buf as _;
 use prost::DecodeError;

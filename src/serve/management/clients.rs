@@ -29,7 +29,13 @@ const TRIES: usize = 8;
 /// The registered clients, by their ids.
 #[utoipa::path(
     get, path = "/v1/clients", tag = "clients",
-    params(("after" = Option<String>, Query, description = "Clients behind this id."), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "100 unless given.")),
+    params(
+        ("after" = Option<String>, Query, description = "Clients behind this id."),
+        (
+            "limit" = Option<u32>, Query, minimum = 1, maximum = 1000,
+            description = "100 unless given."
+        ),
+    ),
     responses(
         (status = 200, description = "A page.", body = ClientList),
         Refusals,
@@ -360,7 +366,8 @@ impl Management {
         found().ok_or_else(Failure::no_client)
     }
 
-    /// Whether this very request has been carried out before. For those that would not fit any more.
+    /// Whether this very request has been carried out before. For those that would not fit any
+    /// more.
     async fn repeated(&self, action: &Action, id: &str) -> Result<bool, Failure> {
         if !action.is_named {
             return Ok(false);

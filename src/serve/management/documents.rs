@@ -62,7 +62,8 @@ pub struct NewClient {
     pub client_id: String,
     /// The scopes that it may ask for, separated by blanks.
     pub scope: Option<Scopes>,
-    /// Codes of the tenants that it may read, instead of the lookup. Left out or empty: the lookup tells.
+    /// Codes of the tenants that it may read, instead of the lookup. Left out or empty: the lookup
+    /// tells.
     pub tenants: Option<Vec<String>>,
     /// How long its tokens live, such as `30m`. Left out: `issuer.token_ttl`.
     pub token_ttl: Option<String>,
@@ -83,11 +84,13 @@ pub struct NewClient {
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientPatch {
-    /// The scopes that it may ask for, separated by blanks. Tokens that are out lose what is taken away.
+    /// The scopes that it may ask for, separated by blanks. Tokens that are out lose what is taken
+    /// away.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Scopes>)]
     pub scope: Option<Option<Scopes>>,
-    /// Codes of the tenants that it may read, instead of the lookup. `null` or empty: the lookup tells.
+    /// Codes of the tenants that it may read, instead of the lookup. `null` or empty: the lookup
+    /// tells.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Vec<String>>)]
     pub tenants: Option<Option<Vec<String>>>,
@@ -312,7 +315,8 @@ pub struct GrantsDocument {
     pub looked_up_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_seconds: Option<u64>,
-    /// Of the last lookup: `granted`, `denied`, or why there was no answer. Left out: there was none.
+    /// Of the last lookup: `granted`, `denied`, or why there was no answer. Left out: there was
+    /// none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_outcome: Option<String>,
     /// Lookups in a row that gave no answer.
@@ -394,7 +398,8 @@ pub struct UsageRow {
     pub issuer: String,
     /// Empty: nobody had proven who they are. `other`: too many to be counted by themselves.
     pub client_id: String,
-    /// The tenant's reference. Empty: there was none. `other`: too many to be counted by themselves.
+    /// The tenant's reference. Empty: there was none. `other`: too many to be counted by
+    /// themselves.
     pub tenant: String,
     /// `allowed`, or the reason of the denial.
     pub outcome: String,

@@ -55,7 +55,8 @@ pub async fn explain(
             engine.explain_grant(&id, &code, Ask::Nobody).await
         }
         _ => {
-            let text = "ask either with `path` (and `method`, `token`, `api`), or with `client_id` and `tenant`";
+            let text = "ask either with `path` (and `method`, `token`, `api`), or with `client_id` \
+                        and `tenant`";
             return Err(Failure::Invalid(text.to_owned()));
         }
     };

@@ -87,7 +87,8 @@ impl IntoResponse for Failure {
         let (status, error, text) = match self {
             Self::Invalid(text) => (StatusCode::BAD_REQUEST, "invalid_request", text),
             Self::Unauthorized => {
-                let text = "a bearer token is needed: that of `management.token_file`, or one of our own \
+                let text = "a bearer token is needed: that of `management.token_file`, or one of \
+                            our own \
                             issuer with the scope for this call";
                 (StatusCode::UNAUTHORIZED, "invalid_token", text.to_owned())
             }

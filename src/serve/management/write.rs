@@ -124,7 +124,8 @@ impl Management {
         longest.max(lookup_counts(&config)) + MARGIN
     }
 
-    /// Stored, and in force in this process, before it answers; a `request_id` given again is answered as it was.
+    /// Stored, and in force in this process, before it answers; a `request_id` given again is
+    /// answered as it was.
     pub async fn withdraw(&self, action: Action, row: Row) -> Result<Done, Failure> {
         let (name, key) = (action.name, row.key.clone());
         match self.write_once(action, row).await? {

@@ -137,7 +137,8 @@ async fn ask(stream: &mut Stream) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
 }
 
-/// Whether a request gets an answer: with TLS 1.3 a client learns of its refusal with the first read.
+/// Whether a request gets an answer: with TLS 1.3 a client learns of its refusal with the first
+/// read.
 async fn passes(address: SocketAddr, trusted: &Ca, client: Option<&Pair>) -> bool {
     let Ok(mut stream) = connect(address, trusted, client).await else { return false };
     ask(&mut stream).await.is_ok_and(|answer| answer.ends_with("hello"))

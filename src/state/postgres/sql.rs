@@ -14,8 +14,9 @@ pub const FIRST_EVENT: &str = concat!(
     ", '')"
 );
 
-/// One statement, so that a client which stalls holds nothing. A write that [`Expect`](super::super::Expect)
-/// refuses leaves an event without a body, for the numbers must have no gap.
+/// One statement, so that a client which stalls holds nothing. A write that
+/// [`Expect`](super::super::Expect) refuses leaves an event without a body, for the numbers must
+/// have no gap.
 pub const WRITE: &str = concat!(
     "WITH p AS (SELECT * FROM jsonb_to_record($1) AS p(
         kind text, issuer text, client text, ref text, hold bigint, keep bigint, lifted bigint,
@@ -53,7 +54,8 @@ pub const WRITE: &str = concat!(
      SELECT coalesce((SELECT to_jsonb(r)::text FROM r), '') FROM n"
 );
 
-pub const AUDIT_OF: &str = "SELECT to_jsonb(a)::text FROM tenantgate_audit a, jsonb_to_record($1) AS p(id text) WHERE a.id = p.id";
+pub const AUDIT_OF: &str = "SELECT to_jsonb(a)::text FROM tenantgate_audit a, jsonb_to_record($1) \
+                            AS p(id text) WHERE a.id = p.id";
 
 pub const POLL: &str = concat!(
     "WITH p AS (SELECT * FROM jsonb_to_record($1) AS p(seq bigint)),

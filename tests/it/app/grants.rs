@@ -75,8 +75,8 @@ async fn grants_that_nobody_can_confirm_are_503_after_max_age() {
     assert!(stale.headers.contains_key("retry-after"));
     assert_eq!(gate.status("/api/T3/report", &token).await, 403, "not in the token anyway");
     gate.provider.go_down(false);
-    // After failures a lookup waits a little before it is tried again, and on a busy machine one may
-    // fail once more.
+    // After failures a lookup waits a little before it is tried again, and on a busy machine one
+    // may fail once more.
     let mut recovered = false;
     for _ in 0..100 {
         gate.clock.advance(Duration::from_secs(5));

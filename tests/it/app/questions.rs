@@ -12,13 +12,15 @@ fn config() -> String {
     format!("{CONFIG}\nstate: {{ sqlite: state/tenantgate.db, key_file: digest.key }}\n")
 }
 
-/// Beside acme a client that may see all tokens, and one that may not; all with the same secret but for its name.
+/// Beside acme a client that may see all tokens, and one that may not; all with the same secret but
+/// for its name.
 fn others() -> String {
     let entry = |id: &str, scope: &str| {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
         let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         format!(
-            "  - {{ id: {id}, scopes: [{scope}], credentials: [{{ digest: \"sha256:{digest}\" }}] }}\n"
+            "  - {{ id: {id}, scopes: [{scope}], credentials: [{{ digest: \"sha256:{digest}\" }}] \
+             }}\n"
         )
     };
     entry("auditor", "\"tenantgate:introspect\"") + &entry("stranger", "other")

@@ -1,5 +1,5 @@
-//! What takes access away acts whatever else is broken: every pair of something taken away and something
-//! that cannot be read.
+//! What takes access away acts whatever else is broken: every pair of something taken away and
+//! something that cannot be read.
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -157,7 +157,8 @@ async fn a_restored_backup_resurrects_nothing_and_is_repaired() {
          UPDATE tenantgate_head SET seq = 2;
          DELETE FROM tenantgate_audit WHERE seq > 2;
          DELETE FROM tenantgate_record WHERE seq > 2;
-         INSERT INTO tenantgate_record SELECT 'client', 'https://i', 'gone', '', 0, NULL, 0, '', 2, 0;",
+         INSERT INTO tenantgate_record SELECT 'client', 'https://i', 'gone', '', 0, NULL, 0, '', \
+         2, 0;",
     )
     .await;
     // Others go on with the restored database, further than it was before.
@@ -214,7 +215,8 @@ async fn writes_are_refused_while_the_database_is_read_only_and_reads_go_on() {
     sql(
         &place.engine,
         "DO $$ BEGIN EXECUTE format(
-            'ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$",
+            'ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END \
+            $$",
     )
     .await;
     // Only new connections notice.

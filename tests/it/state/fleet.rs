@@ -1,10 +1,11 @@
-//! Three running replicas on one PostgreSQL: how fast a withdrawal is everywhere, and what a database
-//! costs that is not there.
+//! Three running replicas on one PostgreSQL: how fast a withdrawal is everywhere, and what a
+//! database costs that is not there.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use serde_json::Value;
 use sqlx::Connection as _;
 use tenantgate::app::{Environment, Running, start};
@@ -137,7 +138,7 @@ impl Replica {
         };
         let running = start(config, environment).await.unwrap();
         let url = format!("http://{}", running.addresses.check);
-        let connected = envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient::connect(url);
+        let connected = AuthorizationClient::connect(url);
         Self { check: connected.await.unwrap(), running }
     }
 
