@@ -62,8 +62,8 @@ src/clients/file.rs. -->
 shows everything that is wrong with it, with the client registry and with the files that they \
 name, with file, line and column. What is allowed but rarely meant is a `warning:`, and an error \
 with `--strict`: a public route over a closed one, a method that no client sends, a scope that \
-no client has. `serve` logs warnings. A changed file is read again while tenantgate runs; what is broken \
-stays as it last was, and what the other files say is applied all the same.
+no client has. `serve` logs warnings. A changed file is read again while tenantgate runs; what is \
+broken stays as it last was, and what the other files say is applied all the same.
 
 Without `--config` the file is the one that `TENANTGATE_CONFIG` names, else `tenantgate.yaml` in \
 the current folder. Variables like `${NAME}` in it are not expanded.
