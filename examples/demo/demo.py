@@ -33,7 +33,7 @@ def running(work, bin_dir, any_ports):
     config = yaml.safe_load(config_text)
     envoy_config = yaml.safe_load(stack.ENVOY_CONFIG.read_text())
     if not any_ports:
-        # Before anything is touched: in `work` are the files of whoever has these ports now.
+        # Before anything is touched: in `work` are the files of the process that has these ports now.
         require_free_ports(config, envoy_config)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

@@ -32,7 +32,7 @@ impl FilterConfig {
         let Some(feed) = &self.feed else { return Ok(None) };
         match feed.strip_prefix("unix:").map(Path::new) {
             Some(path) if path.is_absolute() => Ok(Some(path)),
-            _ => Err("the filter's config: feed: is no socket; write it like \
+            _ => Err("the filter's config: feed: is not a socket; write it like \
                       unix:/run/tenantgate/feed.sock"
                 .into()),
         }

@@ -365,7 +365,7 @@ impl Verified<'_> {
                 .map(|text| TenantDigest::from_text(text))
                 .collect::<Option<TenantSet>>()
                 .ok_or(claims("the tenant claim must hold digests")),
-            // A path can never name what is no tenant code, so such an entry grants nothing.
+            // A path can never name what is not a tenant code, so such an entry grants nothing.
             TenantForm::Plain => {
                 let holder = Holder { issuer: &self.issuer.issuer, client };
                 let codes = listed.iter().filter(|code| is_tenant_code(code));

@@ -71,7 +71,7 @@ impl fmt::Display for RouterError {
                 f,
                 "routes {first} and {second} match the same paths (but for case, perhaps), with \
                  `{{tenant}}` not at the same place; write both with `{{tenant}}` where the tenant \
-                 code stands"
+                 code is"
             ),
         }
     }

@@ -84,7 +84,7 @@ impl Test<'_> {
     async fn run(&self) -> anyhow::Result<u8> {
         let lookup = &self.config.tenants.lookup;
         if *lookup == Lookup::Static {
-            bail!("tenants.lookup is `static`: there is nobody to ask; add `url` or `grpc` to it");
+            bail!("tenants.lookup is `static`: there is nothing to ask; add `url` or `grpc` to it");
         }
         let directory = Directory::new(lookup, Arc::new(SystemClock), Arc::new(Metrics::new()))
             .map_err(|problem| anyhow::anyhow!("{problem}"))?;

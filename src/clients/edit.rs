@@ -18,7 +18,7 @@ use crate::files;
 const HEAD: &str = "\
 # The client registry of tenantgate. The commands `tenantgate clients add`, `rotate`, `revoke` and \
 `revoke-tokens`
-# write this file anew in one form: comments of your own are not kept.
+# rewrite this file in one form: comments of your own are not kept.
 ";
 
 #[derive(Debug, Error)]

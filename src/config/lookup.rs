@@ -84,7 +84,7 @@ pub struct AnswerReading {
     pub complete_if: Option<CompleteIf>,
     /// What no page may have, such as the `errors` that GraphQL puts beside a part of the data.
     pub refuse: Vec<serde_json_path::JsonPath>,
-    /// Claim name -> where its value stands in the answer, and whether the token response repeats
+    /// Claim name -> where its value is in the answer, and whether the token response repeats
     /// it.
     pub claims: BTreeMap<String, SelectedClaim>,
     pub quota: Option<QuotaPaths>,

@@ -401,7 +401,7 @@ fn each_line_says_what_is_wrong_and_what_to_do() {
         (
             "/tenants/lookup/no_grants_status",
             json!([401]),
-            "tenants.lookup.no_grants_status[0]: is no answer about grants: ",
+            "tenants.lookup.no_grants_status[0]: is not an answer about grants: ",
         ),
         (
             "/tenants/lookup/no_grants_status",
@@ -854,7 +854,7 @@ fn a_process_that_only_checks_may_fetch_its_own_keys() {
     assert_eq!(found.as_str(), url);
     for (changes, told) in [
         (fetched.to_vec(), "issuer.jwks_url: does not let this process sign, "),
-        (vec![("/issuer/jwks_url", json!(url))], "issuer.jwks_url: stands beside `signing_keys`; "),
+        (vec![("/issuer/jwks_url", json!(url))], "issuer.jwks_url: is given beside `signing_keys`; "),
         (vec![("/issuer/signing_keys", Value::Null)], "issuer.signing_keys: missing; "),
     ] {
         let lines = lines(&with(&changes));

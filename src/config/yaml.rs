@@ -79,7 +79,7 @@ fn not_yaml(file: &str, error: &serde_saphyr::Error) -> Problem {
     let (wrong, cure) = match error {
         serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().map(|key| format!(" `{key}`")).unwrap_or_default();
-            (format!("the key{key} stands here a second time"), "keep one of them")
+            (format!("the key{key} appears a second time"), "keep one of them")
         }
         _ => {
             let text = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);

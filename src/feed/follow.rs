@@ -46,7 +46,7 @@ pub async fn follow(fed: &Fed, socket: &Path, config: &Path) {
         // The same trouble over and over is told once.
         if began || text != told {
             let socket = socket.display();
-            tracing::error!(%socket, %error, "no feed from the sidecar: what it has told stays in \
+            tracing::error!(%socket, %error, "no feed from the sidecar: what it has sent stays in \
                                               force for its time");
             told = text;
         }

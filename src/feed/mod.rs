@@ -52,7 +52,7 @@ pub enum FeedError {
     Io(#[from] std::io::Error),
     #[error("the other side hung up")]
     Ended,
-    #[error("a frame is no message of the feed")]
+    #[error("a frame is not a message of the feed")]
     Unreadable(#[from] prost::DecodeError),
     #[error("{0}")]
     Wrong(&'static str),

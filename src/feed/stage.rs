@@ -194,7 +194,7 @@ impl Told {
                 Some(tenants) => take::tenants(tenants)?,
                 None => match cells.cell(&client).current().as_deref() {
                     Some(set) => set.digests.clone(),
-                    None => return wrong("a confirmation of what was never told"),
+                    None => return wrong("a confirmation of what was never sent"),
                 },
             };
             let quota = told.quota.as_ref().map(take::quota).transpose()?;

@@ -60,7 +60,7 @@ fn api(api: &v1::Api, metrics: &Metrics) -> Taken<Api> {
     variables.dedup();
     Ok(Api {
         name: api.name.clone(),
-        router: Router::new(rules).or(wrong("routes that cannot stand together"))?,
+        router: Router::new(rules).or(wrong("routes that cannot be used together"))?,
         forward_authorization: api.forward_authorization,
         shadow: api.shadow,
         api_key_header: api.api_key_header.clone(),

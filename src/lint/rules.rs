@@ -49,7 +49,7 @@ pub fn timeout(report: &mut Report, at: &Node, if_missing: &str, cure: &str) {
         None => format!("no time-out, so {if_missing}"),
     };
     match seconds {
-        None => report.error(at, "a time-out that is no duration", "it cannot be judged", cure),
+        None => report.error(at, "a time-out that is not a duration", "it cannot be judged", cure),
         Some(seconds) if seconds <= 0.0 || seconds > 1.0 => {
             let why = "a check takes under a millisecond, and requests queue while it hangs";
             report.error(at, what, why, cure);
@@ -86,7 +86,7 @@ pub fn body(report: &mut Report, at: &Node) {
 pub fn route_may_change(report: &mut Report, at: &Node) {
     if at.is_true() {
         let why = "after the check a request may move to a route with other settings";
-        report.error(at, "the route is chosen anew", why, "set it to false or take it out");
+        report.error(at, "the route is chosen again", why, "set it to false or take it out");
     }
 }
 
@@ -165,7 +165,7 @@ pub fn log_format(report: &mut Report, format: &Node) {
         if has(&["(AUTHORIZATION", "?AUTHORIZATION", "(COOKIE", "?COOKIE"])
             || has(&["HEADERS['AUTHORIZATION", "HEADERS[\"AUTHORIZATION"])
         {
-            let why = "whoever reads the log can use it";
+            let why = "everybody who reads the log can use it";
             report.error(&text, "a credential is logged", why, "leave it out");
         }
     }
@@ -233,7 +233,7 @@ pub fn remote_modules(report: &mut Report, document: &Node) {
 
 fn remote_module(report: &mut Report, at: &Node) {
     if at.exists() {
-        let why = "whoever serves it runs code that sees every token";
+        let why = "the server it comes from runs code that sees every token";
         report.error(at, "a module is fetched from elsewhere", why, "bring it in with the image");
     }
 }

@@ -199,7 +199,7 @@ impl Remote {
         self.metrics.dropped_tenant_codes.inc_by((dropped.len() + unmatched.len()) as u64);
         if !dropped.is_empty() {
             let (codes, positions) = (dropped.len(), first(dropped));
-            tracing::warn!(%client, codes, ?positions, "dropped what is no tenant code");
+            tracing::warn!(%client, codes, ?positions, "dropped what is not a tenant code");
         }
         if !unmatched.is_empty() {
             let (codes, positions) = (unmatched.len(), first(unmatched));
@@ -207,7 +207,7 @@ impl Remote {
                                                         match");
         }
         if listed.bad_quota {
-            tracing::warn!(%client, "the quota is no whole number of requests a second, minute, \
+            tracing::warn!(%client, "the quota is not a whole number of requests a second, minute, \
                                      hour or day");
         }
         if !dropped_claims.is_empty() {
@@ -294,7 +294,7 @@ fn token_url(auth: &LookupAuth) -> Vec<&str> {
 fn credential(field: &str, scheme: &str, value: &str) -> Result<HeaderValue, Problem> {
     let mut header = HeaderValue::from_str(&format!("{scheme} {value}")).map_err(|_| Problem {
         field: format!("tenants.lookup.auth.{field}"),
-        message: "cannot stand in a header; use visible ASCII characters".to_owned(),
+        message: "cannot be sent in a header; use visible ASCII characters".to_owned(),
     })?;
     header.set_sensitive(true);
     Ok(header)

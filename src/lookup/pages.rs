@@ -80,7 +80,8 @@ impl<'a> Pager<'a> {
     /// A link is followed to where the lookup is anyway: it must not choose who gets our token.
     fn follow(&mut self, link: &str) -> Result<Page, Unavailable> {
         let base = &self.first;
-        let url = base.join(link).map_err(|_| incomplete("the link to the next page is no URL"))?;
+        let broken = |_| incomplete("the link to the next page is not a URL");
+        let url = base.join(link).map_err(broken)?;
         if url.origin() != base.origin() || !url.username().is_empty() || url.password().is_some() {
             return Err(incomplete("the next page is said to be on another origin"));
         }

@@ -48,9 +48,9 @@ impl Template {
                 message: message.to_owned(),
             };
             let name = HeaderName::from_bytes(header.name.as_bytes())
-                .map_err(|_| problem("is no HTTP header name; use letters, digits and `-`"))?;
+                .map_err(|_| problem("is not an HTTP header name; use letters, digits and `-`"))?;
             let value = sensitive(header.value.0.expose()).ok_or_else(|| {
-                problem("its value cannot stand in a header; use visible ASCII characters")
+                problem("its value cannot be sent in a header; use visible ASCII characters")
             })?;
             if header.per_client {
                 per_client.push((name, header.clone()));

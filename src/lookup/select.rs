@@ -32,7 +32,7 @@ pub struct Selector {
 pub struct Listed {
     /// In the order of the answer.
     pub codes: Vec<TenantCode>,
-    /// Positions of what is no tenant code. The values themselves must not be shown.
+    /// Positions of what is not a tenant code. The values themselves must not be shown.
     pub dropped: Vec<usize>,
     /// Positions of what `code_pattern` does not match.
     pub unmatched: Vec<usize>,

@@ -162,7 +162,7 @@ impl Credential {
                 let key = key.map_err(|_| Problem {
                     field: "tenants.lookup.auth.oauth2.private_key_file".to_owned(),
                     message: format!(
-                        "is no private key for {algorithm:?}; give a PKCS#8 key as PEM"
+                        "is not a private key for {algorithm:?}; give a PKCS#8 key as PEM"
                     ),
                 })?;
                 let mut header = Header::new(algorithm);

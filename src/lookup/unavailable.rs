@@ -36,7 +36,7 @@ pub enum Unavailable {
     CalloutToken(TokenError),
     #[error("too many lookups at once")]
     Busy,
-    #[error("the lookup was configured anew while it was under way")]
+    #[error("the lookup was reconfigured while it was under way")]
     Replaced,
     #[error("the lookup ended without a result")]
     Aborted,

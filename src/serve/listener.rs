@@ -74,9 +74,10 @@ fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<UnixListener> {
 /// in use.
 fn refuse_what_is_there(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"))
-        }
+        Ok(found) if !found.file_type().is_socket() => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is not a socket is there",
+        )),
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
             Err(io::Error::from(io::ErrorKind::AddrInUse))
         }

@@ -72,7 +72,7 @@ pub async fn introspect(
     let caller = match shared.engine.gate.token_standing(token.expose()) {
         Ok(caller) => caller,
         Err(reason) if is_undecided(reason) => {
-            return unavailable(&shared, "whether the token stands is not known now");
+            return unavailable(&shared, "whether the token is still good is not known now");
         }
         Err(_) => return inactive(),
     };

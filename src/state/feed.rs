@@ -182,7 +182,7 @@ impl State {
                     at = cursor.seq,
                     head = polled.head,
                     "the state's database has another history than this process, or an older one: \
-                     everything is read anew"
+                     everything is read again"
                 );
                 return self.reload(Lineage::Broken).await;
             }

@@ -61,7 +61,13 @@ pub trait Store: Send + Sync {
 }
 
 fn one_process<T>() -> Answer<'static, T> {
-    Box::pin(async { Err(StoreError::Refused("one process has nobody to share with".to_owned())) })
+    Box::pin(async {
+        Err(StoreError::Refused(
+            "a single process has no other to share \
+                                              with"
+                .to_owned(),
+        ))
+    })
 }
 
 /// What a replica wants to know of a client.

@@ -332,7 +332,7 @@ impl Metrics {
             pairing_findings: gauges(
                 &registry,
                 "pairing_findings",
-                "1 for what checks told of a gateway that is not set up as it should be: \
+                "1 for what checks show of a gateway that is not set up as it should be: \
                  `no_request`, `body`, `all_headers`, `timeout_short`, `timeout_long` or `path`.",
                 &["finding"],
             ),

@@ -37,7 +37,7 @@ class FedWorld(LiveWorld):
         super().__init__(children, work, change_config=with_feed)
 
     def inside(self, name="inside", change=lambda config: None, wait=True, **settings):
-        """An Envoy that is fed. Its config stands where no key and no secret is."""
+        """An Envoy that is fed. Its config is in a folder without keys and secrets."""
         alone = self.work / "alone"
         alone.mkdir(exist_ok=True)
         shutil.copy(self.work / "tenantgate.yaml", alone)

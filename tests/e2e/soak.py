@@ -151,7 +151,7 @@ class Trouble:
         self.done["registry changes"] += 1
 
     def change_config(self, _now):
-        """Another lookup config: its token and its connections are made anew."""
+        """Another lookup config: its token and its connections are made again."""
         self.cache_ttl = 11 - self.cache_ttl
         self.world.config["tenants"]["lookup"]["cache_ttl"] = f"{self.cache_ttl}s"
         self.world.write("tenantgate.yaml", yaml.safe_dump(self.world.config))

@@ -89,7 +89,7 @@ def test_oversized_heads_and_forms_are_refused_and_change_nothing(world):
     assert requests.post(direct, data=FORM, auth=auth, headers={"x-long": long}, timeout=5).status_code == 431
     too_large = requests.post(direct, data=FORM | {"scope": "a" * 70_000}, auth=auth, timeout=5)
     assert_denied(too_large, 400, "invalid_request")
-    # A token of 20 KiB passes Envoy and is no token.
+    # A token of 20 KiB passes Envoy and is not a token.
     assert world.get(REPORT.format("T1"), f"{token}{'a' * 20_000}").status_code == 401
     assert status(world, token) == 200
 

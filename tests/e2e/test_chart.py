@@ -167,7 +167,7 @@ def test_a_database_without_its_url_is_refused():
 
 
 def test_the_defaults_agree_with_the_base():
-    """One container, one policy, one budget: whoever moves from one to the other finds the same."""
+    """One container, one policy, one budget: they are the same in both."""
     pod = pod_of(render({"shape": "sidecar"}), "sidecar")
     (container,) = pod["initContainers"]
     # The chart says what Kubernetes would assume.

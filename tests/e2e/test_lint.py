@@ -127,7 +127,7 @@ def test_what_the_chart_makes_has_no_errors(tmp_path):
 
 
 def test_resources_are_read_together(tmp_path):
-    """A policy that names a part of a route: which parts there are stands in another file."""
+    """A policy that names a part of a route: the parts are in another file."""
     folder = ROOT / "deploy/envoy-gateway"
     policy = tmp_path / "securitypolicy.yaml"
     policy.write_text((folder / "securitypolicy.yaml").read_text().replace("sectionName: api", "sectionName: apis"))

@@ -80,7 +80,7 @@ class KeyServerHandler(BaseHTTPRequestHandler):
 
 
 class Partners:
-    """Three other issuers. Key sets are fetched anew for the sake of an unknown key no sooner than 30 s after the last
+    """Three other issuers. Key sets are fetched again for the sake of an unknown key no sooner than 30 s after the last
     time, so that what is asked for here has to wait; meanwhile all other tests of this file reload around it."""
 
     def __init__(self, world, rotating, withdrawing, late):
@@ -180,7 +180,7 @@ def readyz(world):
 # What is added to the good registry, and what is told of it ({line}: the last line of the file).
 BREAKAGES = {
     "not YAML": ("- id: newcomer\n  scopes: [reports.read\n", "clients.yaml:{line}:"),
-    "a key given twice": ("- id: newcomer\n  id: newcomer\n", "clients.yaml:{line}:3: the key `id` stands here"),
+    "a key given twice": ("- id: newcomer\n  id: newcomer\n", "clients.yaml:{line}:3: the key `id` appears"),
     "a wrong value": ("- id: newcomer\n  status: sometimes\n", "clients[{count}].status: must be `approved` or"),
 }
 

@@ -21,7 +21,7 @@ BAD = "bad"
 
 
 def config_for_trouble(config):
-    # The provider does not know the bad client and answers 404; to this config that is no answer.
+    # The provider does not know the bad client and answers 404; to this config that is not an answer.
     config["tenants"]["lookup"]["no_grants_status"] = []
 
 

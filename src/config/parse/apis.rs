@@ -112,7 +112,7 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
             None => reader.problem(
                 &path,
                 "has no `{tenant}`",
-                "write it where the tenant code stands, or set `public: true` to let everybody \
+                "write it where the tenant code is, or set `public: true` to let everybody \
                  pass",
             ),
         }
@@ -191,7 +191,7 @@ fn conflicts(reader: &mut Reader, sound: Vec<(String, RouteRule<()>)>) {
                 format!(
                     "matches the same paths as {first}, with `{{tenant}}` not at the same place"
                 ),
-                "write both with `{tenant}` where the tenant code stands",
+                "write both with `{tenant}` where the tenant code is",
             ),
         };
         reader.problem(&format!("{second}.path"), wrong, cure);

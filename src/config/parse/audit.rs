@@ -14,7 +14,7 @@ pub fn parse(reader: &mut Reader, audit: raw::Audit) -> Option<Audit> {
             Some(Audit::Stdout)
         }
         (Some(_), Some(true)) => {
-            reader.problem("audit.file", "stands beside `stdout`", "keep one of the two");
+            reader.problem("audit.file", "is given beside `stdout`", "keep one of the two");
             None
         }
         (None, None | Some(false)) => {

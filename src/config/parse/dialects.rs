@@ -48,7 +48,7 @@ pub fn body(
         let (wrong, cure) = if serde_json::from_str::<Value>(&in_strings(&text)).is_ok() {
             ("has a variable outside of a string", "write it in quotes, such as `\"{client_id}\"`")
         } else {
-            ("is not JSON", "correct it; `{client_id}` may stand inside its strings only")
+            ("is not JSON", "correct it; `{client_id}` may be inside its strings only")
         };
         reader.problem(field, wrong, cure);
         return None;

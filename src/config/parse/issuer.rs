@@ -91,7 +91,7 @@ fn keys(
         }
         (true, true) => {
             let cure = "keep one: `signing_keys` to mint, `jwks_url` to check only";
-            reader.problem("issuer.jwks_url", "stands beside `signing_keys`", cure);
+            reader.problem("issuer.jwks_url", "is given beside `signing_keys`", cure);
             None
         }
     }

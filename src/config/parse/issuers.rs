@@ -23,11 +23,7 @@ pub fn parse(
                 );
             }
             if seen.contains(name) {
-                reader.problem(
-                    &field,
-                    "stands here a second time",
-                    "keep one entry for each issuer",
-                );
+                reader.problem(&field, "appears a second time", "keep one entry for each issuer");
             }
             seen.push(name.clone());
         }

@@ -352,7 +352,7 @@ fn no_grants_status(reader: &mut Reader, list: Option<Vec<Option<u16>>>) -> Opti
             let field = format!("tenants.lookup.no_grants_status[{index}]");
             reader.problem(
                 &field,
-                "is no answer about grants: redirects, 401, 408 and 429 stay \"unavailable\"",
+                "is not an answer about grants: redirects, 401, 408 and 429 stay \"unavailable\"",
                 "remove it",
             );
         }

@@ -25,7 +25,7 @@ pub fn parse(reader: &mut Reader, state: raw::State) -> Option<State> {
         }
         (Some(_), Some(_)) => {
             let cure = "keep one: `sqlite` for one process, `postgres` for replicas";
-            reader.problem("state.sqlite", "stands beside `postgres`", cure);
+            reader.problem("state.sqlite", "is given beside `postgres`", cure);
             None
         }
     };
@@ -63,7 +63,7 @@ fn postgres(reader: &mut Reader, database: raw::Postgres) -> Option<StateEngine>
             return None;
         }
         (Some(_), Some(_)) => {
-            let wrong = "stands beside `url_file`";
+            let wrong = "is given beside `url_file`";
             reader.problem("state.postgres.url", wrong, "keep one of the two");
             return None;
         }

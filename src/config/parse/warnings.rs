@@ -91,7 +91,7 @@ fn lifetime(reader: &mut Reader, field: &str, lifetime: Duration) {
         reader.warning(
             field,
             "is longer than a day, and so long a stolen token is good",
-            "shorten it; clients mint anew when a token expires",
+            "shorten it; clients mint a new token when one expires",
         );
     }
 }

@@ -61,7 +61,7 @@ pub struct TenantClaim {
     /// The claim's name.
     pub name: Option<String>,
     /// What the claim holds: keyed digests of the tenant codes, or the codes themselves, which
-    /// whoever holds a token can read.
+    /// everybody who holds a token can read.
     pub form: Option<ClaimForm>,
     /// The key of the digests, made by `tenantgate keys digest`. Needed with `form: digest`.
     pub key_file: Option<FileText>,

@@ -17,8 +17,8 @@ pub struct Listen {
     /// For health, readiness and metrics, `IP:PORT`.
     pub admin: Option<String>,
     /// For the modules inside Envoy, which are fed from here: `unix:/path/to/socket`, or a mapping
-    /// without `tls`. Whoever may connect gets the keys that tenants are recognised with. Left out:
-    /// no feed.
+    /// without `tls`. A process that may connect gets the keys that tenants are recognised with.
+    /// Left out: no feed.
     pub feed: Option<ListenOn>,
     /// For the management API: `IP:PORT` or `unix:/path/to/socket`, or a mapping. Left out: none.
     pub management: Option<ListenOn>,

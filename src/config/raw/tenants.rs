@@ -18,9 +18,9 @@ pub struct Tenants {
     /// Who says which tenants a client may read. `static`: the client registry. A mapping: the
     /// provider's own API, over HTTP (`url`), AuthZEN (`authzen`) or gRPC (`grpc`).
     pub lookup: Option<Lookup>,
-    /// What happens when a token lacks the tenant in the path. `deny`: the client has to mint
-    /// anew. `lookup`: the client is looked up in the background, and the next call passes if the
-    /// tenant has been granted since; a token whose request named its tenants is never widened.
+    /// What happens when a token lacks the tenant in the path. `deny`: the client has to mint a
+    /// new token. `lookup`: the client is looked up in the background, and the next call passes if
+    /// the tenant has been granted since; a token whose request named its tenants is never widened.
     pub on_miss: Option<OnMiss>,
     /// What happens when many clients lose all their tenants within one refresh, which is more
     /// often a lookup that answers wrongly than as many withdrawals.
@@ -140,7 +140,7 @@ pub struct RemoteLookup {
     pub body: Option<String>,
     /// Further headers of the request.
     pub headers: Option<Vec<Option<Header>>>,
-    /// Where the tenant codes stand in the answer (RFC 9535). Needed with `url`.
+    /// Where the tenant codes are in the answer (RFC 9535). Needed with `url`.
     pub select: Option<JsonPathText>,
     /// What of it the codes are. `values`: texts and whole numbers. `keys`: the keys of an object;
     /// those whose value is `false` or null are left out. `text`: one text, separated by commas or
@@ -158,7 +158,7 @@ pub struct RemoteLookup {
     pub pages: Option<Pages>,
     /// The client's quota, where the answer holds one.
     pub quota: Option<QuotaPaths>,
-    /// Further claims of the token: the claim's name, and where its value stands in the answer.
+    /// Further claims of the token: the claim's name, and where its value is in the answer.
     pub claims: Option<BTreeMap<String, Option<Claim>>>,
     /// Statuses that mean "no grants", such as 404 where a URL that leads nowhere cannot answer
     /// so. All others but 200 mean "unavailable".
@@ -267,7 +267,7 @@ pub enum Claim {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["select"]))]
 pub struct FullClaim {
-    /// Where the value stands in the answer.
+    /// Where the value is in the answer.
     pub select: Option<JsonPathText>,
     /// Repeat the claim in the token response.
     pub display: Option<bool>,

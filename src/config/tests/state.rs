@@ -45,7 +45,7 @@ fn each_mistake_has_its_line() {
         ),
         (
             json!({ "sqlite": "a.db", "postgres": { "url": "postgres://h/d" }, "key_file": KEY }),
-            "state.sqlite: stands beside `postgres`; ",
+            "state.sqlite: is given beside `postgres`; ",
         ),
         (json!({ "postgres": {}, "key_file": KEY }), "state.postgres: names no database; "),
         (url("mysql://h/d"), "state.postgres.url: is not a URL of a PostgreSQL database; "),
@@ -55,7 +55,7 @@ fn each_mistake_has_its_line() {
                 "postgres": { "url": "postgres://h/d", "url_file": "secrets/empty" },
                 "key_file": KEY,
             }),
-            "state.postgres.url: stands beside `url_file`; ",
+            "state.postgres.url: is given beside `url_file`; ",
         ),
         (
             json!({

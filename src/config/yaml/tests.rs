@@ -110,10 +110,7 @@ fn each_kind_of_problem_names_its_field_and_the_cure() {
 #[test]
 fn text_that_is_not_yaml_is_told_with_line_and_column() {
     let twice = lines("name: a\nsize: 1\nname: b");
-    assert_eq!(
-        twice,
-        ["garden.yaml:3:1: the key `name` stands here a second time; keep one of them"]
-    );
+    assert_eq!(twice, ["garden.yaml:3:1: the key `name` appears a second time; keep one of them"]);
     let broken = lines("name: [a\nsize: 1");
     assert_eq!(broken.len(), 1);
     assert!(broken[0].starts_with("garden.yaml:2:"), "{broken:?}");

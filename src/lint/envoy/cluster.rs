@@ -22,7 +22,7 @@ pub fn lint(report: &mut Report, config: &Config, name: &Node) {
     http2(report, cluster);
     capacity(report, cluster);
     if cluster.get("health_checks").items().is_empty() {
-        let why = "nobody sees that tenantgate is gone before requests fail";
+        let why = "Envoy does not see that tenantgate is gone before requests fail";
         let cure = "add health_checks with grpc_health_check: {}";
         report.warning(cluster, "no health check", why, cure);
     }

@@ -77,14 +77,14 @@ fn order(report: &mut Report, manager: &Node, checks: &[Check]) {
         if position < first && limits && !for_mesh(&typed) {
             let why = "it does not see the client that tenantgate names";
             let cure = "move it behind ext_authz, if it is meant to";
-            report.warning(entry, "stands before the check", why, cure);
+            report.warning(entry, "comes before the check", why, cure);
         }
         let code = matches!(kind, "Lua" | "LuaPerRoute" | "ExternalProcessor" | "Wasm");
         let foreign = kind == "DynamicModuleFilter" && filter_is_foreign(&typed);
         let mutates = kind == "HeaderMutation" && names_path(&typed);
         if position > first && (code || foreign || mutates) {
             let why = "it can change the path that was checked";
-            report.warning(entry, "stands after the check", why, "move it before ext_authz");
+            report.warning(entry, "comes after the check", why, "move it before ext_authz");
         }
     }
 }

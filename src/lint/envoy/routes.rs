@@ -123,7 +123,7 @@ fn judge(report: &mut Report, route: &Node, states: &[State]) {
     let on = states.iter().find(|state| state.on);
     match (on, is_token) {
         (Some(_), true) => {
-            let why = "whoever asks for a token has none yet, and is refused";
+            let why = "a client that asks for a token has none yet, and is refused";
             let cure = "disable ext_authz on this exact path";
             report.error(route, "a token route is checked", why, cure);
         }

@@ -11,7 +11,7 @@ pub fn lint(report: &mut Report, resources: &[Resource]) {
     for policy in of_kind(resources, Kind::AuthorizationPolicy) {
         let spec = policy.node().get("spec");
         if spec.get("action").text() != Some("CUSTOM") {
-            report.skip(&policy.node(), "its action is not CUSTOM, so it asks nobody");
+            report.skip(&policy.node(), "its action is not CUSTOM, so it asks no provider");
             continue;
         }
         asked = true;
@@ -78,13 +78,13 @@ fn dry_run(report: &mut Report, policy: &Node) {
 fn covers(report: &mut Report, rules: &Node) {
     if rules.items().is_empty() {
         let cure = "add a rule with notPaths for the token routes";
-        report.error(rules, "no rules, so nobody is asked", rules::UNCHECKED, cure);
+        report.error(rules, "no rules, so no request is checked", rules::UNCHECKED, cure);
         return;
     }
     let everything =
         |rule: &&Node| ["from", "to", "when"].iter().all(|key| rule.get(key).items().is_empty());
     if let Some(rule) = rules.items().iter().find(everything) {
-        let why = "whoever asks for a token has none yet, and is refused";
+        let why = "a client that asks for a token has none yet, and is refused";
         let cure = "leave the exact token paths out with notPaths";
         report.warning(rule, "token routes are checked too", why, cure);
         return;

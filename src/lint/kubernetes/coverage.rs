@@ -42,7 +42,7 @@ fn one_route(report: &mut Report, all: &[Resource], policies: &[&Resource], rout
     for (rule, policy) in &rules {
         match (checks(policy), is_token_rule(rule)) {
             (true, true) => {
-                let why = "whoever asks for a token has none yet, and is refused";
+                let why = "a client that asks for a token has none yet, and is refused";
                 let cure = "bind the policy to the rule of the API (sectionName)";
                 report.error(rule, "a token rule is checked", why, cure);
             }

@@ -69,7 +69,7 @@ fn ext_auth(report: &mut Report, at: &Node) {
     rules::capacity(report, &limits, "raise backendSettings.circuitBreaker, to 65536 say");
     let health = settings.at("healthCheck.active.type");
     if health.text() != Some("GRPC") {
-        let why = "nobody sees that tenantgate is gone before requests fail";
+        let why = "Envoy does not see that tenantgate is gone before requests fail";
         let cure = "set healthCheck.active.type: GRPC";
         report.warning(&health, "no gRPC health check", why, cure);
     }
@@ -186,7 +186,7 @@ fn order(report: &mut Report, at: &Node) {
         if late || early {
             let why = "it does not see the client that tenantgate names";
             let cure = "leave ext_authz before it";
-            report.warning(&entry, "a limit stands before the check", why, cure);
+            report.warning(&entry, "a limit comes before the check", why, cure);
         }
     }
 }

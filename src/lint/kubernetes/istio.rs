@@ -19,7 +19,7 @@ pub fn lint(report: &mut Report, resources: &[Resource]) {
             Kind::PeerAuthentication => {
                 let mode = spec.at("mtls.mode");
                 if matches!(mode.text(), Some("PERMISSIVE" | "DISABLE")) {
-                    let why = "whoever reaches tenantgate's pod can ask it, in the clear";
+                    let why = "any pod that reaches tenantgate can ask it, in the clear";
                     report.warning(&mode, "plain text is accepted", why, "set mode: STRICT");
                 }
             }

@@ -184,7 +184,7 @@ fn not_accepted(report: &mut Report, node: &Node) {
             let kind = condition.get("type").text().unwrap_or_default();
             let refused = condition.get("status").text() == Some("False");
             if refused && matches!(kind, "Accepted" | "ResolvedRefs") {
-                let why = "it is not in force as it stands";
+                let why = "it is not in force as it is";
                 let cure = "read the condition's message and correct the resource";
                 report.error(&condition, format!("{kind} is False"), why, cure);
             }

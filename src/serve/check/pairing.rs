@@ -47,7 +47,7 @@ impl Finding {
                 "the check has no HTTP request: use Envoy's HTTP filter, not the network filter"
             }
             Self::Body => {
-                "bodies of requests are sent, which nobody reads: remove with_request_body"
+                "bodies of requests are sent, which are never read: remove with_request_body"
             }
             Self::AllHeaders => {
                 "cookies are sent, so probably all headers: name authorization and x-request-id in \

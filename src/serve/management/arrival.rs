@@ -144,7 +144,7 @@ fn told(path: &str, error: &str) -> String {
         return format!("{}: is missing", at(name));
     }
     if let Some(name) = named("duplicate field `") {
-        return format!("{}: stands there twice", at(name));
+        return format!("{}: is given twice", at(name));
     }
     let path = if path == "." { "the body" } else { path };
     match error.rsplit_once(", expected ") {

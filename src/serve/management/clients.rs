@@ -50,7 +50,7 @@ pub async fn list(State(management): State<Shared>, request: Request) -> Result<
             "limit" => {
                 let number = value.parse().ok().filter(|limit| (1..=LARGEST_PAGE).contains(limit));
                 limit = number
-                    .ok_or_else(|| Failure::invalid("limit", "is no number from 1 to 1000"))?;
+                    .ok_or_else(|| Failure::invalid("limit", "is not a number from 1 to 1000"))?;
             }
             _ => return Err(Failure::Invalid(format!("{name}: is not known here; remove it"))),
         }

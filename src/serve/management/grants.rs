@@ -64,7 +64,7 @@ pub async fn restore(
 impl Management {
     fn grant(&self, client: &str, tenant: &str) -> Result<(Arc<Client>, Target), Failure> {
         let code = TenantCode::parse(tenant)
-            .ok_or_else(|| Failure::invalid("tenant", "is no tenant code"))?;
+            .ok_or_else(|| Failure::invalid("tenant", "is not a tenant code"))?;
         let withdrawals = self.engine.withdrawals().ok_or_else(Failure::no_state)?;
         let client = self.client(client)?;
         Ok((client, Target::Grant(withdrawals.refs().of(code.expose()))))
@@ -73,5 +73,11 @@ impl Management {
 
 fn hold(text: &str) -> Result<Duration, Failure> {
     let hold = parse_duration(text).ok().filter(|hold| *hold <= LONGEST_HOLD);
-    hold.ok_or_else(|| Failure::invalid("hold", "is no time of at most 24h; write it like `10s`"))
+    hold.ok_or_else(|| {
+        Failure::invalid(
+            "hold",
+            "is not a duration of at most 24h; write it like \
+                                                 `10s`",
+        )
+    })
 }

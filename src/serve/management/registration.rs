@@ -55,7 +55,7 @@ impl Draft {
     pub fn read(record: &Record, sealer: &Sealer) -> Result<Self, Failure> {
         let unreadable = || {
             let text =
-                "what is stored of this client cannot be read; delete it and register it anew";
+                "what is stored of this client cannot be read; delete it and register it again";
             Failure::Conflict(text.to_owned())
         };
         let id = ClientId::parse(&record.key.client).ok_or_else(unreadable)?;
