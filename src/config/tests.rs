@@ -854,7 +854,10 @@ fn a_process_that_only_checks_may_fetch_its_own_keys() {
     assert_eq!(found.as_str(), url);
     for (changes, told) in [
         (fetched.to_vec(), "issuer.jwks_url: does not let this process sign, "),
-        (vec![("/issuer/jwks_url", json!(url))], "issuer.jwks_url: is given beside `signing_keys`; "),
+        (
+            vec![("/issuer/jwks_url", json!(url))],
+            "issuer.jwks_url: is given beside `signing_keys`; ",
+        ),
         (vec![("/issuer/signing_keys", Value::Null)], "issuer.signing_keys: missing; "),
     ] {
         let lines = lines(&with(&changes));
