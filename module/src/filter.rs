@@ -70,6 +70,7 @@ impl Filter {
             },
             id: b"",
             trace: None,
+            metadata: self.metadata,
         };
         self.running.decider.answer(&request, |answer| self.apply(host, answer))
     }

@@ -62,7 +62,7 @@ impl Engine {
         let snapshot = self.gate.snapshot.load_full();
         let outcome = self.gate.explain(&snapshot, input, &mut explanation);
         let decided = Decided::new(&snapshot, outcome);
-        say_answer(&mut explanation, &decided.answer());
+        say_answer(&mut explanation, &decided.answer(true));
         explanation.end(match &decided.outcome.verdict {
             Verdict::Allowed(_) => Word::Allow,
             Verdict::Shadowed(pass) => Word::Shadowed(pass.denied.reason),

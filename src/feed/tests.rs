@@ -105,7 +105,7 @@ fn at_now() -> (Arc<ManualClock>, Fed) {
 fn status(fed: &Fed, headers: &OwnHeaders) -> u16 {
     let target = b"/api/T1/report";
     let input = CheckInput { profile: Some("oda"), method: "GET", target, headers };
-    fed.answer(&Request { input, id: b"", trace: None }, |answer| match answer {
+    fed.answer(&Request { input, id: b"", trace: None, metadata: true }, |answer| match answer {
         Answer::Allow(_) => 200,
         Answer::Deny(deny) => deny.status,
     })

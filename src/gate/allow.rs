@@ -11,7 +11,11 @@ const ISSUER: &str = "x-tenantgate-issuer";
 
 /// Every header under a name of ours is overwritten or removed, also on public routes. Credentials
 /// stay here: the API key always, because it is a secret that mints tokens.
-pub fn answer<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Answer<'a> {
+pub fn answer<'a>(
+    permit: &'a Permit<'a>,
+    decided: &'a Decided<'a>,
+    with_metadata: bool,
+) -> Answer<'a> {
     let mut allow = Allow::default();
     let caller = permit.caller.as_ref();
     allow.own(CLIENT_ID, caller.map(|caller| caller.identity.client()));
@@ -25,7 +29,9 @@ pub fn answer<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Answer<'a
         allow.remove.push("authorization");
     }
     allow.remove.extend(permit.api.api_key_header.as_deref());
-    allow.metadata = metadata(permit, decided);
+    if with_metadata {
+        allow.metadata = metadata(permit, decided);
+    }
     Answer::Allow(allow)
 }
 
@@ -56,8 +62,7 @@ fn metadata<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Pairs<'a, V
         let issuer = Some(caller.identity.issuer(decided.snapshot)).filter(|name| !name.is_empty());
         metadata.extend(issuer.map(|issuer| ("issuer", Value::Text(issuer))));
         metadata.push(("scope", Value::Text(caller.scopes().as_str())));
-        let tenant = decided.tenant.as_deref();
-        metadata.extend(tenant.map(|tenant| ("tenant_ref", Value::Text(tenant))));
+        metadata.extend(decided.tenant().map(|tenant| ("tenant_ref", Value::Text(tenant))));
         if let Some(quota) = caller.quota {
             // As the override of Envoy's rate limit filter wants it.
             let fields = vec![

@@ -14,6 +14,7 @@ mod record;
 mod tests;
 mod usage;
 
+use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -40,6 +41,8 @@ pub struct Request<'a> {
     pub id: &'a [u8],
     /// The span that the gateway asks from, where its trace is sampled.
     pub trace: Option<Parent>,
+    /// Whether the edge sends the answer's metadata on; making it costs a keyed digest.
+    pub metadata: bool,
 }
 
 /// Answers requests. Made once; everything that a reload changes is in the snapshot.
@@ -127,7 +130,7 @@ impl Gate {
         }
         let decided = Decided::new(snapshot, outcome);
         Record { gate: self, request, decided: &decided, now: now.wall }.write();
-        render(&decided.answer())
+        render(&decided.answer(request.metadata))
     }
 
     fn authorizer<'a>(
@@ -144,21 +147,26 @@ impl Gate {
 pub struct Decided<'a> {
     pub snapshot: &'a Snapshot,
     pub outcome: Outcome<'a>,
-    /// Stands for the tenant wherever something is said of it.
-    pub tenant: Option<String>,
+    tenant: OnceCell<Option<String>>,
 }
 
 impl<'a> Decided<'a> {
     pub fn new(snapshot: &'a Snapshot, outcome: Outcome<'a>) -> Self {
-        let tenant = outcome.tenant.map(|code| snapshot.digester.reference(code).to_string());
-        Self { snapshot, outcome, tenant }
+        Self { snapshot, outcome, tenant: OnceCell::new() }
     }
 
-    /// What the caller and the upstream get to see.
-    pub fn answer(&'a self) -> Answer<'a> {
+    /// The reference of the tenant, for whatever is written of it: a keyed digest, made when it is
+    /// first needed. `None`: the request names no tenant.
+    pub fn tenant(&self) -> Option<&str> {
+        let reference = |code| self.snapshot.digester.reference(code).to_string();
+        self.tenant.get_or_init(|| self.outcome.tenant.map(reference)).as_deref()
+    }
+
+    /// What the caller and the upstream get to see; `metadata` only where it is wanted.
+    pub fn answer(&'a self, metadata: bool) -> Answer<'a> {
         let Self { snapshot, outcome, .. } = self;
         match &outcome.verdict {
-            Verdict::Allowed(permit) => allow::answer(permit, self),
+            Verdict::Allowed(permit) => allow::answer(permit, self, metadata),
             Verdict::Shadowed(pass) => allow::shadow_answer(pass),
             Verdict::Denied(denied) => deny::answer(denied.reason, &snapshot.realm, outcome.route),
         }

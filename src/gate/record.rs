@@ -212,6 +212,6 @@ impl Record<'_> {
     }
 
     fn tenant(&self) -> &str {
-        self.decided.tenant.as_deref().unwrap_or_default()
+        self.decided.tenant().unwrap_or_default()
     }
 }

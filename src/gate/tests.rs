@@ -26,7 +26,7 @@ impl Gate {
     fn ask(&self, target: &str, headers: &OwnHeaders) -> String {
         let target = target.as_bytes();
         let input = CheckInput { profile: None, method: "GET", target, headers };
-        self.answer(Some(&Request { input, id: b"", trace: None }), shown)
+        self.answer(Some(&Request { input, id: b"", trace: None, metadata: true }), shown)
     }
 }
 
@@ -87,7 +87,7 @@ impl Gate {
     fn removed(&self, target: &str, headers: &OwnHeaders) -> Vec<String> {
         let target = target.as_bytes();
         let input = CheckInput { profile: None, method: "GET", target, headers };
-        self.answer(Some(&Request { input, id: b"", trace: None }), removed)
+        self.answer(Some(&Request { input, id: b"", trace: None, metadata: true }), removed)
     }
 }
 
@@ -156,7 +156,7 @@ fn two_issuers_clients_of_one_name_are_told_apart() {
     let issuers = |headers: &OwnHeaders| {
         let target = b"/api/T1/report";
         let input = CheckInput { profile: None, method: "GET", target, headers };
-        gate.answer(Some(&Request { input, id: b"", trace: None }), |answer| {
+        gate.answer(Some(&Request { input, id: b"", trace: None, metadata: true }), |answer| {
             let Answer::Allow(allow) = answer else { panic!("denied") };
             let header = allow.set.iter().find(|(name, _)| *name == "x-tenantgate-issuer");
             let metadata = allow.metadata.iter().find(|(name, _)| *name == "issuer").unwrap();
@@ -204,7 +204,7 @@ fn wishes_are_passed_on_and_questions_leave_none() {
     let snapshot = gate.snapshot.load_full();
     assert!(gate.explain(&snapshot, &input, &mut ()).hint().is_some());
     assert!(wishes.lock().unwrap().is_empty());
-    gate.answer(Some(&Request { input, id: b"", trace: None }), |_| ());
+    gate.answer(Some(&Request { input, id: b"", trace: None, metadata: true }), |_| ());
     let acme = ClientId::parse("acme").unwrap();
     assert_eq!(*wishes.lock().unwrap(), [Hint::Grants(acme)]);
 }

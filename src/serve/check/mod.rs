@@ -87,6 +87,7 @@ fn called(gate: &Gate, message: &[u8], call: Call<'_>) -> Vec<u8> {
         },
         id: http.id,
         trace: call.trace.clone(),
+        metadata: true,
     });
     gate.answer(request.as_ref(), reply::render)
 }
