@@ -10,7 +10,8 @@ const SCOPE: &str = "x-tenantgate-scope";
 const ISSUER: &str = "x-tenantgate-issuer";
 
 /// Every header under a name of ours is overwritten or removed, also on public routes. Credentials
-/// stay here: the API key always, because it is a secret that mints tokens.
+/// are not forwarded: `authorization` unless the API asks for it, and the API key never, because it
+/// is a secret that mints tokens.
 pub fn answer<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Answer<'a> {
     let mut allow = Allow::default();
     let caller = permit.caller.as_ref();
@@ -29,8 +30,8 @@ pub fn answer<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Answer<'a
     Answer::Allow(allow)
 }
 
-/// As it came, because the API may still look at credentials of its own: only what claims to be
-/// from us is taken off, and what is a secret of ours.
+/// As it came, because the API may still check credentials itself: only headers that claim to be
+/// from us and secrets of ours are removed.
 pub fn shadow_answer<'a>(pass: &'a ShadowPass<'a>) -> Answer<'a> {
     let mut allow = Allow::default();
     for name in own_names(pass.api) {
@@ -59,7 +60,7 @@ fn metadata<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Pairs<'a, V
         let tenant = decided.tenant.as_deref();
         metadata.extend(tenant.map(|tenant| ("tenant_ref", Value::Text(tenant))));
         if let Some(quota) = caller.quota {
-            // As the override of Envoy's rate limit filter wants it.
+            // In the form of the override of Envoy's rate limit filter.
             let fields = vec![
                 ("requests_per_unit", Value::Number(quota.requests_per_unit)),
                 ("unit", Value::Text(quota.unit.as_str())),
@@ -75,7 +76,7 @@ fn metadata<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Pairs<'a, V
 }
 
 impl<'a> Allow<'a> {
-    /// A header of ours: with this value, or not at all.
+    /// Sets one of our headers to this value, or removes it.
     fn own(&mut self, name: &'a str, value: Option<&'a str>) {
         match value {
             Some(value) => self.set.push((name, value)),
