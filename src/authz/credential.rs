@@ -40,7 +40,7 @@ impl<'a> Authorizer<'a> {
                     return Ok(Identity::Token(facts));
                 }
                 KeyStanding::TooOld => return Err(DenyReason::KeysUnavailable.into()),
-                // The key is gone, or its issuer's rules have changed: verify anew.
+                // The key is gone, or its issuer's rules have changed: verify again.
                 KeyStanding::Withdrawn => {}
             }
         }
