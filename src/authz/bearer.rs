@@ -3,20 +3,25 @@ use crate::domain::{DenyReason, Secret};
 /// What a request carries under one header name.
 #[derive(Clone, Copy)]
 pub enum HeaderValue<'a> {
+    /// The header is absent.
     Missing,
+    /// The only value, as raw bytes.
     One(&'a [u8]),
+    /// The header was sent more than once.
     Several,
 }
 
-/// The headers that Envoy passed on. Names are asked for in lower case.
+/// The headers that Envoy passed on. Names are given in lower case.
 pub trait Headers {
+    /// A repeated header is [`HeaderValue::Several`], never just its first value.
     fn get(&self, name: &str) -> HeaderValue<'_>;
 }
 
-/// A request with nothing but a token, or without one, for questions about it.
+/// The headers of a request with a bearer token and nothing else, or with nothing. For `explain`.
 pub struct BearerHeader(Option<Secret>);
 
 impl BearerHeader {
+    /// `None`: no credential at all. White space around the token is dropped.
     pub fn new(token: Option<&Secret>) -> Self {
         Self(token.map(|token| Secret::new(format!("Bearer {}", token.expose().trim()))))
     }
@@ -31,8 +36,8 @@ impl Headers for BearerHeader {
     }
 }
 
-/// What an `Authorization` header shows under the scheme, in any case, with nothing checked: good
-/// for recognising a token that has been verified before, and for nothing else.
+/// What an `Authorization` header carries after the scheme `Bearer`, in any case. Unchecked: good
+/// only for recognising a token that has been verified before.
 pub fn shown(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
     (scheme.eq_ignore_ascii_case(b"bearer") && rest.starts_with(b" "))
@@ -41,7 +46,7 @@ pub fn shown(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// The token of an `Authorization` header (RFC 6750, section 2.1): the scheme, then token68
-/// characters. A comma means that several values were joined on the way here.
+/// characters. A comma means that several values were joined on the way.
 pub fn token(value: &[u8]) -> Result<&str, DenyReason> {
     if value.contains(&b',') {
         return Err(DenyReason::SeveralCredentials);

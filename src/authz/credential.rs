@@ -1,4 +1,4 @@
-//! Who asks: exactly one credential, a token or an API key.
+//! Who is calling: exactly one credential, a token or an API key.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl<'a> Authorizer<'a> {
     }
 
     pub(super) fn token_identity(&self, value: &[u8]) -> Result<Identity, Denied> {
-        // What is remembered has passed every rule, also those on how a token is written.
+        // A cached token has passed every rule, including those on its syntax.
         let shown = bearer::shown(value).filter(|shown| shown.len() <= MAX_TOKEN);
         let digest = shown.map(|shown| self.cache.digest(shown));
         let remembered = digest.as_ref().and_then(|digest| self.cache.get(digest));
@@ -40,7 +40,7 @@ impl<'a> Authorizer<'a> {
                     return Ok(Identity::Token(facts));
                 }
                 KeyStanding::TooOld => return Err(DenyReason::KeysUnavailable.into()),
-                // The key is gone, or its issuer's rules have changed: verify anew.
+                // The key is gone, or its issuer's rules have changed: verify again.
                 KeyStanding::Withdrawn => {}
             }
         }

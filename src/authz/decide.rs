@@ -1,5 +1,5 @@
-//! One decision, from the request to allow or deny. Synchronous; nothing here waits, locks or asks
-//! for the time.
+//! One decision, from the request to allow or deny. Synchronous: nothing here waits, locks or reads
+//! a clock.
 
 use std::sync::Arc;
 
@@ -17,50 +17,60 @@ use crate::domain::{
     Client, ClientId, DenyReason, GrantBook, Moment, Quota, ScopeSet, Standing, Timestamp, TokenRef,
 };
 
-/// A request, as far as it matters to the decision.
+/// What a decision needs of a request.
 pub struct CheckInput<'a> {
-    /// The API that Envoy names.
+    /// The API that Envoy names in `context_extensions`. `None`: it names none.
     pub profile: Option<&'a str>,
+    /// The HTTP method, compared byte for byte.
     pub method: &'a str,
     /// `:path`, query included, nothing decoded.
     pub target: &'a [u8],
+    /// The decision reads only `authorization` and the API's header for keys.
     pub headers: &'a dyn Headers,
 }
 
-/// Proof that a request may pass. Only this room can make one.
+/// Proof that a request may pass. Only this module can make one.
 pub struct Permit<'a> {
+    /// The API whose rules were applied.
     pub api: &'a Api,
+    /// The route that matched path and method.
     pub route: &'a Route,
     /// `None`: the route is public.
     pub caller: Option<Caller>,
+    /// Path variables by name, without the tenant; values as sent, escapes included.
     pub variables: Vec<(&'a str, &'a str)>,
+    /// Background work that the decision suggests; `None`: nothing.
     pub hint: Option<Hint>,
     _proof: Proof,
 }
 
-/// Proof that a request which was refused may pass all the same: its API is in shadow mode.
+/// Proof that a refused request may pass anyway: its API is in shadow mode.
 pub struct ShadowPass<'a> {
+    /// The API in shadow mode.
     pub api: &'a Api,
+    /// The refusal that shadow mode overrides, for logs and metrics.
     pub denied: Denied,
-    /// What the request shows under the header for API keys is one of ours, or may be. It is a
-    /// secret that mints tokens, and not the API's business.
+    /// The header for API keys holds one of our keys, or may. A key is a secret that mints tokens,
+    /// so it is kept from the API.
     pub shows_our_key: bool,
     _proof: Proof,
 }
 
-/// Keeps other rooms from writing down a [`Permit`] or a [`ShadowPass`].
+/// Keeps other modules from constructing a [`Permit`] or a [`ShadowPass`].
 struct Proof;
 
-/// Who may pass, and with what.
+/// An identified client, with its scopes and quota.
 pub struct Caller {
+    /// The verified credential, which names the client.
     pub identity: Identity,
-    /// `None`: those of the identity.
+    /// `None`: all scopes of the identity.
     narrowed: Option<ScopeSet>,
+    /// For the gateway's rate limiter. `None`: no quota is set for this client.
     pub quota: Option<Quota>,
 }
 
 impl Caller {
-    /// The scopes that count: those of a token of ours as far as the registry still has them.
+    /// The scopes that count: of a credential of ours, those that the registry still lists.
     pub fn scopes(&self) -> &ScopeSet {
         self.narrowed.as_ref().unwrap_or_else(|| self.identity.scopes())
     }
@@ -69,11 +79,13 @@ impl Caller {
 /// A refusal, and what led to it.
 #[derive(Debug, PartialEq)]
 pub struct Denied {
+    /// Decides the status and the body of the answer; also the metric's label.
     pub reason: DenyReason,
-    /// The rule behind the reason, where it has several.
+    /// The rule behind the reason, where it has several; else empty.
     pub rule: &'static str,
+    /// Background work that may turn a later try into a pass.
     pub hint: Option<Hint>,
-    /// The client has just been seen to ask for many foreign tenants.
+    /// The client has just passed the limit of foreign tenants. True once per window.
     pub probing: bool,
 }
 
@@ -83,23 +95,32 @@ impl From<DenyReason> for Denied {
     }
 }
 
+/// What is decided about a request.
 pub enum Verdict<'a> {
+    /// The request passes.
     Allowed(Permit<'a>),
+    /// Refused, but the API is in shadow mode, so the request passes.
     Shadowed(ShadowPass<'a>),
+    /// The request does not pass.
     Denied(Denied),
 }
 
 /// A decision and how far it got, for the reply, the log and the metrics.
 pub struct Outcome<'a> {
+    /// The result, with what is needed to act on it.
     pub verdict: Verdict<'a>,
+    /// `None`: no API goes by the name that Envoy gave.
     pub api: Option<&'a Api>,
+    /// `None`: no route matched, or the path was refused.
     pub route: Option<&'a Route>,
+    /// `None`: a public route, no valid credential, or refused before one was read.
     pub identity: Option<Identity>,
+    /// The tenant code in the path, which is a secret. `None`: the route names no tenant.
     pub tenant: Option<&'a str>,
 }
 
 impl Outcome<'_> {
-    /// What was wrong, also where shadow mode lets it pass.
+    /// What was wrong, even where shadow mode lets the request pass.
     pub fn refusal(&self) -> Option<&Denied> {
         match &self.verdict {
             Verdict::Allowed(_) => None,
@@ -108,7 +129,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// Why the request does not pass.
+    /// Why the request does not pass. `None`: it passes, if only in shadow mode.
     pub fn denied(&self) -> Option<DenyReason> {
         match &self.verdict {
             Verdict::Allowed(_) | Verdict::Shadowed(_) => None,
@@ -116,6 +137,7 @@ impl Outcome<'_> {
         }
     }
 
+    /// Background work; a verdict of any kind may suggest some.
     pub fn hint(&self) -> Option<&Hint> {
         match &self.verdict {
             Verdict::Allowed(permit) => permit.hint.as_ref(),
@@ -124,7 +146,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// The client whose grants a lookup tells, if the decision depends on one.
+    /// The client whose grants come from a lookup, if the decision depends on one.
     pub fn looked_up_client(&self, snapshot: &Snapshot) -> Option<ClientId> {
         let identity = self.identity.as_ref()?;
         let by_lookup = match identity {
@@ -137,13 +159,17 @@ impl Outcome<'_> {
     }
 }
 
+/// A verified credential and what it says of its client.
 #[derive(Clone)]
 pub enum Identity {
+    /// A token of a trusted issuer.
     Token(Arc<Facts>),
+    /// An API key of a registered client.
     ApiKey(Arc<Client>),
 }
 
 impl Identity {
+    /// The client id. Unique only together with [`Identity::issuer`].
     pub fn client(&self) -> &str {
         match self {
             Self::Token(facts) => &facts.client,
@@ -151,6 +177,7 @@ impl Identity {
         }
     }
 
+    /// The scopes of the credential itself, before the registry narrows those of a token.
     pub fn scopes(&self) -> &ScopeSet {
         match self {
             Self::Token(facts) => &facts.scopes,
@@ -158,7 +185,7 @@ impl Identity {
         }
     }
 
-    /// The issuer, where it is not our own.
+    /// The token's issuer. `None`: it is our own, or the credential is an API key.
     pub fn foreign_issuer(&self) -> Option<&str> {
         match self {
             Self::Token(facts) if !facts.issuer.own => Some(&facts.issuer.issuer),
@@ -166,34 +193,41 @@ impl Identity {
         }
     }
 
-    /// Who vouches for the name of the client. Two issuers may call two clients the same.
+    /// Who vouches for the client id. Two issuers may use the same id for two clients.
     pub fn issuer<'i>(&'i self, snapshot: &'i Snapshot) -> &'i str {
         self.foreign_issuer().unwrap_or(&snapshot.own_issuer)
     }
 }
 
-/// Whose a verified token is.
+/// The client of a verified token.
 pub struct Bearer {
+    /// The client id, as the issuer of the token knows it.
     pub client: CompactString,
     /// Our own issuer has signed it.
     pub is_ours: bool,
+    /// Stands for the `jti` (RFC 7519, section 4.1.7). `None`: the token has none.
     pub id: Option<TokenRef>,
+    /// The `exp` (RFC 7519, section 4.1.4), without leeway.
     pub expires_at: Timestamp,
 }
 
-/// Work that a decision would like to be done in the background.
+/// Background work that a decision suggests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// An issuer's token names a key that is not known here.
-    UnknownKey { issuer: String },
+    /// A token names a key that is not among its issuer's keys.
+    UnknownKey {
+        /// Whose keys to fetch again, by its `iss`.
+        issuer: String,
+    },
     /// A client's grants are unknown here, or too old.
     Grants(ClientId),
     /// A client asked for a tenant that it may have been granted since.
     Miss(ClientId),
 }
 
-/// Sees each step of a decision. `()` sees nothing and costs nothing.
+/// Receives each step of a decision. `()` ignores them at no cost.
 pub trait Observer {
+    /// `name` is the step, such as `route`; `outcome` makes its text, if that is wanted.
     fn step(&mut self, name: &'static str, outcome: impl FnOnce() -> String);
 }
 
@@ -203,15 +237,20 @@ impl Observer for () {
 
 /// Decides requests against one snapshot.
 pub struct Authorizer<'a> {
+    /// Everything that a reload can change.
     pub snapshot: &'a Snapshot,
+    /// Tokens that were verified before.
     pub cache: &'a FactsCache,
+    /// The freshest looked-up grants, by client.
     pub grants: &'a dyn GrantBook,
-    /// `None`: somebody only asks what would be.
+    /// `None`: for questions such as `explain`, which do not count as probing.
     pub probes: Option<&'a ProbeWatch>,
+    /// The time of the decision, on the wall clock and the monotonic one.
     pub now: Moment,
 }
 
 impl<'a> Authorizer<'a> {
+    /// Never fails: whatever is wrong is a refusal in the [`Outcome`].
     pub fn decide(&self, input: &CheckInput<'a>, observer: &mut impl Observer) -> Outcome<'a> {
         let Some(api) = self.snapshot.apis.select(input.profile) else {
             let verdict = Verdict::Denied(DenyReason::UnknownApi.into());
@@ -239,7 +278,7 @@ impl<'a> Authorizer<'a> {
             Some(matched) if matched.data.public => {
                 (Verdict::Allowed(permit(api, None, matched, None)), None)
             }
-            // Whoever shows no good credential learns nothing about routes.
+            // A caller without a valid credential learns nothing about routes.
             _ => match self.identify_told(api, input, observer) {
                 Err(denied) => {
                     observer.step("credential", || told::denied(&denied));
@@ -259,7 +298,7 @@ impl<'a> Authorizer<'a> {
         Outcome { verdict, api: Some(api), route, identity, tenant }
     }
 
-    /// Whether somebody who is known may do this.
+    /// Whether an identified client may make this request.
     fn authorize(
         &self,
         api: &'a Api,
@@ -300,7 +339,7 @@ impl<'a> Authorizer<'a> {
         Ok(permit(api, Some(caller), matched, hint))
     }
 
-    /// The token says of itself what it likes: told before it is verified.
+    /// A token may claim anything about itself: these steps are reported before it is verified.
     fn identify_told(
         &self,
         api: &Api,
@@ -330,7 +369,7 @@ impl<'a> Authorizer<'a> {
         }
     }
 
-    /// The registry's word on the client, now. Clients of other issuers are not in it.
+    /// What the registry says of the client now. Clients of other issuers are not in it.
     fn check_client<'i>(&'i self, identity: &'i Identity) -> Result<Option<&'i Client>, Denied> {
         let because = |rule| Denied { rule, ..DenyReason::ClientWithdrawn.into() };
         let registered = self.snapshot.registered(identity);
@@ -347,7 +386,8 @@ impl<'a> Authorizer<'a> {
         Ok(Some(client))
     }
 
-    /// Whether a token stands now, for whoever asks about it outside of a request.
+    /// Whether a token is valid now and its client in good standing. For introspection and the
+    /// management API.
     pub fn token_standing(&self, token: &str) -> Result<Caller, Denied> {
         let identity = self.token_identity(format!("Bearer {token}").as_bytes())?;
         if let Some(withdrawal) = self.withdrawal(&identity)? {
@@ -359,7 +399,7 @@ impl<'a> Authorizer<'a> {
         Ok(Caller { identity, narrowed, quota })
     }
 
-    /// Whose a token is, whether or not it stands: its signature and its times are good.
+    /// The client of a token whose signature and times are good, revoked or not. For revocation.
     pub fn bearer_of(&self, token: &str) -> Result<Bearer, Denied> {
         match self.token_identity(format!("Bearer {token}").as_bytes())? {
             Identity::Token(facts) => Ok(Bearer {
@@ -372,7 +412,7 @@ impl<'a> Authorizer<'a> {
         }
     }
 
-    /// The registry's word, else what the provider said at the last lookup.
+    /// From the registry, else from the provider's last answer.
     fn quota(&self, identity: &Identity, client: Option<&Client>) -> Option<Quota> {
         if let Some(client) = client
             && (client.quota.is_some() || client.static_grants.is_some())
@@ -385,7 +425,7 @@ impl<'a> Authorizer<'a> {
         }
     }
 
-    /// Shadow mode lets pass what is refused.
+    /// In shadow mode a refused request passes.
     fn refused(
         &self,
         api: &'a Api,
@@ -403,8 +443,8 @@ impl<'a> Authorizer<'a> {
 }
 
 impl Snapshot {
-    /// The registry's entry of a client. It knows only those of our own issuer: whoever has the
-    /// same name at another is somebody else.
+    /// The registry's entry of a client. It knows only those of our own issuer: the same id at
+    /// another issuer is another client.
     fn registered<'i>(&'i self, identity: &'i Identity) -> Result<Option<&'i Client>, DenyReason> {
         match (identity, &self.clients) {
             (Identity::ApiKey(client), _) => Ok(Some(client)),

@@ -10,44 +10,53 @@ use crate::domain::{Algorithm, Monotonic};
 /// What a token of one issuer must look like.
 #[derive(Debug, PartialEq)]
 pub struct IssuerPolicy {
+    /// The `iss` of its tokens (RFC 7519, section 4.1.1), compared byte for byte.
     pub issuer: String,
     /// Tokens that this project mints.
     pub own: bool,
+    /// What the `aud` of its tokens must include.
     pub audience: String,
+    /// The `alg` values that are accepted; each key is pinned to one of them.
     pub algorithms: Vec<Algorithm>,
     /// Accepted `typ` values, in lower case, without `application/`.
     pub types: Vec<String>,
+    /// The longest `exp - iat`.
     pub max_lifetime: Duration,
+    /// How far clocks may differ, for `iat`, `nbf` and `exp`.
     pub leeway: Duration,
     /// JSON Pointer to the tenants.
     pub tenant_claim: String,
     /// JSON Pointer to the client id.
     pub client_claim: String,
+    /// What the tenant claim holds.
     pub tenant_form: TenantForm,
-    /// `None`: an array of texts, or one text.
+    /// `None`: an array of strings, or one string.
     pub tenants_of: Option<TenantsOf>,
     /// A token without `kid` is verified by the one key that fits its algorithm.
     pub allow_missing_kid: bool,
     /// Whether the lookup knows this issuer's clients.
     pub fresh_grants: bool,
-    /// Where the keys come from: those of another source are others'.
+    /// Where the keys come from: a change means other keys, even with the same `kid`.
     pub keys_from: String,
 }
 
+/// How a token names a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenantForm {
+    /// By a keyed digest that is bound to issuer and client.
     Digest,
+    /// By its code. What is not a tenant code grants nothing.
     Plain,
 }
 
 /// What the tenant claim of another issuer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TenantsOf {
-    /// An array of texts or whole numbers.
+    /// An array of strings or whole numbers.
     Values,
     /// An object's keys.
     Keys,
-    /// One text, separated by commas or blanks.
+    /// One string, separated by commas or spaces.
     Text,
 }
 
@@ -86,8 +95,8 @@ impl IssuerPolicy {
     }
 }
 
-/// Identifies a key together with the policy it was used under. A fact that was verified with one
-/// stands as long as this very combination is trusted.
+/// Identifies a key together with the policy it was used under. A verified token is remembered as
+/// long as exactly this combination is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyUid([u8; 16]);
 
@@ -95,7 +104,7 @@ impl KeyUid {
     fn new(policy: &IssuerPolicy, key: &TrustedKey) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         policy.feed(&mut |part| {
-            // With its length, so that no two lists of parts are the same bytes.
+            // With its length, so that no two lists of parts give the same bytes.
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         });
@@ -111,7 +120,7 @@ pub struct Issuer {
     pub policy: Arc<IssuerPolicy>,
     /// `None`: never loaded.
     keys: Option<Arc<KeySet>>,
-    /// By `kid`: made once, because making one costs as much as reading a token.
+    /// By `kid`: computed once, because computing one costs as much as reading a token.
     uids: HashMap<String, KeyUid>,
 }
 
@@ -149,6 +158,7 @@ pub enum KeyStanding {
 }
 
 impl Trust {
+    /// Each issuer's policy with its keys. `None`: they have never loaded.
     pub fn new(parts: impl IntoIterator<Item = (Arc<IssuerPolicy>, Option<Arc<KeySet>>)>) -> Self {
         let mut issuers = HashMap::new();
         let mut live = Vec::new();
@@ -167,15 +177,17 @@ impl Trust {
         Self { issuers, live }
     }
 
+    /// The issuer with exactly this `iss`; `None`: it is not trusted.
     pub fn issuer(&self, name: &str) -> Option<&Issuer> {
         self.issuers.get(name)
     }
 
+    /// In no particular order.
     pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
         self.issuers.values()
     }
 
-    /// The same trust with fresh keys for one policy; one that has been changed since gets none.
+    /// The same trust with fresh keys for one policy. One that has changed since keeps its keys.
     pub fn with_keys(&self, policy: &IssuerPolicy, keys: &Arc<KeySet>) -> Self {
         Self::new(self.issuers.values().map(|issuer| {
             let fresh = *issuer.policy == *policy;
@@ -184,13 +196,14 @@ impl Trust {
         }))
     }
 
-    /// The keys that an equal policy has now; a reload starts from them, so that an issuer which
-    /// is down at that moment loses nothing.
+    /// The keys that an equal policy has now; a reload starts from them, so that an issuer that is
+    /// down at that moment keeps its keys.
     pub fn keys_of(&self, policy: &IssuerPolicy) -> Option<Arc<KeySet>> {
         let issuer = self.issuers.get(&policy.issuer)?;
         (*issuer.policy == *policy).then(|| issuer.keys.clone()).flatten()
     }
 
+    /// Whether a key that verified a token earlier is still trusted.
     pub fn standing(&self, uid: KeyUid, now: Monotonic) -> KeyStanding {
         match self.live.binary_search_by_key(&uid, |(uid, _)| *uid) {
             Ok(at) if self.live[at].1.good_at(now) => KeyStanding::Trusted,

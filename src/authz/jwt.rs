@@ -26,12 +26,12 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// Header members that change what the signature or the payload means, or point at keys.
 const REFUSED_HEADERS: [&str; 9] = ["crit", "b64", "zip", "jku", "x5u", "jwk", "x5c", "enc", "cty"];
 
-/// Why a token is refused: the named reason, and for logs and `explain` which rule it was.
+/// Why a token is refused: the reason, and for logs and `explain` the rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     pub reason: DenyReason,
     pub rule: &'static str,
-    /// The issuer among whose keys the token's is not found; it may have a new one.
+    /// The issuer whose keys lack the token's `kid`; it may have a new key.
     pub unknown_key_of: Option<Arc<IssuerPolicy>>,
 }
 
@@ -47,7 +47,7 @@ pub struct Verifier<'a> {
     pub now: Moment,
 }
 
-/// A token whose signature nobody has checked: good for choosing a key, and for nothing else.
+/// A token whose signature is not checked yet: good only for choosing a key.
 struct Unverified<'t> {
     signed: &'t str,
     signature: Vec<u8>,
@@ -79,7 +79,7 @@ impl Verifier<'_> {
         self.facts(issuer, key, &verified)
     }
 
-    /// By issuer, then by `kid`: one `kid` in two issuers names two keys.
+    /// By issuer, then by `kid`: one `kid` at two issuers names two keys.
     fn select_key(&self, token: &Unverified<'_>) -> Result<(&Issuer, &TrustedKey), Refusal> {
         let Some(Value::String(name)) = token.payload.get("iss") else {
             return Err(refuse(DenyReason::TokenClaimsInvalid, "iss must be a string"));
@@ -205,7 +205,7 @@ impl Header {
     }
 }
 
-/// To choose one of several would be a guess.
+/// Choosing one of several would be a guess.
 fn only_key(keys: &KeySet, algorithm: Algorithm) -> Result<&TrustedKey, Refusal> {
     let mut fitting = keys.iter().filter(|key| key.algorithm() == algorithm);
     match (fitting.next(), fitting.next()) {
@@ -311,7 +311,7 @@ impl Verified<'_> {
         Ok(client)
     }
 
-    /// Whoever the lookup cannot be asked about would pass without its word.
+    /// A client that the lookup cannot be asked about would pass without a lookup.
     fn looked_up_client(client: &str) -> Result<ClientId, Refusal> {
         let rule = "the client claim must be a client id, since grants are looked up by it";
         ClientId::parse(client).ok_or(refuse(DenyReason::TokenClaimsInvalid, rule))
@@ -365,7 +365,7 @@ impl Verified<'_> {
                 .map(|text| TenantDigest::from_text(text))
                 .collect::<Option<TenantSet>>()
                 .ok_or(claims("the tenant claim must hold digests")),
-            // A path can never name what is not a tenant code, so such an entry grants nothing.
+            // A path can only name tenant codes, so any other entry grants nothing.
             TenantForm::Plain => {
                 let holder = Holder { issuer: &self.issuer.issuer, client };
                 let codes = listed.iter().filter(|code| is_tenant_code(code));

@@ -1,4 +1,4 @@
-//! Deciding. The only room that can make a [`Permit`], and only a permit becomes an OK.
+//! The decision. Only this module can make a [`Permit`], and only a permit becomes an OK.
 
 mod bearer;
 mod credential;

@@ -1,8 +1,8 @@
 //! The path rule: one parser that accepts a request path or refuses it.
 //!
-//! It never decodes, normalises or repairs, because an upstream may do any of that differently.
-//! Accepted is only what every upstream reads the same way; `CheckedPath` is the proof, and the
-//! router takes nothing else.
+//! It never decodes, normalises or repairs, because an upstream may do any of that differently. It
+//! accepts only what every upstream reads the same way; `CheckedPath` is the proof, and the router
+//! takes nothing else.
 
 use std::fmt;
 
@@ -16,32 +16,59 @@ const MAX_SEGMENTS: usize = 256;
 /// Why a path was refused. Holds nothing of the path, which contains a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathError {
+    /// Nothing before the first `?`, as in a CONNECT request.
     Empty,
+    /// Not the origin form of RFC 9112, section 3.2.1: it starts with something other than `/`.
     NotOriginForm,
+    /// Over 8 KiB, without the query.
     TooLong,
+    /// Over 256 segments.
     TooManySegments,
+    /// `//`, which some upstreams merge into `/`.
     EmptySegment,
+    /// `.` or `..`, also after decoding and with spaces around it.
     DotSegment,
+    /// A raw `\`, which some upstreams read as `/`.
     Backslash,
+    /// A raw `;`, where some upstreams end the segment.
     Semicolon,
+    /// A raw `#`, where some upstreams end the path.
     Fragment,
+    /// A raw space, which ends the target in an HTTP/1 request line.
     Space,
+    /// A raw byte below `0x20`, or `0x7f`.
     ControlByte,
+    /// A raw byte of `0x80` or above.
     NonAscii,
+    /// `%` without two hexadecimal digits.
     InvalidEscape,
+    /// `%2f`, in either case.
     EncodedSlash,
+    /// `%5c`, in either case.
     EncodedBackslash,
+    /// `%2e` in either case, anywhere in a segment.
     EncodedDot,
+    /// `%3b`, in either case.
     EncodedSemicolon,
+    /// `%00` to `%1f`, or `%7f`.
     EncodedControlByte,
+    /// `%25`, on a route without `allow_encoded_percent`.
     EncodedPercent,
+    /// `%25` that begins a second escape, such as `%252e`; no route allows it.
     DoubleEncoding,
+    /// Escapes that do not decode to UTF-8, overlong forms included.
     InvalidUtf8,
+    /// An escaped character that folds (NFKC, case) into `/`, `\` or `;`.
     LooksLikeSyntax,
+    /// The segment at `{tenant}` is not a tenant code.
     InvalidTenant,
+    /// An escape in a `{name}` before the tenant: decoded, it may move the tenant.
     EscapeBeforeTenant,
+    /// A segment that decodes, folds or trims to a fixed segment of a route.
     EscapedLiteral,
+    /// But for case or a trailing slash, a route with its tenant at another place matches.
     NearTenantRoute,
+    /// But for case or a trailing slash, a route that asks for more matches.
     NearStricterRoute,
 }
 
@@ -123,7 +150,7 @@ pub struct CheckedPath<'a> {
 }
 
 impl<'a> CheckedPath<'a> {
-    /// `target` is Envoy's `:path`. From the first `?` on it never matters.
+    /// `target` is Envoy's `:path`. The query, from the first `?` on, is ignored.
     pub fn parse(target: &'a [u8]) -> Result<Self, PathError> {
         let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
         let after_root = match path {
@@ -156,8 +183,8 @@ impl fmt::Debug for CheckedPath<'_> {
     }
 }
 
-/// What an upstream that decodes would see of a segment of a `CheckedPath`. For comparing only:
-/// the router refuses a path by it, and never matches one by it.
+/// What a decoding upstream would see of a segment of a `CheckedPath`. The router only ever refuses
+/// a path by it, and never matches one.
 pub(super) fn decoded(segment: &str) -> impl Iterator<Item = u8> + Clone {
     let mut rest = segment.as_bytes();
     std::iter::from_fn(move || {
@@ -214,8 +241,8 @@ fn check(after_root: &[u8]) -> Result<bool, PathError> {
     Ok(encoded_percent)
 }
 
-/// A segment as an upstream sees it that decodes once and may fold what is not ASCII, as far as
-/// the rule must know it.
+/// What the rule must know of a segment as seen by an upstream that decodes once and may fold what
+/// is not ASCII.
 #[derive(Default)]
 struct DecodedSegment {
     bytes: usize,
@@ -230,8 +257,8 @@ impl DecodedSegment {
         self.bytes += 1;
         self.dots += usize::from(byte == b'.');
         self.spaces += usize::from(byte == b' ');
-        // `%25` may stand for a percent sign, also where a route allows it, but never begin an
-        // escape that an upstream which decodes twice would act on (`%252e`, `%25%32%65`).
+        // Where a route allows it, `%25` may encode a percent sign, but it must never begin an
+        // escape that an upstream decoding twice would act on (`%252e`, `%25%32%65`).
         self.digits_after_percent = match self.digits_after_percent {
             _ if byte == b'%' => Some(0),
             Some(0) if byte.is_ascii_hexdigit() => Some(1),
@@ -241,7 +268,7 @@ impl DecodedSegment {
         Ok(())
     }
 
-    /// Some upstreams compose Unicode (NFKC) before they look for the syntax of a path.
+    /// Some upstreams normalise Unicode (NFKC) before they look for the syntax of a path.
     fn push_non_ascii(&mut self, character: char) -> Result<(), PathError> {
         for folded in folded(character) {
             match u8::try_from(folded) {

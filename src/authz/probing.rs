@@ -4,20 +4,22 @@ use dashmap::DashMap;
 
 use crate::domain::{Holder, Monotonic, TenantDigest};
 
-/// Many different foreign tenants asked for by one client within a window.
+/// How many different foreign tenants one client may ask for within a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probing {
+    /// Up to this many different tenants are not reported; one more is.
     pub tenants: u32,
+    /// Starts with a client's first refused tenant; after it the count starts again.
     pub window: Duration,
     /// Answer 429 instead of 403 for the rest of the window. Requests for tenants that the client
-    /// holds go on passing: its own traffic is not the prober's hostage.
+    /// holds still pass: probing in its name must not stop its own traffic.
     pub throttle: bool,
 }
 
-/// Clients watched at once. More than this probing at a time is one attack, and seen anyway.
+/// Clients watched at once. More than this probing at a time is one attack, and noticed anyway.
 const CLIENTS: usize = 10_000;
 
-/// Remembers which foreign tenants each client asked for lately. Touched only by denials.
+/// Remembers which foreign tenants each client recently asked for. Only denials touch it.
 #[derive(Default)]
 pub struct ProbeWatch(DashMap<(Box<str>, Box<str>), Window>);
 
@@ -30,12 +32,13 @@ struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     Few,
-    /// The limit was passed just now: worth a line in the log.
+    /// The limit was passed just now: worth a log line.
     Noticed,
     Many,
 }
 
 impl ProbeWatch {
+    /// Counts a refused tenant. When too many clients are watched, a new one is not counted.
     pub fn note(
         &self,
         rule: &Probing,

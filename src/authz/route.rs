@@ -1,5 +1,5 @@
-//! Route templates and the router. It takes a `CheckedPath`, so nothing that the path rule has
-//! not accepted can reach a route.
+//! Route templates and the router. It takes a `CheckedPath`, so only a path that the path rule has
+//! accepted can reach a route.
 
 use std::fmt;
 
@@ -12,23 +12,29 @@ use reading::{other_reading, reads_as_nothing};
 use template::Segment;
 pub use template::{Template, TemplateError};
 
+/// A template and methods, with the data that the router returns for them.
 pub struct RouteRule<T> {
+    /// The paths of this route.
     pub template: Template,
+    /// Compared byte for byte, so in upper case.
     pub methods: Vec<String>,
     /// Lets HEAD pass where GET does, unless another rule of the same shape names HEAD.
     pub head: bool,
     /// Lets `%25` stand for a percent sign; one that begins a second escape stays refused.
     pub allow_encoded_percent: bool,
+    /// What a match returns.
     pub data: T,
 }
 
-/// What a route asks of a caller, as far as it must be compared with what another route asks.
+/// What a route requires of a caller, for comparison with another route.
 pub trait Demands {
+    /// Whether the route needs no credential.
     fn is_public(&self) -> bool;
 
+    /// The scopes that a caller needs, all of them. Empty: none.
     fn scopes(&self) -> &[String];
 
-    /// Whether this one may refuse a caller whom `other` lets pass.
+    /// Whether this one may refuse a caller that `other` lets pass.
     fn stricter_than(&self, other: &Self) -> bool {
         let mut scopes = self.scopes().iter();
         !self.is_public()
@@ -42,19 +48,23 @@ impl<T> RouteRule<T> {
     }
 }
 
-/// Two rules that cannot stand in one table, by their indices; `first < second`.
+/// Two rules that cannot be in one table, by their indices; `first < second`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterError {
+    /// The index of the earlier rule in the list given to [`Router::new`].
     pub first: usize,
+    /// The index of the later rule.
     pub second: usize,
+    /// Why they conflict.
     pub conflict: Conflict,
 }
 
+/// Why two rules cannot be in one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conflict {
     /// Both have the same shape and this method.
     Method(String),
-    /// Both have the same shape, but not the tenant at the same place.
+    /// Both have the same shape, case aside, but the tenant at different places.
     TenantPlace,
 }
 
@@ -79,20 +89,28 @@ impl fmt::Display for RouterError {
 
 impl std::error::Error for RouterError {}
 
+/// Finds the route of a request: the most specific one, from the left.
 pub struct Router<T> {
     rules: Vec<RouteRule<T>>,
     root: Node,
 }
 
+/// What a path and a method lead to.
 #[derive(Debug)]
 pub enum Found<'r, 'p, T> {
+    /// The route that decides.
     Route(RouteMatch<'r, 'p, T>),
+    /// No template matches, or the most specific one lacks the method.
     NoRoute,
+    /// An upstream may read the path differently, or the tenant is not a tenant code.
     Refused(PathError),
 }
 
+/// A route and what its template takes from the path.
 pub struct RouteMatch<'r, 'p, T> {
+    /// The data of the rule that matched.
     pub data: &'r T,
+    /// A well-formed tenant code. `None`: the template has no `{tenant}`.
     pub tenant: Option<&'p str>,
     /// Without the tenant; the values are as sent, escapes included.
     pub variables: Vec<(&'r str, &'p str)>,
@@ -105,6 +123,7 @@ impl<T: fmt::Debug> fmt::Debug for RouteMatch<'_, '_, T> {
 }
 
 impl<T> Router<T> {
+    /// The error lists every pair of rules that conflict.
     pub fn new(rules: Vec<RouteRule<T>>) -> Result<Self, Vec<RouterError>> {
         let mut errors = Vec::new();
         for (second, rule) in rules.iter().enumerate() {
@@ -124,10 +143,12 @@ impl<T> Router<T> {
         Ok(Self { rules, root })
     }
 
+    /// In the order given, which [`RouterError`] counts by.
     pub fn rules(&self) -> &[RouteRule<T>] {
         &self.rules
     }
 
+    /// The most specific template decides, even where it lacks the method.
     pub fn find<'r, 'p>(&'r self, method: &str, path: CheckedPath<'p>) -> Found<'r, 'p, T>
     where
         T: Demands,
@@ -150,8 +171,8 @@ impl<T> Router<T> {
         let mut search =
             Search { rules: &self.rules, path, escaped_literal: false, missed: Vec::new() };
         let shape = search.find(&self.root, path.segments()).unwrap_or_default();
-        // The most specific shape decides, also where it has not this method: what was left out
-        // of a route must not be let in again by a catch-all.
+        // The most specific shape decides, even where it lacks this method: a catch-all must not
+        // let in what a route leaves out.
         let rule = self.rule(shape, method);
         if path.has_encoded_percent() && !rule.is_some_and(|rule| rule.allow_encoded_percent) {
             return Err(PathError::EncodedPercent);
@@ -177,9 +198,9 @@ impl<T> Router<T> {
         named.or_else(|| rules.find(|rule| method == "HEAD" && rule.head && rule.takes("GET")))
     }
 
-    /// Refuses a path that some upstreams take for a path of `near`, where more would be asked than
-    /// by the rule that was found. Whether case and a trailing slash matter to the upstream is
-    /// the template's to say, but no such doubt may lead to another tenant or to laxer rules.
+    /// Refuses a path that some upstreams take for a path of `near`, where that asks for more than
+    /// the rule that was found. The template says whether case and a trailing slash matter to the
+    /// upstream, but a doubt about that must not lead to another tenant or to laxer rules.
     fn check_near(
         &self,
         near: &[usize],
@@ -222,14 +243,15 @@ fn conflict<T>(a: &RouteRule<T>, b: &RouteRule<T>) -> Option<Conflict> {
     Some(Conflict::Method(shared.clone()))
 }
 
-/// One place in the tree of all templates: a lookup costs the length of the path, not the number
-/// of routes.
+/// One place in the tree of all templates: the cost of a lookup grows with the path, not with the
+/// number of routes.
 #[derive(Default)]
 struct Node {
-    /// By fixed segment in lower case. Case is judged at the end of the search: were it judged
-    /// here, `/api/{tenant}/**` would win over an `ignore_case` route `/api/{tenant}/admin`.
+    /// By fixed segment in lower case. Case is compared at the end of the search: if it were
+    /// compared here, `/api/{tenant}/**` would win over an `ignore_case` route
+    /// `/api/{tenant}/admin`.
     literals: Children,
-    /// `{tenant}` and `{name}` alike: which it is, the template found in the end says.
+    /// `{tenant}` and `{name}` alike: the template that is found says which it is.
     variable: Option<Box<Node>>,
     /// The templates that end here.
     end: Shapes,
@@ -237,7 +259,7 @@ struct Node {
     rest: Shapes,
 }
 
-/// Indices of rules: a list for each shape, which differ in case alone; exact ones come first.
+/// Indices of rules: a list for each shape. The shapes differ only in case; exact ones come first.
 type Shapes = Vec<Vec<usize>>;
 
 impl Node {
@@ -271,14 +293,14 @@ struct Search<'r, 'p, T> {
     path: CheckedPath<'p>,
     /// A segment is another spelling of a fixed one.
     escaped_literal: bool,
-    /// Shapes more specific than what was found that would have matched but for case or for a
-    /// trailing slash more or less.
+    /// Shapes more specific than the one found that would have matched but for case or a trailing
+    /// slash.
     missed: Vec<&'r [usize]>,
 }
 
 impl<'r, 'p, T> Search<'r, 'p, T> {
     /// The rules of the most specific shape that matches: the more specific branch first, and the
-    /// next one where it leads nowhere. A node is visited once at most.
+    /// next one where it leads nowhere. A node is visited at most once.
     fn find(
         &mut self,
         node: &'r Node,
@@ -294,7 +316,7 @@ impl<'r, 'p, T> Search<'r, 'p, T> {
         self.escaped_literal |= literal.is_none()
             && other_reading(segment)
                 .is_some_and(|read| node.literals.get(lower_case(read.bytes())).is_some());
-        // The empty segment after a trailing slash is nobody's name.
+        // The empty segment after a trailing slash does not match a variable.
         let variable = node.variable.as_deref().filter(|_| !segment.is_empty());
         for child in [literal, variable].into_iter().flatten() {
             let found = self.find(child, segments.clone());

@@ -1,5 +1,4 @@
-//! Whether who asks may read the tenant: the token's own word, the registry's, and the freshest
-//! lookup's.
+//! Whether the caller may access the tenant: by its token, the registry and the freshest lookup.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::domain::{
     Client, ClientId, DenyReason, GrantCell, GrantSet, Holder, TenantDigest, Timestamp,
 };
 
-/// What a granted tenant leaves to be done in the background, or the refusal.
+/// Background work for a granted tenant, or the refusal.
 type Checked = Result<Option<Hint>, Denied>;
 
 /// Who asks for which tenant.
@@ -37,7 +36,7 @@ impl Authorizer<'_> {
         checked.map_err(|denied| self.watch_probing(denied, identity, tenant))
     }
 
-    /// A tenant that exists and one that does not take the same way through here.
+    /// A tenant that exists and one that does not take the same path through this code.
     fn check_granted(&self, mut asked: Asked<'_>) -> Checked {
         if let Identity::Token(facts) = asked.identity {
             let Some(digest) = self.named_digest(facts, asked.tenant) else {
@@ -127,9 +126,10 @@ impl Authorizer<'_> {
         Ok(if looked_up.is_none() { grants_hint(asked.identity) } else { None })
     }
 
-    /// A lookup older than the one behind a token says nothing against it: the tenant may have
-    /// been granted in between, to a client of another replica. Only our own tokens tell the time
-    /// of their lookup; when another issuer signs is no evidence of what the provider says.
+    /// A lookup older than the one behind a token says nothing against it: the tenant may have been
+    /// granted in between, to a client of another replica. Only our own tokens carry the time of
+    /// their lookup; the time at which another issuer signs is not evidence of what the provider
+    /// says.
     fn predates(&self, set: &GrantSet, facts: &Facts) -> bool {
         let behind_token = self.evidence_at(facts);
         let known = self.now.age_of(behind_token, facts.issuer.leeway).is_some();
@@ -137,7 +137,7 @@ impl Authorizer<'_> {
     }
 
     /// The age of what vouches for a token: the younger of the lookup behind it and the last good
-    /// one here. What another issuer signed vouches only until its client has been looked up.
+    /// one here. Another issuer's token vouches only until its client has been looked up.
     fn vouched_age(&self, facts: &Facts, looked_up: Option<&GrantSet>) -> Option<Duration> {
         let here = looked_up.map(|set| self.now.monotonic.since(set.looked_up_at));
         if here.is_some() && !facts.issuer.own {
@@ -147,8 +147,8 @@ impl Authorizer<'_> {
         here.into_iter().chain(behind_token).min()
     }
 
-    /// The time of the lookup behind a token, by the clock of this process. Where there is a state
-    /// our own tokens tell it by the state's.
+    /// The time of the lookup behind a token, by the clock of this process. Where there is a shared
+    /// state, our own tokens carry it by the clock of the state.
     fn evidence_at(&self, facts: &Facts) -> Timestamp {
         match &self.snapshot.withdrawals {
             Some(state) if facts.issuer.own => state.to_local(facts.grants_at),
@@ -157,7 +157,7 @@ impl Authorizer<'_> {
     }
 
     /// A tenant that the token lacks. With `on_miss: lookup` it passes if a fresh lookup, younger
-    /// than the one behind the token, has it; but never in a token that its client narrowed, nor
+    /// than the one behind the token, has it; but never for a token that its client narrowed, nor
     /// where the registry lists the grants.
     fn check_granted_since(&self, facts: &Facts, asked: Asked<'_>) -> Checked {
         let (Some(cell), Freshness::MaxAge(max_age)) = (&facts.grants, self.snapshot.freshness)
@@ -178,7 +178,7 @@ impl Authorizer<'_> {
         Ok(None)
     }
 
-    /// A key names no tenants, so only a lookup can vouch.
+    /// A key names no tenants, so only a lookup can vouch for one.
     fn check_key_grants(&self, client: &ClientId, asked: Asked<'_>) -> Checked {
         let cell = self.grants.cell(client);
         cell.touch(self.now.monotonic);

@@ -1,5 +1,5 @@
-//! The steps of a decision in words, for an operator who asks why. Only an [`Observer`] has them
-//! made; a check pays nothing. Nothing here names a tenant but by its reference.
+//! The steps of a decision in words, for an operator who asks why. They are made only for an
+//! [`Observer`], so a check pays nothing. They name a tenant only by its reference.
 //!
 //! [`Observer`]: super::decide::Observer
 
@@ -17,9 +17,9 @@ use super::route::Near;
 use super::snapshot::{Api, Freshness, Route, Snapshot};
 use crate::domain::{Client, DenyReason, GRANTS_AT, GrantSet, Timestamp};
 
-/// Long enough for an issuer's URL.
+/// Characters of a claim; enough for an issuer's URL.
 const MAX_SHOWN: usize = 200;
-/// The least likeness of two ids, one of which may be a misspelling of the other.
+/// Above this similarity (Jaro-Winkler) one id may be a misspelling of the other.
 const ALIKE: f64 = 0.85;
 
 pub(super) fn denied(denied: &Denied) -> String {
@@ -40,7 +40,7 @@ pub(super) fn no_route(api: &Api, input: &CheckInput<'_>) -> String {
     }
 }
 
-/// The route that a request was probably meant for. For logs and `explain`.
+/// The route that a request was probably meant for. For logs and `explain`. `None`: none is close.
 pub fn nearest_route<'a>(api: &'a Api, input: &CheckInput<'_>) -> Option<Near<'a, Route>> {
     api.router.nearest(input.method, CheckedPath::parse(input.target).ok()?)
 }
@@ -51,7 +51,7 @@ fn nearest(api: &Api, input: &CheckInput<'_>) -> Option<String> {
     Some(format!("the nearest is {}, which differs in {differs}", near.route.name))
 }
 
-/// What a token says of itself, before anybody has verified it.
+/// What a token says of itself, unverified.
 pub(super) fn token(value: HeaderValue<'_>) -> String {
     let header = match value {
         HeaderValue::Missing => return "no authorization header".to_owned(),
@@ -108,7 +108,7 @@ fn parts(header: &[u8]) -> Option<(Value, Value)> {
     Some((parts.next()??, parts.next()??))
 }
 
-/// A claim that anybody may have written.
+/// A claim that anyone may have written, escaped and shortened.
 fn harmless(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_default).collect();
@@ -130,7 +130,8 @@ fn rounded(age: Duration) -> humantime::FormattedDuration {
 }
 
 impl Snapshot {
-    /// What is wrong with a client in the registry, in words; `None`: nothing.
+    /// What is wrong with a client in the registry, in words. `None`: nothing, or there is no
+    /// registry.
     pub fn client_trouble(&self, id: &str) -> Option<String> {
         let book = self.clients.as_ref()?;
         let Some(client) = book.get(id) else {

@@ -13,19 +13,23 @@ use aws_lc_rs::signature::{
 
 use crate::domain::{Algorithm, Monotonic};
 
+/// The longest `kid` of a key, in characters rather than bytes.
 pub const MAX_KID_CHARS: usize = 128;
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// Longer exponents only make verification slow.
 const MAX_RSA_EXPONENT: u64 = (1 << 33) - 1;
 
+/// The curves of ECDSA keys (RFC 7518, section 3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Curve {
+    /// For ES256.
     P256,
+    /// For ES384.
     P384,
 }
 
 impl Curve {
-    /// Bytes of a coordinate.
+    /// The bytes of one coordinate.
     pub const fn size(self) -> usize {
         match self {
             Self::P256 => 32,
@@ -37,24 +41,45 @@ impl Curve {
 /// A public key as its numbers, big-endian.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicKey {
-    Ec { curve: Curve, x: Vec<u8>, y: Vec<u8> },
+    /// A point of ECDSA. Both coordinates have exactly [`Curve::size`] bytes.
+    Ec {
+        /// The curve that the point is on.
+        curve: Curve,
+        /// The first coordinate.
+        x: Vec<u8>,
+        /// The second coordinate.
+        y: Vec<u8>,
+    },
+    /// The 32 bytes of RFC 8032, section 5.1.5.
     Ed25519(Vec<u8>),
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    /// Leading zeros of both numbers are ignored.
+    Rsa {
+        /// The modulus: odd, 2048 to 8192 bits.
+        n: Vec<u8>,
+        /// The exponent: odd, at least 3 and below 2^33.
+        e: Vec<u8>,
+    },
 }
 
 /// Why a key is not trusted. The texts name no key material.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
+    /// The `kid` is empty or over [`MAX_KID_CHARS`].
     #[error("kid must have 1 to {MAX_KID_CHARS} characters")]
     Kid,
+    /// Such as an RSA key for ES256, or P-256 for ES384.
     #[error("the key's type or curve does not fit its algorithm")]
     AlgorithmMismatch,
+    /// Not [`Curve::size`] bytes for a coordinate, or not 32 for Ed25519.
     #[error("a coordinate or the key has the wrong length")]
     Length,
+    /// Even, or not of 2048 to 8192 bits.
     #[error("the RSA modulus must be odd and have 2048 to 8192 bits")]
     RsaModulus,
+    /// Even, below 3, or 2^33 or more.
     #[error("the RSA exponent must be odd, at least 3 and below 2^33")]
     RsaExponent,
+    /// The cryptographic library refuses the numbers.
     #[error("these numbers are not a public key, for example a point that is not on the curve")]
     Rejected,
 }
@@ -65,6 +90,7 @@ impl From<KeyRejected> for KeyError {
     }
 }
 
+/// A public key that may verify the signatures of one algorithm.
 pub struct TrustedKey {
     kid: Box<str>,
     algorithm: Algorithm,
@@ -74,6 +100,7 @@ pub struct TrustedKey {
 }
 
 impl TrustedKey {
+    /// Checks and parses the key, so that verification does neither.
     pub fn new(kid: &str, algorithm: Algorithm, key: &PublicKey) -> Result<Self, KeyError> {
         if !(1..=MAX_KID_CHARS).contains(&kid.chars().count()) {
             return Err(KeyError::Kid);
@@ -88,14 +115,17 @@ impl TrustedKey {
         })
     }
 
+    /// Unique within a [`KeySet`], but not across issuers.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
+    /// The only `alg` that a token with this key may have.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
+    /// The key as it was given to [`TrustedKey::new`].
     pub fn numbers(&self) -> &PublicKey {
         &self.numbers
     }
@@ -207,8 +237,8 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Keys that share a `kid` are all dropped: choosing one would be a guess. `good_until` is
-    /// when the set stops being believed unless it is renewed; `None`: never.
+    /// Keys that share a `kid` are all dropped: choosing one would be a guess. `good_until` is when
+    /// the set is no longer trusted unless it is renewed; `None`: it does not expire.
     pub fn new(keys: Vec<TrustedKey>, good_until: Option<Monotonic>) -> Self {
         let given = keys.len();
         let mut by_kid: HashMap<Box<str>, Vec<TrustedKey>> = HashMap::with_capacity(given);
@@ -223,6 +253,7 @@ impl KeySet {
         Self { dropped: given - keys.len(), keys, good_until }
     }
 
+    /// `None`: unknown, or dropped because its `kid` was shared.
     pub fn get(&self, kid: &str) -> Option<&Arc<TrustedKey>> {
         self.keys.get(kid)
     }
@@ -232,22 +263,27 @@ impl KeySet {
         self.dropped
     }
 
+    /// The end given to [`KeySet::new`]; `None`: the set does not expire.
     pub fn good_until(&self) -> Option<Monotonic> {
         self.good_until
     }
 
+    /// False from [`KeySet::good_until`] on.
     pub fn good_at(&self, now: Monotonic) -> bool {
         self.good_until.is_none_or(|until| now < until)
     }
 
+    /// In no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TrustedKey>> {
         self.keys.values()
     }
 
+    /// Without the keys that were dropped.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
+    /// Also true if every key was dropped.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -351,7 +387,7 @@ mod tests {
         assert!(!key.verify(MESSAGE, &[0; 64]));
     }
 
-    /// Not wanted, but how ECDSA is: it holds the comment at `verify` true.
+    /// Not wanted, but inherent in ECDSA: it keeps the comment at `verify` true.
     #[test]
     fn the_other_half_of_an_ecdsa_signature_is_accepted() {
         const ORDER: [u8; 32] = [

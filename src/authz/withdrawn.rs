@@ -1,4 +1,4 @@
-//! What was taken away by a call: the client, its tokens, one token, or one grant.
+//! What was withdrawn by an API call: the client, its tokens, one token, or one grant.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ pub(super) struct Withdrawal<'a> {
 }
 
 impl<'a> Authorizer<'a> {
-    /// What is withdrawn from whoever asks; `None` is the common case. An error while nobody knows.
+    /// What is withdrawn from the caller; `None` is the common case. An error while that is
+    /// unknown.
     pub(super) fn withdrawal(
         &self,
         identity: &Identity,
@@ -37,7 +38,7 @@ impl<'a> Authorizer<'a> {
         Ok(all.of(subject, holder).map(|own| Withdrawal { all, own }))
     }
 
-    /// Whether the client and its token stand.
+    /// Whether the client and its token are not withdrawn.
     pub(super) fn check_standing(
         &self,
         identity: &Identity,
@@ -52,7 +53,7 @@ impl<'a> Authorizer<'a> {
         withdrawal.standing(Evidence { token, grant: None })
     }
 
-    /// Whether the grant stands that has been found: on the newest that vouches for it.
+    /// Whether the grant that was found is not withdrawn, going by the newest evidence for it.
     pub(super) fn check_grant_standing(
         &self,
         identity: &Identity,
@@ -91,7 +92,7 @@ impl Withdrawal<'_> {
         self.own.tokens_not_before()
     }
 
-    /// From when on evidence for this tenant counts, by our clock.
+    /// The time from which evidence for this tenant counts, by our clock.
     pub(super) fn grant_not_before(&self, tenant: &str) -> Option<Timestamp> {
         let wanted = self.all.refs().of(tenant);
         let (_, floor) = self.own.grants().find(|(tenant, _)| *tenant == wanted)?;

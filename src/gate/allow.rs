@@ -10,7 +10,8 @@ const SCOPE: &str = "x-tenantgate-scope";
 const ISSUER: &str = "x-tenantgate-issuer";
 
 /// Every header under a name of ours is overwritten or removed, also on public routes. Credentials
-/// stay here: the API key always, because it is a secret that mints tokens.
+/// are not forwarded: `authorization` unless the API asks for it, and the API key never, because it
+/// is a secret that mints tokens.
 pub fn answer<'a>(
     permit: &'a Permit<'a>,
     decided: &'a Decided<'a>,
@@ -35,8 +36,8 @@ pub fn answer<'a>(
     Answer::Allow(allow)
 }
 
-/// As it came, because the API may still look at credentials of its own: only what claims to be
-/// from us is taken off, and what is a secret of ours.
+/// As it came, because the API may still check credentials itself: only headers that claim to be
+/// from us and secrets of ours are removed.
 pub fn shadow_answer<'a>(pass: &'a ShadowPass<'a>) -> Answer<'a> {
     let mut allow = Allow::default();
     for name in own_names(pass.api) {
@@ -64,7 +65,7 @@ fn metadata<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Pairs<'a, V
         metadata.push(("scope", Value::Text(caller.scopes().as_str())));
         metadata.extend(decided.tenant().map(|tenant| ("tenant_ref", Value::Text(tenant))));
         if let Some(quota) = caller.quota {
-            // As the override of Envoy's rate limit filter wants it.
+            // In the form of the override of Envoy's rate limit filter.
             let fields = vec![
                 ("requests_per_unit", Value::Number(quota.requests_per_unit)),
                 ("unit", Value::Text(quota.unit.as_str())),
@@ -80,7 +81,7 @@ fn metadata<'a>(permit: &'a Permit<'a>, decided: &'a Decided<'a>) -> Pairs<'a, V
 }
 
 impl<'a> Allow<'a> {
-    /// A header of ours: with this value, or not at all.
+    /// Sets one of our headers to this value, or removes it.
     fn own(&mut self, name: &'a str, value: Option<&'a str>) {
         match value {
             Some(value) => self.set.push((name, value)),

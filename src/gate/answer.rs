@@ -3,14 +3,16 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-/// Most answers fit without an allocation.
+/// Names with values. Most answers fit without an allocation.
 pub type Pairs<'a, V> = SmallVec<[(&'a str, V); 6]>;
 
-/// What becomes of a request.
+/// What happens to a request.
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 #[derive(Debug, PartialEq)]
 pub enum Answer<'a> {
+    /// The upstream gets the request.
     Allow(Allow<'a>),
+    /// The caller gets this response instead of the upstream's.
     Deny(Deny<'a>),
 }
 
@@ -28,16 +30,22 @@ pub struct Allow<'a> {
 /// The caller is refused.
 #[derive(Debug, PartialEq)]
 pub struct Deny<'a> {
+    /// The HTTP status: 400, 401, 403, 429 or 503.
     pub status: u16,
+    /// Among them `www-authenticate` (RFC 6750, section 3) and `retry-after`, where they apply.
     pub headers: Pairs<'a, Cow<'a, str>>,
+    /// JSON with `error` and `error_description`.
     pub body: String,
 }
 
 /// A value of the metadata.
 #[derive(Debug, PartialEq)]
 pub enum Value<'a> {
+    /// A name, an id, or the reference of a tenant.
     Text(&'a str),
+    /// A whole number, such as the requests of a quota.
     Number(u32),
+    /// Named values, such as those of `quota` and `variables`.
     Fields(Vec<(&'a str, Value<'a>)>),
 }
 

@@ -1,4 +1,4 @@
-//! What a denied caller is told: the one place that turns a reason into a status.
+//! What a denied caller gets: the one place that turns a reason into a status.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::answer::{Answer, Deny, Pairs};
 use crate::authz::Route;
 use crate::domain::DenyReason;
 
-/// What the caller is told. The reason's own name is for logs and metrics.
+/// What the caller sees. The reason's own name is for logs and metrics.
 struct Denial {
     status: u16,
     error: &'static str,
@@ -18,7 +18,7 @@ struct Denial {
 
 enum Challenge {
     None,
-    /// Without an error code: the request showed no credential at all.
+    /// Without an error code, since the request has no credential (RFC 6750, section 3.1).
     Bare,
     Error,
     Scope,
@@ -75,7 +75,7 @@ fn denial(reason: DenyReason) -> Denial {
                 "the token lacks a scope that this resource requires",
             )
         },
-        // One text for all: it must not tell whether a tenant or a route exists.
+        // One text for all: it must not reveal whether a tenant or a route exists.
         R::UnknownApi | R::NoRoute | R::ApiNotAllowed | R::TenantNotGranted | R::GrantWithdrawn => {
             plain(403, "access_denied", "the token does not give access to this resource")
         }

@@ -1,9 +1,8 @@
-//! One answer to a request, whoever asked and however it is sent: what passes and with which
-//! headers and metadata, or what is denied and with which status, headers and body. Recorded once,
-//! here.
+//! One answer to a request, for any caller and transport: what passes and with which headers and
+//! metadata, or what is denied and with which status, headers and body. Recorded once, here.
 //!
-//! A [`Gate`] needs no server. The gRPC edge, the command line and whoever else serves decisions
-//! render the same [`Answer`].
+//! A [`Gate`] needs no server. The gRPC edge, the command line and any other front end render the
+//! same [`Answer`].
 
 mod allow;
 mod answer;
@@ -36,10 +35,11 @@ use crate::telemetry::traces::Parent;
 
 /// A request as an edge hands it over.
 pub struct Request<'a> {
+    /// What the decision depends on.
     pub input: CheckInput<'a>,
-    /// What the gateway calls it; stands in the log where there is no `x-request-id`.
+    /// The gateway's own id of the request; logged where there is no `x-request-id`.
     pub id: &'a [u8],
-    /// The span that the gateway asks from, where its trace is sampled.
+    /// The gateway's span, if its trace is sampled. `None`: no span is recorded.
     pub trace: Option<Parent>,
     /// Whether the edge sends the answer's metadata on; making it costs a keyed digest.
     pub metadata: bool,
@@ -47,21 +47,29 @@ pub struct Request<'a> {
 
 /// Answers requests. Made once; everything that a reload changes is in the snapshot.
 pub struct Gate {
+    /// Swapped as a whole by a reload; a request is decided with one of them.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Verified tokens; a reload does not empty it.
     pub cache: Arc<FactsCache>,
+    /// The foreign tenants that each client recently asked for.
     pub probes: ProbeWatch,
+    /// The freshest looked-up grants, by client.
     pub grants: Arc<dyn GrantBook>,
+    /// The only source of time, so that a test can set it.
     pub clock: Arc<dyn Clock>,
+    /// For the duration of decisions and for probing; the snapshot counts the rest.
     pub metrics: Arc<Metrics>,
-    /// Must not block: the decision does not wait for what it asks for.
+    /// Takes background work that a decision suggests. Must not block: no decision waits for it.
     pub hints: Box<dyn Fn(Hint) + Send + Sync>,
+    /// The id of the next logged decision; logs show it as 16 hexadecimal digits.
     pub decision_ids: AtomicU64,
+    /// Further records of decisions, if the config asks for any.
     pub ledger: Ledger,
 }
 
 impl Gate {
-    /// Decides, records and renders. `None`: what arrived is no request. Always an explicit answer:
-    /// a gateway can be told to let a request pass whose check fails.
+    /// Decides, records and renders. `None`: what arrived is not a request. The answer is always
+    /// explicit, because a gateway may be configured to let a request pass when its check fails.
     pub fn answer<R>(&self, request: Option<&Request<'_>>, render: impl Fn(&Answer<'_>) -> R) -> R {
         let work = || {
             let started = self.clock.moment();
@@ -80,19 +88,19 @@ impl Gate {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| self.failed(&render))
     }
 
-    /// The answer where something of ours has panicked.
+    /// The answer after a panic in our own code.
     pub fn failed<R>(&self, render: impl Fn(&Answer<'_>) -> R) -> R {
         self.refuse(DenyReason::InternalError, render)
     }
 
-    /// The answer where there is nothing to decide with.
+    /// The answer where no decision can be made, counted under no API.
     pub fn refuse<R>(&self, reason: DenyReason, render: impl Fn(&Answer<'_>) -> R) -> R {
         let snapshot = self.snapshot.load();
         snapshot.no_api.denied(reason);
         render(&deny::answer(reason, &snapshot.realm, None))
     }
 
-    /// Decides with what is known now, for somebody who asks why: nothing is recorded.
+    /// Decides with what is known now, for `explain`. Nothing is recorded.
     pub fn explain<'a>(
         &'a self,
         snapshot: &'a Snapshot,
@@ -102,14 +110,15 @@ impl Gate {
         self.authorizer(snapshot, None, self.clock.moment()).decide(input, observer)
     }
 
-    /// Whether a token stands now, and for whom. Nothing is recorded.
+    /// The client of a token that is valid now, or why it is not. Nothing is recorded.
     pub fn token_standing(&self, token: &str) -> Result<Caller, DenyReason> {
         let snapshot = self.snapshot.load();
         let authorizer = self.authorizer(&snapshot, None, self.clock.moment());
         authorizer.token_standing(token).map_err(|denied| denied.reason)
     }
 
-    /// Whose a token is, whether or not it stands now. Nothing is recorded.
+    /// The client of a token whose signature and times are good, revoked or not. Nothing is
+    /// recorded.
     pub fn bearer_of(&self, token: &str) -> Result<Bearer, DenyReason> {
         let snapshot = self.snapshot.load();
         let authorizer = self.authorizer(&snapshot, None, self.clock.moment());
@@ -143,14 +152,17 @@ impl Gate {
     }
 }
 
-/// A decision, with what it is told by.
+/// A decision, with what is needed to render and record it.
 pub struct Decided<'a> {
+    /// What the decision was made with.
     pub snapshot: &'a Snapshot,
+    /// The decision and how far it got.
     pub outcome: Outcome<'a>,
     tenant: OnceCell<Option<String>>,
 }
 
 impl<'a> Decided<'a> {
+    /// Computes the reference of the tenant, if there is one.
     pub fn new(snapshot: &'a Snapshot, outcome: Outcome<'a>) -> Self {
         Self { snapshot, outcome, tenant: OnceCell::new() }
     }

@@ -1,4 +1,4 @@
-//! What is left behind of a decision: one counter, and one log line at most.
+//! The record of a decision: its counters, one log line at most, and what the ledger asks for.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +17,7 @@ pub struct Record<'a> {
     pub now: Timestamp,
 }
 
-/// What is left out is not known.
+/// A field that is left out is unknown.
 #[derive(Serialize)]
 struct Refused<'a> {
     time: String,
@@ -35,7 +35,7 @@ struct Refused<'a> {
     tenant_ref: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     request_id: &'a str,
-    /// It passed all the same.
+    /// Shadow mode let it pass.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     shadow: bool,
 }
@@ -70,7 +70,7 @@ impl Record<'_> {
         }
     }
 
-    /// Of the span. The route is its template.
+    /// Of the span. The route is the text of its template.
     fn attributes(&self) -> Vec<(&'static str, String)> {
         let outcome = match &self.decided.outcome.verdict {
             Verdict::Allowed(_) => "allowed",
@@ -94,7 +94,7 @@ impl Record<'_> {
             Verdict::Shadowed(pass) => pass.denied.reason.as_str(),
             Verdict::Denied(denied) => denied.reason.as_str(),
         };
-        // Nobody has proven to be anybody: a tenant of such a request is anybody's guess.
+        // Without a verified credential the tenant of a request may be anything.
         let known = self.decided.outcome.identity.is_some();
         Seen {
             issuer: self.issuer(),
@@ -173,7 +173,7 @@ impl Record<'_> {
             "let pass in shadow mode, would have been denied");
     }
 
-    /// For a known client only: to look at all routes is work.
+    /// Only for an identified client: comparing all routes is work.
     fn nearest_route(&self, reason: DenyReason) -> Option<Near<'_, Route>> {
         let wanted = reason == DenyReason::NoRoute;
         let api = self.decided.outcome.api.filter(|_| wanted)?;
@@ -184,7 +184,7 @@ impl Record<'_> {
         format!("{:016x}", self.gate.decision_ids.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The gateway's, if it looks like an id: it may be the client's own.
+    /// The gateway's id, if it looks like one: the client may have set it.
     fn request_id(&self) -> &str {
         let id = match self.request.input.headers.get("x-request-id") {
             HeaderValue::One(id) => id,

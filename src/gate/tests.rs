@@ -134,7 +134,7 @@ fn what_shadow_mode_lets_pass_goes_on_as_it_came_but_for_our_names_and_secrets()
     let key = |key: &str| OwnHeaders(vec![("x-api-key", key.to_owned())]);
     assert_eq!(ask("/api/T1/report", &bearer("what the API behind knows")), OURS);
     assert_eq!(ask("/api/T1/report", &key("what the API behind knows")), OURS);
-    // Never forwarded, not even where the path is refused before anybody looks at credentials.
+    // Never forwarded, not even where the path is refused before credentials are read.
     assert_eq!(ask("/api/T1/report", &key(API_KEY)), with(&["x-api-key"]));
     assert_eq!(ask("/api/../T1", &key(API_KEY)), with(&["x-api-key"]));
     // Allowed: as where the rules are enforced.

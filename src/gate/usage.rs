@@ -1,5 +1,4 @@
-//! Who used which tenant, and who was refused: counts by the hour, kept until somebody takes them
-//! away.
+//! Who used which tenant, and who was refused: hourly counts, kept until they are taken.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -9,18 +8,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
 
-/// Threads that decide seldom meet in one.
+/// Deciding threads rarely share one.
 const SHARDS: usize = 16;
-/// Rows of one hour in a shard. Whatever does not fit is counted as that of [`OTHER`].
+/// Rows of one hour in a shard. What does not fit is counted under [`OTHER`].
 const MAX_ROWS: usize = 4096;
-/// Rows of one client in a shard that tell of a refusal. It may ask for as many tenants as it
-/// likes.
+/// Rows of refusals of one client in a shard: it may ask for any number of tenants.
 const MAX_REFUSED: usize = 128;
-/// Stands for all those that are not counted by themselves.
+/// In the place of issuer, client or tenant: all those without a row of their own.
 pub const OTHER: &str = "other";
 const HOUR: i64 = 3_600_000_000;
 
-/// One decision, as it is counted. Times are microseconds since the epoch.
+/// One decision, as it is counted. Times are microseconds since the Unix epoch.
 #[derive(Clone, Copy)]
 pub struct Seen<'a> {
     pub issuer: &'a str,
@@ -33,21 +31,28 @@ pub struct Seen<'a> {
     pub at: i64,
 }
 
-/// What was counted under one key in one hour.
+/// What was counted under one key in one hour. `other` stands for names without room for a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// Its start.
+    /// The start of the hour, in microseconds since the Unix epoch.
     pub hour: i64,
+    /// Who vouches for the client. Empty: no client was identified.
     pub issuer: String,
+    /// The client id. Empty: no client was identified.
     pub client: String,
+    /// The tenant's reference. Empty: none, or no client was identified.
     pub tenant: String,
+    /// `allowed`, or the name of the reason for the refusal.
     pub outcome: &'static str,
+    /// The decisions since the last [`Usage::take`].
     pub count: i64,
+    /// The time of the first of them, in microseconds since the Unix epoch.
     pub first: i64,
+    /// The time of the last of them, in microseconds since the Unix epoch.
     pub last: i64,
 }
 
-/// Bounded, whatever is asked for.
+/// Counts decisions by hour, issuer, client, tenant and outcome, in bounded memory.
 pub struct Usage {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
@@ -56,7 +61,7 @@ pub struct Usage {
 #[derive(Default)]
 struct Shard {
     rows: HashTable<Counted>,
-    /// Rows of each client that tell of a refusal, by the client's hash.
+    /// How many rows of refusals each client has, by the client's hash.
     refused: HashMap<u64, usize>,
     hour: i64,
 }
@@ -68,6 +73,7 @@ impl Default for Usage {
 }
 
 impl Usage {
+    /// Counts one decision.
     pub fn count(&self, seen: Seen<'_>) {
         self.add(seen, 1, seen.at);
     }
@@ -87,8 +93,8 @@ impl Usage {
         }
     }
 
-    /// What was counted since the last time. The hour's rows stay, with nothing in them: they count
-    /// against the bounds for as long as it lasts.
+    /// What was counted since the last call. The hour's rows stay, with a count of 0: they count
+    /// against the bounds until the hour ends.
     pub fn take(&self) -> Vec<Counted> {
         let mut taken = Vec::new();
         for shard in &self.shards {
@@ -157,14 +163,14 @@ impl Usage {
 
 enum Room {
     Yes,
-    /// For the client's others.
+    /// Only in the row for the client's other tenants.
     OfTheClient,
     No,
 }
 
 impl Shard {
-    /// A new hour starts anew, but for what nobody has taken yet. Of a clock that was set back it
-    /// keeps the later hour's bounds.
+    /// A new hour starts empty, except for rows that are not taken yet. After a clock was set back,
+    /// the later hour's bounds stay.
     fn begin(&mut self, hour: i64) {
         if hour > self.hour {
             self.hour = hour;
@@ -176,7 +182,7 @@ impl Shard {
     fn room_for(&self, client: u64, seen: &Seen<'_>) -> Room {
         let others = [seen.tenant, seen.client].contains(&OTHER);
         let refused = self.refused.get(&client).copied().unwrap_or_default();
-        // A few more for the others themselves, which are as many as clients and reasons.
+        // Some more rows for [`OTHER`] itself: as many as there are clients and reasons.
         match others {
             true if self.rows.len() < 2 * MAX_ROWS || seen.client == OTHER => Room::Yes,
             true => Room::No,
@@ -263,7 +269,7 @@ mod tests {
         }
         let rows: usize = usage.shards.iter().map(|shard| lock(shard).rows.len()).sum();
         assert!(rows <= 2 * MAX_ROWS + 10, "{rows}");
-        // The next hour begins anew.
+        // The next hour starts empty.
         usage.count(seen("a", "T1", false, 2 * HOUR));
         assert_eq!(usage.take().len(), 1);
     }

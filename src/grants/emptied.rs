@@ -9,18 +9,18 @@ use crate::lookup::lock;
 
 use super::entry::Entry;
 
-/// Clients that lost all their grants lately. One is news; many within one refresh are more
-/// likely a lookup that answers wrongly than as many withdrawals.
+/// Clients that recently lost all their grants. One is news; many within one refresh are more
+/// likely a lookup that answers wrongly than that many withdrawals.
 #[derive(Default)]
 pub struct Emptied {
     recent: Mutex<Recent>,
-    /// Active clients with grants, when last counted in quiet times.
+    /// Active clients with grants, last counted while no client had recently lost all.
     granted: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Recent {
-    /// In the order of time.
+    /// The oldest first.
     falls: VecDeque<Fall>,
     told: bool,
 }
@@ -41,15 +41,15 @@ pub struct Lost {
 pub struct Mass {
     pub clients: usize,
     pub granted: usize,
-    /// Nobody has been told of this one yet.
+    /// Not logged yet.
     pub is_news: bool,
-    /// Who fell lately and has not been returned here before.
+    /// Clients that recently lost everything and were not returned here before.
     pub lost: Vec<Lost>,
 }
 
 impl Emptied {
-    /// Takes the number of active clients that have grants. While clients fall it would shrink
-    /// with them.
+    /// Takes the number of active clients that have grants. Ignored while clients lose theirs,
+    /// since it shrinks with them.
     pub fn counted(&self, granted: usize, now: Monotonic, window: Duration) {
         let mut recent = lock(&self.recent);
         recent.forget(now, window);
@@ -58,7 +58,7 @@ impl Emptied {
         }
     }
 
-    /// Notes a client that has just lost everything.
+    /// Records a client that has just lost everything.
     pub fn note(
         &self,
         lost: Lost,

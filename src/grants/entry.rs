@@ -44,14 +44,16 @@ struct Held {
 
 /// What is known of a client.
 pub struct Known {
-    /// The last good answer.
+    /// The last good answer. `None`: there was none.
     pub set: Option<Arc<GrantSet>>,
     /// Lookups that have failed since.
     pub failures: u32,
+    /// Why the last of them failed. `None`: none has.
     pub failure: Option<Unavailable>,
 }
 
 impl Known {
+    /// Of any age. `None`: the client has not been looked up yet.
     pub fn outcome(self) -> Option<Outcome> {
         match (self.set, self.failure) {
             (Some(set), _) if set.codes.is_empty() => Some(Outcome::Denied(set)),
@@ -65,7 +67,7 @@ impl Known {
 /// What became of an answer.
 pub struct Kept {
     pub set: Arc<GrantSet>,
-    /// What the checks went by until now.
+    /// What the checks used until now.
     pub before: Option<Arc<GrantSet>>,
     /// An answer that was held back has been given again.
     pub repeated: bool,
@@ -75,7 +77,7 @@ pub enum Cached {
     Fresh(Outcome),
     /// Usable while it is looked up again.
     Stale(Outcome),
-    /// Nothing, and the last lookup failed. It is not the time to ask again.
+    /// Nothing, and the last lookup failed. Its backoff has not ended.
     Failed {
         reason: Unavailable,
         again_in: Duration,
@@ -97,7 +99,7 @@ impl Entry {
         let Some(set) = self.set_of(&state, settings.generation) else { return nothing() };
         let age = now.since(set.looked_up_at);
         if set.codes.is_empty() {
-            // A denial is never served from stale.
+            // A denial is never served stale.
             return if age < limits.negative_ttl {
                 Cached::Fresh(Outcome::Denied(set))
             } else {
@@ -129,18 +131,19 @@ impl Entry {
         }
     }
 
-    /// The last failure, while it is not the time to ask again.
+    /// The last failure, until its backoff ends.
     pub fn backing_off(&self, now: Monotonic) -> Option<Unavailable> {
         lock(&self.state).failure.clone().filter(|_| !self.may_look_up(now))
     }
 
-    /// A client whose last lookup failed gets one try a lookup: others need the retries.
+    /// What is known, without a lookup.
     pub fn known(&self) -> Known {
         let state = lock(&self.state);
         let set = self.cell.current().as_ref().cloned();
         Known { set, failures: state.failures, failure: state.failure.clone() }
     }
 
+    /// A client whose last lookup failed gets one try per lookup: others need the retries.
     pub fn may_retry(&self) -> bool {
         lock(&self.state).failures == 0
     }
@@ -170,7 +173,8 @@ impl Entry {
         let mut state = lock(&self.state);
         let settings = core.settings.load_full();
         if asked_settings.generation != settings.generation {
-            // Asked of a directory that has been replaced meanwhile: its word counts no more.
+            // The directory that was asked has been replaced meanwhile: its answer no longer
+            // counts.
             self.wait_until(Monotonic::default());
             return Err(Unavailable::Replaced);
         }
@@ -187,7 +191,7 @@ impl Entry {
         let repeats = |since| answer.sent_at.since(since) >= settings.least_until_repeated();
         let repeated = held_since.is_some_and(repeats);
         match held_since.filter(|_| !repeated) {
-            // Asked again so soon, by a mint or a hint, it is the same mistake.
+            // Repeated so soon, to a mint or a hint, it is the same mistake.
             Some(since) => state.held = Some(Held { set: Arc::clone(&set), since }),
             None => self.cell.replace(Arc::clone(&set)),
         }
@@ -201,8 +205,8 @@ impl Entry {
         Ok(Kept { set, before, repeated })
     }
 
-    /// Puts back what an answer without grants has taken away, until it is given again. The age of
-    /// what is put back goes on, so that it vouches no longer than it would have.
+    /// Restores what an answer without grants has removed, until that answer is repeated. What is
+    /// restored keeps its age, so it vouches no longer than it would have.
     pub fn hold(&self, before: Arc<GrantSet>, now: Monotonic) {
         let mut state = lock(&self.state);
         let current = self.cell.current().as_ref().cloned();
@@ -253,7 +257,7 @@ impl Entry {
         Monotonic::from_nanos(self.not_before.load(Ordering::Relaxed))
     }
 
-    /// Takes the right to one lookup for a tenant that a token lacks.
+    /// Whether a tenant that a token lacks may cause a lookup now; each time uses up that right.
     pub fn take_miss(&self, now: Monotonic) -> bool {
         let last = self.missed_at.load(Ordering::Relaxed);
         now.since(Monotonic::from_nanos(last)) >= MISS_INTERVAL
@@ -270,7 +274,7 @@ impl Entry {
 }
 
 impl Settings {
-    /// What a client is told anew within this time is no second opinion.
+    /// An answer that is repeated within this time is not a second opinion.
     fn least_until_repeated(&self) -> Duration {
         match self.freshness {
             Freshness::Lookup { refresh, .. } => refresh / 2,

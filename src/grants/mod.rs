@@ -1,5 +1,5 @@
-//! Which tenants have authorised a client: what is remembered of the lookups' answers, and the
-//! background work that keeps it fresh while tokens live.
+//! Which tenants have authorised a client: the remembered answers of lookups, and the background
+//! work that keeps them fresh while tokens live.
 
 mod emptied;
 mod entry;
@@ -40,28 +40,33 @@ use shared::Wanted;
 
 /// Hints that wait for the background task. What does not fit is hinted again by the next check.
 const HINTS: usize = 1024;
-/// Of lost tenants, in one log line.
+/// The lost tenants that one log line names.
 const MAX_REFERENCES: usize = 20;
-/// One refresh, with its jitter.
+/// One refresh with its jitter, as a multiple of `refresh`.
 const WINDOW: f64 = 1.2;
 /// How long a mint waits for its client to be looked up again after a failure.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a reload can change.
 pub struct Settings {
+    /// Where grants are looked up.
     pub directory: Arc<Directory>,
+    /// How often grants are refreshed, and how old they may be.
     pub freshness: Freshness,
+    /// Makes the digests that checks compare grants by.
     pub digester: Arc<TenantDigester>,
     /// Our own issuer, for digests.
     pub issuer: Arc<str>,
+    /// When many clients that lose everything mean that the lookup is at fault.
     pub mass_withdrawal: MassWithdrawal,
-    /// What replicas share answers under. `None`: each asks for itself.
+    /// The name under which replicas share answers. `None`: each asks for itself.
     section: Option<String>,
-    /// Counts the directories, so that what one of them said is not taken for another's word.
+    /// Counts the directories, so that an answer of one is not taken for that of another.
     generation: u64,
 }
 
 impl Settings {
+    /// Answers are not shared, unless [`Settings::sharing`] says so.
     pub fn new(
         directory: Arc<Directory>,
         freshness: Freshness,
@@ -73,7 +78,7 @@ impl Settings {
         Self { directory, freshness, digester, issuer, mass_withdrawal, section, generation: 1 }
     }
 
-    /// Shares answers with whoever has the same section.
+    /// Shares answers with the replicas that use the same section. `None`: with none.
     #[must_use]
     pub fn sharing(self, section: Option<String>) -> Self {
         Self { section, ..self }
@@ -81,7 +86,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// What a mint may rest on.
+    /// How new an answer has to be for a mint.
     fn for_mint(&self, limits: &LookupLimits, core: &Core) -> Wanted {
         let now = core.clock.monotonic();
         Wanted {
@@ -104,7 +109,7 @@ pub struct Tenants {
     core: Arc<Core>,
     entries: DashMap<ClientId, Arc<Entry>>,
     hints: mpsc::Sender<Hint>,
-    /// Held by [`Tenants::run`], and free again should that panic.
+    /// Held by [`Tenants::run`], and released if that panics.
     hinted: Mutex<mpsc::Receiver<Hint>>,
     hits: IntCounter,
     misses: IntCounter,
@@ -115,11 +120,11 @@ pub struct Tenants {
 struct Hint {
     client: ClientId,
     at: Monotonic,
-    /// Another replica's answer that is younger than this will do.
+    /// Another replica's answer will do, if it is newer than this.
     newer_than: Monotonic,
 }
 
-/// What a lookup needs, whoever started it.
+/// What a lookup needs, whatever started it.
 struct Core {
     settings: ArcSwap<Settings>,
     clock: Arc<dyn Clock>,
@@ -131,6 +136,7 @@ struct Core {
 }
 
 impl Tenants {
+    /// Empty; [`Tenants::run`] does the background work.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Arc<Self> {
         let (hints, hinted) = mpsc::channel(HINTS);
         Arc::new(Self {
@@ -161,7 +167,7 @@ impl Tenants {
         Directory::new(config, Arc::clone(&self.core.clock), Arc::clone(&self.core.metrics))
     }
 
-    /// How the lookups go. `None`: there is nobody to ask.
+    /// How the lookups go, and the token they are made with. `None`: nothing is looked up.
     pub fn lookup_health(&self) -> Option<(Health, Option<TokenHealth>)> {
         let directory = &self.core.settings.load().directory;
         directory.limits()?;
@@ -189,8 +195,8 @@ impl Tenants {
         }
     }
 
-    /// The grants of a client for a mint: remembered ones within their time, else a lookup, one
-    /// at a time for a client.
+    /// The grants of a client for a mint: remembered ones while they count, else a lookup, at most
+    /// one at a time for a client.
     pub async fn grants(&self, client: &ClientId) -> Outcome {
         let entry = self.entry(client);
         let outcome = self.remembered_or_looked_up(client, &entry).await;
@@ -201,7 +207,7 @@ impl Tenants {
         outcome
     }
 
-    /// What is known of a client, without asking. `None`: nothing has been asked yet.
+    /// What is known of a client, without a lookup. `None`: it has not been seen yet.
     pub fn known(&self, client: &ClientId) -> Option<Known> {
         let entry = self.entries.get(client)?;
         Some(entry.known())
@@ -250,7 +256,7 @@ impl Tenants {
         };
         let outcome = self.look_up(client, entry, wanted).result().await;
         let outcome = match outcome {
-            // Once more, of the directory that is in use now.
+            // Once more, from the directory that is in use now.
             Some(Outcome::Unavailable(Unavailable::Replaced)) => {
                 self.look_up(client, entry, wanted).result().await
             }
@@ -259,8 +265,8 @@ impl Tenants {
         outcome.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
     }
 
-    /// Word from the check path that a client is not known here, or that its grants are old. It
-    /// is looked up at once in the background, unless that was tried a moment ago.
+    /// For the check path: a client is not known here, or its grants are old. It is looked up at
+    /// once in the background, unless that was tried a moment ago.
     pub fn hint(&self, client: &ClientId) {
         if self.keeps_fresh() {
             let (entry, now) = (self.entry(client), self.core.clock.monotonic());
@@ -271,8 +277,8 @@ impl Tenants {
         }
     }
 
-    /// Word from the check path that a token lacks a tenant, which may have been granted since.
-    /// Looked up in the background within a budget a client, so that probing cannot amplify.
+    /// For the check path: a token lacks a tenant, which may have been granted since. The client is
+    /// looked up in the background, within a budget per client, so that probing is not amplified.
     pub fn hint_miss(&self, client: &ClientId) {
         if self.keeps_fresh() {
             let (entry, now) = (self.entry(client), self.core.clock.monotonic());
@@ -315,7 +321,7 @@ impl Tenants {
 }
 
 impl Tenants {
-    /// What checks go by now, of every client that something is known of.
+    /// The grants that checks use now, of every client that has been looked up.
     pub fn all_known(&self) -> Vec<(ClientId, Arc<GrantSet>)> {
         let entries = self.entries.iter();
         let known = entries.filter_map(|entry| {
@@ -384,7 +390,7 @@ impl Core {
         outcome
     }
 
-    /// Tells what a client had before an answer and has no more.
+    /// Logs what a client had before an answer and has no longer.
     fn tell_lost(&self, client: &ClientId, entry: &Arc<Entry>, kept: &Kept, status: &str) {
         let Some(before) = &kept.before else { return };
         let lost = before.codes.iter().zip(&before.current);
@@ -415,8 +421,8 @@ impl Core {
         }
     }
 
-    /// Whether this client is one of many that have just lost everything; that is said once for
-    /// all of them, and held back where the config says so.
+    /// Whether this client is one of many that have just lost everything; that is logged once for
+    /// all of them, and the loss is held back where the config says so.
     fn holds_back(&self, entry: &Arc<Entry>, before: &Arc<GrantSet>, settings: &Settings) -> bool {
         let Freshness::Lookup { refresh, .. } = settings.freshness else { return false };
         let lost = Lost { entry: Arc::clone(entry), before: Arc::clone(before) };

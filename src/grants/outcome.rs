@@ -8,8 +8,9 @@ use crate::lookup::Unavailable;
 pub enum Outcome {
     /// Not empty.
     Granted(Arc<GrantSet>),
-    /// Empty: the provider says that nobody has authorised this client.
+    /// Empty: the provider says that no tenant has authorised this client.
     Denied(Arc<GrantSet>),
+    /// The lookup failed; the grants are unknown.
     Unavailable(Unavailable),
 }
 

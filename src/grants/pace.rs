@@ -3,11 +3,11 @@ use std::time::Duration;
 
 /// How much a new lookup weighs in the mean.
 const WEIGHT: f64 = 1.0 / 16.0;
-/// Jitter around `refresh`: replicas and clients keep apart, and the bound stays.
+/// Jitter around `refresh`: it keeps replicas and clients apart, within the bound.
 const EARLIEST: f64 = 0.9;
 const LATEST: f64 = 1.1;
-/// How much earlier than that it may be where lookups take much of what there is. Whoever came
-/// at once then does not fall due at once.
+/// How much earlier than that it may be under full load, so that clients that came at once do not
+/// fall due at once.
 const SPREAD: f64 = 0.4;
 
 /// How long lookups take, and what that means for the refresh of the active clients.
@@ -22,7 +22,7 @@ pub struct Pace {
 impl Pace {
     pub fn took(&self, took: Duration) {
         let (mean, took) = (self.mean().as_secs_f64(), took.as_secs_f64());
-        // Two at a time may lose one of them, which a mean does not mind.
+        // Of two at a time one may be lost, which a mean tolerates.
         let mean = if mean == 0.0 { took } else { mean + (took - mean) * WEIGHT };
         self.mean.store(mean.to_bits(), Ordering::Relaxed);
     }
@@ -31,7 +31,7 @@ impl Pace {
         Duration::from_secs_f64(f64::from_bits(self.mean.load(Ordering::Relaxed)))
     }
 
-    /// What share of its places' time the refresh of so many clients takes. Above 1 it cannot
+    /// The share of its places' time that the refresh of this many clients takes. Above 1 it cannot
     /// keep its bound.
     pub fn load_of(&self, active: usize, places: usize, refresh: Duration) -> f64 {
         let load =

@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::domain::{ClientId, Monotonic};
 use crate::lookup::{Unavailable, lock};
 
-/// So many different clients must have met a provider that does not answer.
+/// This many different clients must have met a provider that does not answer.
 const DOWN_AFTER: usize = 3;
 
-/// Whether the provider is down for everybody. One client whose lookup fails, however often and
-/// however, says nothing of the others.
+/// Whether the provider is down for all clients. One client whose lookup fails, however often and
+/// for whatever reason, says nothing about the others.
 #[derive(Default)]
 pub struct Provider {
-    /// Who has met it since its last good answer.
+    /// The clients that have met an outage since the last good answer.
     failing: Mutex<Vec<ClientId>>,
-    /// How many those are, to be read without the lock.
+    /// How many those are, readable without the lock.
     count: AtomicUsize,
     health: Mutex<Health>,
 }
@@ -21,8 +21,9 @@ pub struct Provider {
 /// How the lookups of all clients went, for an operator.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
+    /// When the last good answer came. `None`: there was none.
     pub last_good: Option<Monotonic>,
-    /// Since the last good answer.
+    /// How many lookups have failed since the last good answer.
     pub failures: u64,
     /// Why the last one failed.
     pub last_failure: Option<Unavailable>,

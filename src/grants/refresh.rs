@@ -15,11 +15,11 @@ use super::{Hint, Settings, Tenants, WINDOW};
 const TOKEN_TICK: Duration = Duration::from_millis(250);
 const FASTEST_SCAN: Duration = Duration::from_millis(100);
 const SLOWEST_SCAN: Duration = Duration::from_secs(1);
-/// So many of a scan ask a provider that is down, until it answers.
+/// This many lookups of a scan try a provider that is down, until it answers.
 const PROBES: usize = 2;
 /// How often the active clients are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
-/// The load from which on the refresh is said to be about to fall behind, and how often.
+/// From this load on a warning is logged that the refresh is about to fall behind, and how often.
 const HIGH_LOAD: f64 = 0.7;
 const WARN_EVERY: Duration = Duration::from_secs(300);
 /// The bound of the cache where there is no lookup config to set it.
@@ -29,7 +29,7 @@ fn has_grants(entry: &Entry) -> bool {
     entry.cell.current().as_ref().is_some_and(|set| !set.codes.is_empty())
 }
 
-/// When the load was last counted and complained about.
+/// When the load was last counted and warned about.
 #[derive(Default)]
 pub(super) struct LoadWatch {
     counted_at: Option<Monotonic>,
@@ -44,8 +44,8 @@ impl LoadWatch {
 }
 
 impl Tenants {
-    /// The work in the background, until `shutdown`: the refresh of active clients, hints, and the
-    /// renewal of the lookup's own token.
+    /// The background work, until `shutdown`: the refresh of active clients, hints, and the renewal
+    /// of the lookup's own token.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let work = async {
             let mut hinted = self.hinted.lock().await;
@@ -110,9 +110,9 @@ impl Tenants {
         }
     }
 
-    /// The active clients whose time has come, the longest overdue first. One pass over the
-    /// entries that reads two atomics of each. A client that goes quiet stays active for `max_age`:
-    /// within it its next call is vouched for, and must not meet grants from before the silence.
+    /// The active clients whose time has come, the longest overdue first. One pass over the entries
+    /// that reads two atomics of each. A client that goes quiet stays active for `max_age`: within
+    /// that time its next call is vouched for, and must not see grants from before the pause.
     pub(super) fn due(&self, active_for: Duration) -> Vec<(ClientId, Arc<Entry>)> {
         let now = self.core.clock.monotonic();
         let active_since = now.minus(active_for);
@@ -128,7 +128,7 @@ impl Tenants {
         due
     }
 
-    /// Tells before it happens that the active clients are more than the lookups can keep fresh.
+    /// Warns in time that there are more active clients than the lookups can keep fresh.
     pub(super) fn watch_load(&self, settings: &Settings, watch: &mut LoadWatch) {
         let Freshness::Lookup { refresh, max_age } = settings.freshness else { return };
         let Some(places) = settings.directory.background_places() else { return };
@@ -164,7 +164,7 @@ impl Tenants {
         }
     }
 
-    /// Starts a lookup as soon as there is a place for it, and serves the cell that hinted.
+    /// Starts a lookup as soon as there is a place for it, and marks the hint of a cell as served.
     async fn start(
         &self,
         client: &ClientId,
@@ -184,8 +184,8 @@ impl Tenants {
         });
     }
 
-    /// Forgets the clients that were not used for the longest time. A cell that somebody holds
-    /// must stay: a second one would not be the one that its holder reads.
+    /// Forgets the least recently used clients. A cell that is in use must stay: its holder would
+    /// not see a second one.
     pub(super) fn evict(&self, bound: usize) {
         let excess = self.entries.len().saturating_sub(bound);
         if excess == 0 {

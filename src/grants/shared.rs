@@ -11,50 +11,62 @@ use super::{Core, Outcome, Settings, Tenants};
 use crate::domain::{Attributes, ClientId, GrantSet, Monotonic, Quota, TenantCode};
 use crate::lookup::{Answer, Grants, Listed};
 
-/// How often somebody who waits for another replica's answer looks for it.
+/// How often a replica that waits for another's answer looks for it.
 const LOOK: Duration = Duration::from_millis(80);
 /// How often the others' answers are taken.
 const TAKE_EVERY: Duration = Duration::from_millis(500);
-/// What a turn lasts longer than a lookup may take.
+/// How much longer a turn lasts than a lookup may take.
 const MARGIN: Duration = Duration::from_secs(1);
-/// Set back once while there is nobody to share with, a set is older than that many refreshes.
+/// In refreshes. A set older than this has been set back once already, while the store was out of
+/// reach.
 const SET_BACK: f64 = 1.3;
 
 /// A lookup's answer as replicas share it.
 pub struct SharedAnswer {
+    /// Empty: no tenant has authorised the client.
     pub codes: Vec<TenantCode>,
+    /// Further claims for tokens of this client.
     pub attributes: Attributes,
+    /// `None`: the provider's answer has none.
     pub quota: Option<Quota>,
-    /// When the lookup began, on this process's clock: it counts from then, never from the taking.
+    /// When the lookup began, on this process's clock: its age counts from then, not from when it
+    /// was taken.
     pub looked_up_at: Monotonic,
 }
 
 /// Whose turn it is to ask.
 pub enum Turn {
+    /// This replica asks the provider, then shares the answer or releases the turn.
     Ours,
+    /// A shared answer is new enough.
     Answered(SharedAnswer),
+    /// Another replica is asking; its answer is worth waiting for.
     Theirs,
 }
 
 /// What is wanted: a lookup that began after a time.
 #[derive(Clone, Copy)]
 pub struct Wish<'a> {
-    /// Names the lookup's config. Another's answers mean nothing to it.
+    /// Names the lookup's config. Answers under another name mean nothing to it.
     pub section: &'a str,
+    /// Whose grants are wanted.
     pub client: &'a ClientId,
+    /// The lookup has to have begun after this, on this process's clock.
     pub newer_than: Monotonic,
     /// How long a turn lasts.
     pub lease: Duration,
 }
 
-/// Where replicas share answers. Every call is short, also where the place does not answer.
+/// The store by which replicas share answers. Every call is short, even where the store does not
+/// respond.
 pub trait SharedAnswers: Send + Sync {
-    /// Nobody can be asked at the moment.
+    /// Whether the store is out of reach at the moment.
     fn is_away(&self) -> bool;
 
-    /// `None`: it cannot be told.
+    /// `None`: the store cannot say, so each replica asks for itself.
     fn turn<'a>(&'a self, wish: Wish<'a>) -> BoxFuture<'a, Option<Turn>>;
 
+    /// Lets the other replicas have an answer; a failure only costs them a lookup.
     fn share<'a>(&'a self, wish: Wish<'a>, set: &'a GrantSet) -> BoxFuture<'a, ()>;
 
     /// Ends a turn without an answer.
@@ -64,7 +76,7 @@ pub trait SharedAnswers: Send + Sync {
     fn news<'a>(&'a self, section: &'a str) -> BoxFuture<'a, Vec<(ClientId, SharedAnswer)>>;
 }
 
-/// How old an answer may be for whoever wants one.
+/// How new an answer has to be.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub newer_than: Monotonic,
@@ -79,13 +91,13 @@ impl Wanted {
 }
 
 impl Tenants {
-    /// From now on answers are shared, as far as the config says so.
+    /// From now on answers are shared by this store, if the config says so.
     pub fn share_by(&self, shared: Arc<dyn SharedAnswers>) {
         // Once, at the start.
         let _ = self.core.shared.set(shared);
     }
 
-    /// Takes the others' answers for the clients that are in use here.
+    /// Takes the other replicas' answers for the clients that are in use here.
     pub(super) async fn follow_shared(&self) {
         loop {
             sleep(TAKE_EVERY).await;
@@ -102,8 +114,8 @@ impl Tenants {
         }
     }
 
-    /// While there is nobody to share with, each replica asks for itself: spread over a whole
-    /// refresh, so that not all of them ask at once.
+    /// While the store is out of reach, each replica asks for itself: spread over a whole refresh,
+    /// so that not all of them ask at once.
     pub(super) fn sets_back(&self, entry: &Entry, refresh: Duration, max_age: Duration) -> bool {
         let settings = self.core.settings.load();
         let shared = self.core.shared.get().filter(|_| settings.section.is_some());
@@ -124,7 +136,7 @@ impl Tenants {
 
 impl Core {
     /// Another replica's answer, if there is one that is new enough, or one is about to come.
-    /// `None`: it is our turn to ask, or nobody can tell.
+    /// `None`: it is our turn to ask, or the store cannot say.
     pub(super) async fn shared_answer(
         &self,
         client: &ClientId,
@@ -155,7 +167,7 @@ impl Core {
         }
     }
 
-    /// Takes an answer as one of our own lookups, as of its time.
+    /// Takes an answer like that of a lookup of our own, made at its time.
     fn take(
         &self,
         client: &ClientId,
@@ -181,7 +193,7 @@ impl Core {
         Some(Outcome::of(kept.set))
     }
 
-    /// Lets the others have what came of a lookup. Nobody waits for it.
+    /// Shares the result of a lookup with the other replicas, in the background.
     pub(super) fn share(&self, client: &ClientId, settings: &Arc<Settings>, outcome: &Outcome) {
         let Some(shared) = self.shared.get().cloned() else { return };
         if settings.section.is_none() {

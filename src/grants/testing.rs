@@ -11,7 +11,7 @@ use crate::telemetry::Metrics;
 
 use super::{Settings, Tenants};
 
-/// The service with everything a test wants to turn or read.
+/// The service, with everything that a test sets or reads.
 pub struct Bench {
     pub tenants: Arc<Tenants>,
     pub clock: Arc<ManualClock>,

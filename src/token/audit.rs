@@ -1,4 +1,4 @@
-//! What the stream of issuances and denials says of token requests. References only, no code.
+//! The lines of the audit stream about token requests. Tenants by reference, never by code.
 
 use serde::Serialize;
 
@@ -25,10 +25,10 @@ pub struct IssuedLine<'a> {
 pub struct RefusedLine<'a> {
     time: String,
     event: &'static str,
-    /// What the caller was told.
+    /// The error that the caller got.
     reason: &'static str,
     cause: &'static str,
-    /// A registered one, proven or claimed.
+    /// A registered client, authenticated or only claimed.
     #[serde(skip_serializing_if = "str::is_empty")]
     client_id: &'a str,
     source: String,

@@ -6,16 +6,16 @@ use super::form::TokenForm;
 use crate::clients::Presented;
 use crate::domain::Secret;
 
-/// A colon in an id makes it unclear where the secret begins; so many places are tried.
+/// A colon in an id makes it unclear where the secret begins; this many places are tried.
 const MAX_COLONS: usize = 3;
 
-/// What a request shows by `client_secret_basic` or `client_secret_post` (RFC 6749, section 2.3.1),
-/// in all the ways in which it can be read.
+/// The credentials that a request carries by `client_secret_basic` or `client_secret_post` (RFC
+/// 6749, section 2.3.1), in every way they can be read; never an empty list.
 pub fn presented(
     authorization: &[&[u8]],
     form: &mut TokenForm,
 ) -> Result<Vec<Presented>, TokenError> {
-    // Exactly one method: whoever uses two may have had one of them smuggled in.
+    // Exactly one method: of two, one may have been smuggled in.
     let several = TokenError::InvalidRequest("more than one way of client authentication");
     let in_header = match authorization {
         [] => None,
@@ -45,8 +45,8 @@ pub fn presented(
     }
 }
 
-/// Both halves are to be form-encoded before they are joined (RFC 6749, appendix B). Not every
-/// client does it, so they are read as they were sent, too.
+/// Clients must form-encode both halves before joining them (RFC 6749, appendix B). Not every
+/// client does, so they are also read as they were sent.
 fn basic(value: &[u8]) -> Option<Vec<Presented>> {
     let value = str::from_utf8(value).ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
@@ -59,7 +59,7 @@ fn basic(value: &[u8]) -> Option<Vec<Presented>> {
     let is_encoded = (decoded.0.as_str(), decoded.1.as_str()) != (id, secret);
     let mut readings = vec![reading(decoded.0, decoded.1)];
     let as_sent = pair.match_indices(':').take(MAX_COLONS);
-    // The first one has been read, where nothing was encoded in it.
+    // Where nothing was encoded, the first one has been read already.
     for (at, _) in as_sent.skip(usize::from(!is_encoded)) {
         readings.push(reading(pair[..at].to_owned(), pair[at + 1..].to_owned()));
     }

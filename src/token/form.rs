@@ -3,26 +3,30 @@ use std::collections::HashSet;
 use super::error::TokenError;
 use crate::domain::{ScopeSet, Secret, TenantCode};
 
-/// Room for 300 tenants with the longest codes.
+/// The longest body in bytes: room for 300 tenants with the longest codes.
 pub const MAX_FORM: usize = 64 * 1024;
 const MAX_PARAMETERS: usize = 1024;
 const TENANT_URN: &str = "urn:tenantgate:tenant:";
 
-/// A token request as it was sent; nobody has been authenticated yet.
+/// A token request as it was sent; its client is not authenticated yet.
 #[derive(Debug, Default)]
 pub struct TokenForm {
+    /// `None`: all scopes of the client.
     pub scope: Option<ScopeSet>,
     /// The tenants that the request names; empty: all that are granted.
     pub tenants: Vec<TenantCode>,
+    /// `None`: not in the form; it may be in the `Authorization` header.
     pub client_id: Option<String>,
+    /// By `client_secret_post` (RFC 6749, section 2.3.1); not checked yet.
     pub client_secret: Option<Secret>,
-    /// Another way to authenticate, which this endpoint does not offer.
+    /// A client assertion (RFC 7521) was sent, which this endpoint does not support.
     pub other_authentication: bool,
 }
 
 impl TokenForm {
     /// Reads `application/x-www-form-urlencoded` by RFC 6749, section 3.2: a parameter without a
-    /// value is absent, unknown ones are ignored, none may be repeated but those of RFC 8707.
+    /// value is absent, unknown ones are ignored, and only `tenant` and `resource` (RFC 8707) may
+    /// be repeated. `audience` is the one `resource` that is not a tenant.
     pub fn parse(body: &[u8], audience: &str) -> Result<Self, TokenError> {
         let mut form = Self::default();
         let mut grant_type = None;
@@ -105,8 +109,8 @@ impl TokenForm {
     }
 }
 
-/// Unknown parameters are ignored, but for those by which a client may believe that it has narrowed
-/// its token: `tenants`, `tenant[0]`, `resource[]`, `tenant_id`.
+/// Unknown parameters are ignored, except those by which a client may believe it has narrowed its
+/// token: `tenants`, `tenant[0]`, `resource[]`, `tenant_id`.
 fn refuse_near_miss(name: &str) -> Result<(), TokenError> {
     let word = name.split(['[', '.']).next().unwrap_or_default().to_ascii_lowercase();
     let word = word.replace('-', "_");

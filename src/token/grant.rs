@@ -22,13 +22,16 @@ use crate::telemetry::{AuditStream, Metrics};
 
 const NO_TENANT: Refusal =
     TokenError::InvalidTarget("no tenant has authorised this client").because(Cause::NoGrants);
-/// From this share of `max_tenants` on somebody is told, before the first token is refused.
+/// From this share of `max_tenants` on a warning is logged, before the first token is refused.
 const NEARLY_FULL: f64 = 0.8;
 
-/// The answer to a good token request.
+/// The response to a successful token request (RFC 6749, section 5.1).
 pub struct Issued {
+    /// A JWT of RFC 9068, signed.
     pub access_token: String,
+    /// Seconds (RFC 6749, section 5.1).
     pub expires_in: u64,
+    /// The scopes of the token, separated by spaces; empty if the client has none.
     pub scope: String,
     /// Claims that the response repeats, as JSON.
     pub display: BTreeMap<String, Box<RawValue>>,
@@ -36,42 +39,54 @@ pub struct Issued {
 
 /// Serves the token endpoint. Made once; everything that a reload changes is in the context.
 pub struct TokenService {
+    /// Swapped as a whole by a reload; a request is served with one of them.
     pub context: Arc<ArcSwap<MintContext>>,
+    /// Checks client secrets, a bounded number of slow ones at once.
     pub authenticator: Authenticator,
+    /// Slows down guessing of secrets.
     pub throttle: Throttle,
+    /// The grants of clients that the registry does not list them for.
     pub tenants: Arc<Tenants>,
+    /// The only source of time, so that a test can set it.
     pub clock: Arc<dyn Clock>,
+    /// Counts requests by their outcome.
     pub metrics: Arc<Metrics>,
-    /// `None`: nobody wants to know.
+    /// `None`: the config asks for no audit stream.
     pub audit: Option<Arc<AuditStream>>,
 }
 
 /// What is known of a request before it is read.
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
+    /// The source address, for throttling and logs.
     pub caller: Caller,
-    /// The gateway's, to find the request in its log.
+    /// The gateway's id, to find the request in its log; empty if there is none.
     pub request_id: &'a str,
 }
 
+/// A request for a token, or about one (RFC 7009, RFC 7662).
 pub struct TokenRequest<'a> {
+    /// Where it came from.
     pub arrival: Arrival<'a>,
-    /// Every value of that header.
+    /// Every value of the `Authorization` header; more than one is refused.
     pub authorization: &'a [&'a [u8]],
-    /// The form.
+    /// The form, not parsed yet; the edge holds it to `MAX_FORM`.
     pub body: &'a [u8],
 }
 
-/// A client and a token that it shows.
+/// A client and the token that it asks about.
 pub struct Question {
+    /// Authenticated and in good standing.
     pub client: Arc<Client>,
+    /// As it was sent: nothing is verified.
     pub token: Secret,
 }
 
-/// Who asks, as far as that is known: proven, or a registered id that somebody claims.
+/// The client as far as it is known: authenticated, or a registered id that is only claimed.
 type Claimed = Option<Arc<Client>>;
 
 impl TokenService {
+    /// Serves a request of RFC 6749, section 4.4; counts and logs how it ended.
     pub async fn issue(&self, request: TokenRequest<'_>) -> Result<Issued, TokenError> {
         let mut claimed = None;
         match self.grant(&request, &mut claimed).await {
@@ -85,7 +100,7 @@ impl TokenService {
         }
     }
 
-    /// Who asks about which token, for revocation and introspection.
+    /// Authenticates a request about a token, for revocation and introspection.
     pub async fn question(&self, request: TokenRequest<'_>) -> Result<Question, TokenError> {
         let mut claimed = None;
         let asked = self.asked(&request, &mut claimed).await;
@@ -104,7 +119,7 @@ impl TokenService {
         Ok(Question { client, token })
     }
 
-    /// The client that proves itself, in good standing.
+    /// The authenticated client, if it is in good standing.
     async fn client(
         &self,
         context: &MintContext,
@@ -214,7 +229,7 @@ impl TokenService {
         readings: &[Presented],
     ) -> Result<Arc<Client>, Refusal> {
         let attempt = Attempt { readings, caller, now: self.clock.now() };
-        // One attempt, in however many ways it can be read.
+        // One attempt, however many ways it can be read.
         let id = readings.first().map_or("", |reading| &reading.id);
         let admit = || self.throttle.attempt(caller, id);
         match self.authenticator.authenticate(&context.clients, attempt, admit).await {
@@ -290,7 +305,7 @@ fn narrow_tenants<'g>(
         let holder = context.holder(client);
         let digests = wanted.iter().map(|code| context.digester.current(holder, code.expose()));
         let mut named: HashSet<TenantDigest> = digests.collect();
-        // Compared by digest: how alike two codes are shows in no time that is taken.
+        // Compared by digest, so that the time taken does not show how alike two codes are.
         tenants.retain(|tenant| named.remove(&tenant.digest));
         if !named.is_empty() {
             return Err(TokenError::TENANT_NOT_GRANTED.into());

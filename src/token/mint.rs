@@ -14,14 +14,20 @@ use crate::domain::{
 };
 use crate::keys::{Signer, SigningKeys};
 
-/// What minting depends on besides the request. Built whole, swapped whole.
+/// What minting depends on besides the request. Built and swapped as a whole.
 #[derive(Clone)]
 pub struct MintContext {
+    /// The `iss` of every token.
     pub issuer: String,
+    /// The `aud` of every token, which a request may also name as its `resource` (RFC 8707).
     pub audience: String,
+    /// For clients without a lifetime of their own.
     pub token_ttl: Duration,
+    /// Holds for a client's own lifetime too.
     pub max_token_ttl: Duration,
+    /// The name of the claim that lists the tenants.
     pub tenant_claim: String,
+    /// What that claim lists them as.
     pub claim_form: ClaimForm,
     /// Above this a client has to name the tenants it wants: a token is sent with every request.
     pub max_tenants: usize,
@@ -29,20 +35,26 @@ pub struct MintContext {
     pub display_tenants: bool,
     /// The claims that the token response repeats.
     pub display_claims: Vec<String>,
+    /// The registry, which authenticates clients.
     pub clients: Arc<ClientBook>,
+    /// Which of them signs depends on the time.
     pub keys: Arc<SigningKeys>,
+    /// Makes the digests in tokens, and the references in logs.
     pub digester: Arc<TenantDigester>,
-    /// `None`: nothing is withdrawn but by files and lookups.
+    /// `None`: only files and lookups withdraw anything.
     pub withdrawals: Option<Arc<Withdrawals>>,
 }
 
+/// How a token names its tenants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimForm {
+    /// By keyed digests, bound to issuer and client: a reader learns no code.
     Digest,
+    /// By their codes, which everyone who holds the token can read.
     Plain,
 }
 
-/// The payload of RFC 9068, section 2.2, and what is ours.
+/// The payload of RFC 9068, section 2.2, and claims of our own.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -105,10 +117,12 @@ pub enum MintError {
 }
 
 impl MintContext {
+    /// The client's own or the default, and at most `max_token_ttl`.
     pub fn lifetime(&self, client: &Client) -> Duration {
         client.token_ttl.unwrap_or(self.token_ttl).min(self.max_token_ttl)
     }
 
+    /// Signs a token of RFC 9068 with the key that is active `now`; an error if none is.
     pub fn mint(&self, grant: &Grant<'_>, now: Timestamp) -> Result<String, MintError> {
         let signer = self.keys.signer(now).ok_or(MintError::NoKey)?;
         let mut further = BTreeMap::new();
@@ -135,11 +149,12 @@ impl MintContext {
         sign(signer, &serde_json::to_vec(&claims)?)
     }
 
+    /// Whom the digests of this client's tenants are bound to.
     pub fn holder<'a>(&'a self, client: &'a Client) -> Holder<'a> {
         Holder { issuer: &self.issuer, client: client.id.as_str() }
     }
 
-    /// Everything that a client is granted.
+    /// Everything that a client is granted, digested under the current key.
     pub fn granted<'g>(&self, client: &Client, grants: &'g GrantSet) -> Vec<Granted<'g>> {
         let holder = self.holder(client);
         let tenant = |(code, digest): (&'g TenantCode, &TenantDigest)| {

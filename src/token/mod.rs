@@ -1,5 +1,5 @@
-//! The client-credentials grant: form -> client authentication -> standing -> grants -> narrowing
-//! -> token.
+//! The client-credentials grant (RFC 6749, section 4.4): form -> client authentication -> standing
+//! -> grants -> narrowing -> token.
 
 mod audit;
 mod credentials;

@@ -14,14 +14,14 @@ use crate::telemetry::Metrics;
 
 /// Many clients may share one source: a gateway, a company's proxy.
 const SOURCE_FACTOR: u32 = 10;
-/// Above this, limits that have filled up again are forgotten.
+/// Above this many limits, those that have filled up again are forgotten.
 const KEYS: usize = 100_000;
 
-/// Makes guessing slow. Asked only after the quick ways to be right have failed, so a right
-/// generated secret is never held up, whatever others do in the client's name.
+/// Slows down guessing. Asked only after the quick checks have failed, so a correct generated
+/// secret is never delayed, whatever others do in the client's name.
 pub struct Throttle {
     hasher: RandomState,
-    /// One client from one source: what others fail at elsewhere does not count.
+    /// One client from one source: failures from other sources do not count.
     by_client: Limit,
     by_source: Limit,
 }
@@ -42,6 +42,7 @@ impl GovernorClock for OurClock {
 }
 
 impl Throttle {
+    /// `failures_per_minute` is for one client from one source; a source has ten times as many.
     pub fn new(failures_per_minute: NonZeroU32, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
         let limit = |per_minute, label| Limit {
             limiter: RateLimiter::dashmap_with_clock(

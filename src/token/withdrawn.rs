@@ -1,4 +1,4 @@
-//! What a mint may rest on where something has been taken away by a call.
+//! What a mint may rely on where an API call has withdrawn something.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,13 @@ use crate::domain::{
     Withdrawals, Withdrawn,
 };
 
-/// How far the state's clock may move the `iat` of a token: half of what a check forgives by
-/// default.
+/// How far the state's clock may move the `iat` of a token: half of the default leeway of a check.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
 /// What is withdrawn from one client.
 #[derive(Default)]
 pub struct Withdrawal<'a> {
-    /// `None`: there is no state.
+    /// `None`: there is no shared state.
     all: Option<&'a Withdrawals>,
     own: Option<Arc<ClientWithdrawals>>,
     /// The registry lists the client's tenants.
@@ -25,7 +24,7 @@ pub struct Withdrawal<'a> {
 }
 
 impl<'a> Withdrawal<'a> {
-    /// An error for a client that may not have a token at all, or while nobody knows.
+    /// An error for a client that may not have a token at all, or while that is unknown.
     pub fn of(context: &'a MintContext, client: &Client) -> Result<Self, TokenError> {
         let Some(all) = context.withdrawals.as_deref() else { return Ok(Self::default()) };
         if !all.is_known() {
@@ -51,7 +50,7 @@ impl<'a> Withdrawal<'a> {
         !self.listed && own.grants().any(|(_, floor)| late(floor.not_before))
     }
 
-    /// Whether a tenant of the set may stand in a token.
+    /// Whether a tenant of the set may be in a token.
     pub fn leaves(&self, code: &TenantCode, looked_up_at: Timestamp) -> bool {
         let vouched = match self.listed {
             true => Vouched::Listed,
@@ -74,13 +73,13 @@ impl<'a> Withdrawal<'a> {
         Timestamp::from_secs(self.grants_at(looked_up_at).secs())
     }
 
-    /// When the grants were looked up, in the clock that all replicas share.
+    /// When the grants were looked up, by the clock that all replicas share.
     pub fn grants_at(&self, looked_up_at: Timestamp) -> Timestamp {
         self.all.map_or(looked_up_at, |all| all.to_shared(looked_up_at))
     }
 
-    /// The `iat` of a token minted `now`: in the shared clock, as far as a check would forgive, and
-    /// after the time up to which the client's tokens are refused.
+    /// The `iat` of a token minted `now`: by the shared clock, as far as the leeway of a check
+    /// allows, and after the time up to which the client's tokens are refused.
     pub fn issued_at(&self, now: Timestamp) -> Result<Timestamp, TokenError> {
         let Some(all) = self.all else { return Ok(now) };
         let latest = now.plus(CLOCK_DIFFERENCE);

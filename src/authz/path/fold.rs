@@ -5,18 +5,17 @@ use std::iter;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// The character after NFKC and with its case folded; nothing where it is ignorable. As far as it
-/// is ASCII, that is what NFKC and case folding make of it, in either order and in full or simple
-/// form.
+/// The character after NFKC and case folding; nothing where it is ignorable. Where the result is
+/// ASCII, NFKC and case folding give the same in either order and in full or simple form.
 pub fn folded(character: char) -> impl Iterator<Item = char> {
-    // By upper case first: only so `ı` and `ſ` become `i` and `s`.
+    // Upper case first: only that way `ı` and `ſ` become `i` and `s`.
     let folded = iter::once(character).nfkc().flat_map(char::to_uppercase);
     folded.flat_map(char::to_lowercase).filter(|c| !is_ignorable(*c))
 }
 
-/// Left out by upstreams that fold as identifiers do (`NFKC_Casefold`): Unicode's
-/// `Default_Ignorable_Code_Point`. The dot above is what `İ` leaves over an `i`, and some upstreams
-/// do not.
+/// Dropped by upstreams that fold like identifiers (`NFKC_Casefold`): Unicode's
+/// `Default_Ignorable_Code_Point`. The dot above is what `İ` leaves over an `i`; some upstreams
+/// drop it.
 fn is_ignorable(character: char) -> bool {
     matches!(
         character,

@@ -124,7 +124,7 @@ fn nothing_of_a_path_is_printed() {
     assert!(!format!("{error} {error:?}").contains("canary"));
 }
 
-/// The rule told the plain and slow way: on text, by searching and decoding.
+/// The rule written the plain, slow way: on text, by searching and decoding.
 fn accepts(target: &[u8]) -> bool {
     let path = target.split(|byte| *byte == b'?').next().unwrap();
     let Ok(path) = str::from_utf8(path) else {
@@ -165,7 +165,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// Paths of which every second or so is acceptable but for one thing.
+/// Paths of which about half are acceptable, or would be but for one thing.
 fn hostile_target() -> impl Strategy<Value = Vec<u8>> {
     let harmless = prop::sample::select(vec![
         "a",

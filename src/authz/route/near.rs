@@ -1,21 +1,23 @@
-//! Which route a request was probably meant for that none takes. For operators: a caller is never
-//! told.
+//! Which route a request was probably meant for when none matches. For operators: callers never see
+//! it.
 
 use super::super::path::CheckedPath;
 use super::template::Segment;
 use super::{RouteRule, Router};
 
-/// Above this the routes have too little in common to be worth naming.
+/// From this distance on a route has too little in common with the request to be worth naming.
 const FAR: usize = 5;
 
 /// What keeps a request from a route. Holds nothing of the request.
 pub struct Near<'r, T> {
+    /// The data of the nearest rule.
     pub route: &'r T,
+    /// Each difference in words, for logs and `explain`.
     pub differs: Vec<String>,
 }
 
 impl<T> Router<T> {
-    /// The route with the least that keeps this request from it.
+    /// The route that differs least from this request. `None`: none is close.
     pub fn nearest(&self, method: &str, path: CheckedPath<'_>) -> Option<Near<'_, T>> {
         let sent: Vec<&str> = path.segments().collect();
         let compared = self.rules.iter().map(|rule| (rule, compare(rule, method, &sent)));

@@ -1,9 +1,9 @@
-//! What an upstream may take a segment for that is not as strict as the router.
+//! How an upstream that is less strict than the router may read a segment.
 
 use super::super::path::{decoded, folded};
 
-/// What an upstream may read that decodes a segment, folds what is not ASCII, lets a decoded `?` or
-/// `#` end it, or trims spaces and trailing dots. `None`: what was sent, but for ASCII case.
+/// The segment as read by an upstream that decodes it, folds what is not ASCII, lets a decoded `?`
+/// or `#` end it, and trims spaces and trailing dots. `None`: as sent, ASCII case aside.
 pub fn other_reading(segment: &str) -> Option<String> {
     if !segment.contains('%') && !segment.ends_with('.') {
         return None;

@@ -1,4 +1,4 @@
-//! The route template: its text, and how it reads a path that it matches.
+//! The route template: its text, and what it takes from a path that it matches.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -26,16 +26,26 @@ pub(super) enum Segment {
     Tenant,
 }
 
+/// Why a template in a config is refused. The text says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateError {
+    /// A template is a whole path.
     NoLeadingSlash,
+    /// It has a `?`; routes never see a query.
     Query,
+    /// It has a `%`; fixed segments match unescaped bytes only.
     Escape,
+    /// The path rule refuses every request that could match.
     Refused(PathError),
+    /// This segment has a `*` that is not a final `/**`.
     Wildcard(String),
+    /// This segment has a brace, but a variable takes a whole segment.
     Brace(String),
+    /// Not a lower-case letter followed by lower-case letters, digits or `_`.
     VariableName(String),
+    /// Two segments have this variable.
     RepeatedVariable(String),
+    /// `{tenant}` occurs twice; one tenant decides about a request.
     SecondTenant,
 }
 
@@ -82,6 +92,7 @@ impl fmt::Display for TemplateError {
 impl std::error::Error for TemplateError {}
 
 impl Template {
+    /// `ignore_case` is for ASCII letters in fixed segments; the tenant is always compared exactly.
     pub fn parse(text: &str, ignore_case: bool) -> Result<Self, TemplateError> {
         let Some(after_root) = text.strip_prefix('/') else {
             return Err(TemplateError::NoLeadingSlash);
@@ -89,7 +100,7 @@ impl Template {
         if text.contains('?') {
             return Err(TemplateError::Query);
         }
-        // With escapes out, one fixed segment has one spelling; see `Search`.
+        // Without escapes, a fixed segment has one spelling; see `Search`.
         if text.contains('%') {
             return Err(TemplateError::Escape);
         }
@@ -118,6 +129,7 @@ impl Template {
         Ok(template)
     }
 
+    /// Whether a request on this route is about one tenant.
     pub fn has_tenant(&self) -> bool {
         self.tenant_at.is_some()
     }
@@ -127,7 +139,7 @@ impl Template {
         self.segments.iter().filter_map(Segment::variable)
     }
 
-    /// Whether both match one path, at least but for case.
+    /// Whether there is a path that both match, case aside.
     pub fn overlaps(&self, other: &Self) -> bool {
         let pairs = self.segments.iter().zip(&other.segments);
         let shared = pairs.into_iter().all(|(a, b)| match (a.fixed(), b.fixed()) {
@@ -154,7 +166,7 @@ impl Template {
             && a.iter().zip(b).all(|(a, b)| a.same_place_but_for_case(b))
     }
 
-    /// A path that matches but for something behind the last segment, where that is a fixed one.
+    /// A path that matches but for `suffix` after the last segment, if that is a fixed one.
     pub fn sample_with(&self, suffix: &str) -> Option<String> {
         self.segments.last()?.fixed().filter(|last| !last.is_empty())?;
         let mut path = String::new();
@@ -165,7 +177,7 @@ impl Template {
         Some(path + suffix)
     }
 
-    /// A text that reads as this template, with the same `ignore_case`.
+    /// A text that parses as this template, with the same `ignore_case`.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for segment in &self.segments {
@@ -182,13 +194,14 @@ impl Template {
         text
     }
 
+    /// Also false where `ignore_case` is set but no fixed segment has a letter.
     pub fn ignores_case(&self) -> bool {
         let mut segments = self.segments.iter();
         segments.any(|segment| matches!(segment, Segment::IgnoreCase(_)))
     }
 
     pub(super) fn fits_case(&self, path: CheckedPath<'_>) -> bool {
-        // Without case, the search has compared them already.
+        // Where case is ignored, the search has compared them already.
         if self.ignores_case() {
             return true;
         }
@@ -199,8 +212,8 @@ impl Template {
     /// The tenant and the variables of a path that the template matches.
     ///
     /// An escape before the tenant is refused even in a `{name}`: decoded, it may end the path
-    /// there (`%3f`, `%23`) or name something else than was sent, and the tenant would be another
-    /// segment.
+    /// there (`%3f`, `%23`) or name something other than what was sent, and the tenant would be
+    /// another segment.
     pub(super) fn bind<'r, 'p>(
         &'r self,
         path: CheckedPath<'p>,
@@ -243,7 +256,7 @@ impl Segment {
         if text.contains('*') {
             return Err(TemplateError::Wildcard(text.to_owned()));
         }
-        // Without a letter there is no case, and `ignore_case` makes no other shape.
+        // Without a letter there is no case, so `ignore_case` makes no difference to the shape.
         if ignore_case && text.contains(|c: char| c.is_ascii_alphabetic()) {
             return Ok(Self::IgnoreCase(text.to_ascii_lowercase()));
         }

@@ -7,7 +7,7 @@ use crate::domain::is_tenant_code;
 
 const IGNORE_CASE: bool = true;
 
-/// Asks nothing of anybody.
+/// Requires nothing.
 impl Demands for &'static str {
     fn is_public(&self) -> bool {
         false
@@ -28,7 +28,7 @@ impl Demands for usize {
     }
 }
 
-/// What a route asks, and its template.
+/// What a route requires, and its template.
 struct Asks {
     path: &'static str,
     public: bool,
@@ -405,10 +405,10 @@ fn case_and_trailing_slash_do_not_lead_past_the_tenant() {
             // The tenant would be taken from another place.
             ("/API/T2/o", "refuse near_tenant_route"),
             ("/any/T2/x/", "refuse near_tenant_route"),
-            // The same tenant either way: the templates have the say.
+            // The same tenant either way: the templates decide.
             ("/api/T1/s/T", "/api/{tenant}/s/** T1"),
             ("/api/T1/s/t/", "/api/{tenant}/s/** T1"),
-            // Nothing of a tenant's.
+            // No tenant is concerned.
             ("/DOCS/a", "/**"),
             ("/docs/a/", "/**"),
         ],
@@ -516,7 +516,7 @@ fn letters_that_fold_into_a_fixed_segment_do_not_pass_by_it() {
         "/keys\u{ff0e}/T2",
         "/keys\u{ff1f}x/T2",
         "/keys\u{ff03}/T2",
-        // Ligatures and other letters that are several.
+        // Ligatures and other letters that fold to several.
         "/api/T1/\u{fb01}les",
         "/api/T1/\u{fb01}LE\u{17f}",
         "/api/T1/stra\u{df}e",
@@ -556,7 +556,7 @@ fn head_is_allowed_where_get_is() {
     .unwrap();
     for (path, expected) in [
         ("/a/T1", "/a/{tenant} T1"),
-        // A rule that names it has the say.
+        // A rule that names it decides.
         ("/b/T1/1", "/b/{tenant}/{y} T1"),
         ("/c/T1", "no_route"),
         ("/d/T1", "no_route"),
@@ -786,7 +786,7 @@ fn normalisations() -> impl Strategy<Value = Vec<Normalisation>> {
     prop_oneof![Just(all), prop::collection::vec(each, 1..8)]
 }
 
-/// Paths that fit the table or nearly so, with hostile segments and bytes strewn in.
+/// Paths that fit the table or nearly so, with hostile segments and bytes mixed in.
 fn hostile_path() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "api", "o", "admin", "raw", "RAW", "v1", "x", "T1", "t2", "a.b", "...", "list",
@@ -887,7 +887,8 @@ proptest! {
         }
         let segments: Vec<_> =
             segments[1..].iter().map(|s| str::from_utf8(s).unwrap()).collect();
-        // Whether lower case is another route is the template's to say, the tenant is not.
+        // The template says whether lower case is another route, but not whether it is another
+        // tenant.
         if !lowered {
             prop_assert_eq!(best_fit(&segments), Some(*route.data));
         }

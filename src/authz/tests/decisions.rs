@@ -345,7 +345,7 @@ fn scopes_of_a_live_token_count_as_far_as_the_registry_still_has_them() {
         assert_eq!(world.ask("/api/T1/report", &token).0, report, "{registered}");
         assert_eq!(world.ask("/api/T1/admin", &token).0, admin, "{registered}");
     }
-    // A process without a registry has only the token's word.
+    // A process without a registry has only the token to go by.
     world.snapshot.clients = None;
     assert_eq!(world.ask("/api/T1/admin", &token).0, None);
 }

@@ -1,4 +1,4 @@
-//! What an operator is told of each step.
+//! What an operator sees of each step.
 
 use super::*;
 
@@ -21,7 +21,7 @@ impl World {
         steps
     }
 
-    /// The last word on one step.
+    /// The last text of one step.
     fn told_of(&self, step: &str, method: &str, target: &str) -> String {
         let steps = self.told(method, target, &self.token());
         let found = steps.0.into_iter().rev().find(|(name, _)| *name == step);

@@ -1,4 +1,4 @@
-//! The room as a whole over a provider that misbehaves.
+//! The module as a whole over a provider that misbehaves.
 
 mod refresh;
 

@@ -139,7 +139,7 @@ async fn a_failing_client_s_mints_obey_its_backoff_and_take_no_retries() {
     let switch = Arc::clone(&down);
     let provider = Provider::start(move |seen, nth| match seen.target == path_of("bad") {
         true if switch.load(Ordering::SeqCst) => answer(500, &[], ""),
-        // Everybody else needs a retry now and then.
+        // All other clients need a retry now and then.
         false if nth == 0 => answer(500, &[], ""),
         _ => tenants(&["T1"]),
     })
@@ -317,8 +317,8 @@ async fn the_background_work_ends_promptly() {
     tokio::time::timeout(SECOND, run).await.unwrap().unwrap();
 }
 
-/// Plays the refresh of a minute and a quarter, a scan a second, while `meanwhile` happens before
-/// each. Time is the manual clock's.
+/// Plays so many seconds of refreshes, one scan per second; `meanwhile` runs before each. The clock
+/// is the manual one.
 async fn play(bench: &Bench, seconds: u32, mut meanwhile: impl AsyncFnMut()) {
     for _ in 0..seconds {
         bench.clock.advance(SECOND);
@@ -350,7 +350,7 @@ async fn a_clock_that_is_set_back_or_forward_holds_no_lookup_up() {
     }
 }
 
-/// Twenty active clients with grants, of which all have none from `switch` on.
+/// Twenty active clients with grants, none of which has any from `switch` on.
 async fn about_to_lose_everything(action: MassAction) -> (Bench, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&broken);
@@ -435,7 +435,7 @@ async fn a_few_that_lose_everything_are_believed() {
     assert_eq!(bench.metrics.mass_withdrawals.get(), 0, "nobody has counted yet");
 }
 
-/// Forty mints of one client, which nobody waits for.
+/// Forty mints of one client, which nothing waits for.
 fn mint_all_the_time(bench: &Bench, id: &str) {
     for _ in 0..40 {
         let (tenants, client) = (Arc::clone(&bench.tenants), client(id));
