@@ -11,6 +11,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use smallvec::SmallVec;
 use tenantgate::authz::{HeaderValue, Headers};
 use tracing::Level;
 
@@ -52,13 +53,17 @@ unsafe extern "C" {
     fn envoy_dynamic_module_callback_get_most_specific_route_config(
         filter: EnvoyPtr,
     ) -> *const c_void;
-    fn envoy_dynamic_module_callback_http_get_header(
+    fn envoy_dynamic_module_callback_http_get_headers_size(filter: EnvoyPtr, kind: u32) -> usize;
+    fn envoy_dynamic_module_callback_http_get_headers(
+        filter: EnvoyPtr,
+        kind: u32,
+        result: *mut Header,
+    ) -> bool;
+    fn envoy_dynamic_module_callback_http_add_header(
         filter: EnvoyPtr,
         kind: u32,
         key: Buffer,
-        result: *mut Buffer,
-        index: usize,
-        count: *mut usize,
+        value: Buffer,
     ) -> bool;
     fn envoy_dynamic_module_callback_http_set_header(
         filter: EnvoyPtr,
@@ -115,39 +120,70 @@ impl Buffer {
 }
 
 /// A request in Envoy, within one hook.
-struct Stream(EnvoyPtr);
+struct Stream {
+    envoy: EnvoyPtr,
+    /// Asked for once: a question for one header makes Envoy build an index of them all.
+    headers: SmallVec<[Header; 32]>,
+}
+
+impl Stream {
+    /// # Safety
+    /// Envoy gave the pointer to the hook that runs.
+    unsafe fn new(envoy: EnvoyPtr) -> Self {
+        // SAFETY: the caller vouches for the pointer.
+        let size =
+            unsafe { envoy_dynamic_module_callback_http_get_headers_size(envoy, REQUEST_HEADERS) };
+        let mut headers = SmallVec::with_capacity(size);
+        // SAFETY: as above; there is room for as many as Envoy has just said, and nothing has
+        // changed them since.
+        unsafe {
+            let into = headers.as_mut_ptr();
+            if envoy_dynamic_module_callback_http_get_headers(envoy, REQUEST_HEADERS, into) {
+                headers.set_len(size);
+            }
+        }
+        Self { envoy, headers }
+    }
+}
+
+impl Header {
+    fn name(&self) -> &[u8] {
+        // SAFETY: good until a header is set, and the filter reads before it sets (it copies the
+        // path).
+        unsafe { Buffer { ptr: self.key_ptr, length: self.key_length }.bytes() }
+    }
+
+    fn value(&self) -> &[u8] {
+        // SAFETY: as above.
+        unsafe { Buffer { ptr: self.value_ptr, length: self.value_length }.bytes() }
+    }
+}
 
 impl Headers for Stream {
     fn get(&self, name: &str) -> HeaderValue<'_> {
-        let (mut value, mut count) = (Buffer::NONE, 0);
-        let key = Buffer::of(name.as_bytes());
-        // SAFETY: Envoy gave the pointer to the hook that runs; all others outlive the call.
-        let found = unsafe {
-            envoy_dynamic_module_callback_http_get_header(
-                self.0,
-                REQUEST_HEADERS,
-                key,
-                &mut value,
-                0,
-                &mut count,
-            )
-        };
-        match (found, count) {
-            (false, _) | (true, 0) => HeaderValue::Missing,
-            // SAFETY: good until a header is set, and the filter reads before it sets (it copies
-            // the path).
-            (true, 1) => HeaderValue::One(unsafe { value.bytes() }),
-            (true, _) => HeaderValue::Several,
+        let mut found = self.headers.iter().filter(|header| header.name() == name.as_bytes());
+        match (found.next(), found.next()) {
+            (None, _) => HeaderValue::Missing,
+            (Some(header), None) => HeaderValue::One(header.value()),
+            (Some(_), Some(_)) => HeaderValue::Several,
         }
     }
 }
 
 impl Host for Stream {
+    fn add_header(&self, name: &str, value: &str) {
+        let (key, value) = (Buffer::of(name.as_bytes()), Buffer::of(value.as_bytes()));
+        // SAFETY: Envoy gave the pointer to the hook that runs, and copies both texts.
+        unsafe {
+            envoy_dynamic_module_callback_http_add_header(self.envoy, REQUEST_HEADERS, key, value);
+        }
+    }
+
     fn set_header(&self, name: &str, value: &str) {
         let (key, value) = (Buffer::of(name.as_bytes()), Buffer::of(value.as_bytes()));
-        // SAFETY: as above; Envoy copies both.
+        // SAFETY: as above.
         unsafe {
-            envoy_dynamic_module_callback_http_set_header(self.0, REQUEST_HEADERS, key, value);
+            envoy_dynamic_module_callback_http_set_header(self.envoy, REQUEST_HEADERS, key, value);
         }
     }
 
@@ -156,7 +192,7 @@ impl Host for Stream {
         // SAFETY: as above; a null value removes.
         unsafe {
             envoy_dynamic_module_callback_http_set_header(
-                self.0,
+                self.envoy,
                 REQUEST_HEADERS,
                 key,
                 Buffer::NONE,
@@ -170,7 +206,7 @@ impl Host for Stream {
         // SAFETY: as above; Envoy copies all three.
         unsafe {
             envoy_dynamic_module_callback_http_set_dynamic_metadata_string(
-                self.0, namespace, key, value,
+                self.envoy, namespace, key, value,
             );
         }
     }
@@ -189,7 +225,7 @@ impl Host for Stream {
         // SAFETY: as above; Envoy copies everything before it returns.
         unsafe {
             envoy_dynamic_module_callback_http_send_response(
-                self.0,
+                self.envoy,
                 status.into(),
                 headers.as_ptr(),
                 headers.len(),
@@ -203,7 +239,7 @@ impl Host for Stream {
         // SAFETY: the id is one that Envoy gave for this filter's config.
         unsafe {
             envoy_dynamic_module_callback_http_filter_increment_counter(
-                self.0,
+                self.envoy,
                 counter,
                 ptr::null(),
                 0,
@@ -343,7 +379,8 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
             .cast::<RouteConfig>()
             .as_ref()
     };
-    let stream = Stream(stream);
+    // SAFETY: as above.
+    let stream = unsafe { Stream::new(stream) };
     let api = route.map(|route| route.api.as_str());
     let outcome = catch_unwind(AssertUnwindSafe(|| filter.request(&stream, api)))
         .or_else(|_| catch_unwind(AssertUnwindSafe(|| filter.failed(&stream))));

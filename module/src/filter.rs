@@ -11,6 +11,8 @@ use crate::engine::Running;
 
 /// Most paths fit without an allocation.
 type PathBuffer = SmallVec<[u8; 256]>;
+/// A word on each header of an answer.
+type Flags = SmallVec<[bool; 8]>;
 
 /// The namespace of the metadata, as with external authorization: what reads it need not change.
 const METADATA: &str = "envoy.filters.http.ext_authz";
@@ -18,6 +20,8 @@ const DENIED: &str = "tenantgate_denied";
 
 /// What Envoy does for a request. Implemented in `abi`.
 pub trait Host: Headers {
+    /// Cheaper than setting, and right only where there is none of this name.
+    fn add_header(&self, name: &str, value: &str);
     fn set_header(&self, name: &str, value: &str);
     fn remove_header(&self, name: &str);
     fn set_metadata(&self, namespace: &str, key: &str, value: &str);
@@ -97,10 +101,19 @@ impl Filter {
     }
 
     fn pass(&self, host: &impl Host, allow: &Allow<'_>) {
-        for (name, value) in &allow.set {
-            host.set_header(name, value);
+        // All looked up first: what Envoy lends is gone once a header is set.
+        let is_there = |name: &str| !matches!(host.get(name), HeaderValue::Missing);
+        let replaced: Flags = allow.set.iter().map(|(name, _)| is_there(name)).collect();
+        let removed: Flags = allow.remove.iter().map(|name| is_there(name)).collect();
+        for ((name, value), replaces) in allow.set.iter().zip(replaced) {
+            // Some Envoys add no empty value.
+            if replaces || value.is_empty() {
+                host.set_header(name, value);
+            } else {
+                host.add_header(name, value);
+            }
         }
-        for name in &allow.remove {
+        for (name, _) in allow.remove.iter().zip(removed).filter(|(_, is_there)| *is_there) {
             host.remove_header(name);
         }
         if self.metadata {

@@ -106,6 +106,7 @@ impl Engine {
         }
         let (issuers, look) = (Arc::new(issuers), Arc::default());
         let gate = Gate {
+            timed: true,
             snapshot,
             cache: Arc::new(FactsCache::new(config.limits.token_cache_bytes)),
             probes: ProbeWatch::default(),

@@ -40,6 +40,7 @@ impl Fed {
         let (hint, hints) = mpsc::channel(HINTS);
         let asking = Arc::clone(&cells);
         let gate = Gate {
+            timed: false,
             snapshot: Arc::new(ArcSwap::from_pointee(blank(&metrics))),
             cache: Arc::new(FactsCache::new(token_cache_bytes)),
             probes: ProbeWatch::default(),

@@ -10,6 +10,7 @@ use crate::domain::{Client, ClientId, ManualClock, Meter, ScopeSet};
 impl Gate {
     fn over(world: World, hints: Box<dyn Fn(Hint) + Send + Sync>) -> Self {
         Self {
+            timed: true,
             snapshot: Arc::new(ArcSwap::from_pointee(world.snapshot)),
             cache: Arc::new(world.cache),
             probes: world.probes,

@@ -23,6 +23,7 @@ use crate::telemetry::Metrics;
 
 fn answer_to(world: World, message: &[u8]) -> CheckResponse {
     let gate = Gate {
+        timed: true,
         snapshot: Arc::new(ArcSwap::from_pointee(world.snapshot)),
         cache: Arc::new(world.cache),
         probes: world.probes,
