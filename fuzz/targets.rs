@@ -242,6 +242,7 @@ fn check_service() -> (Gate, String) {
     let world = world();
     let token = world.token();
     let service = Gate {
+        timed: true,
         snapshot: Arc::new(ArcSwap::from_pointee(world.snapshot)),
         cache: Arc::new(FactsCache::new(1 << 20)),
         probes: ProbeWatch::default(),

@@ -124,6 +124,7 @@ impl Installation {
             ..GrantSet::of(codes(300).collect(), digester, holder)
         }));
         Gate {
+            timed: true,
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             cache: Arc::new(FactsCache::new(cache_bytes)),
             probes: ProbeWatch::default(),

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwapOption, Guard};
 
+use super::wish::Wish;
 use super::{
     ClientId, Holder, Monotonic, Quota, TenantCode, TenantDigest, TenantDigester, TenantSet,
 };
@@ -59,7 +60,7 @@ impl fmt::Debug for GrantSet {
 pub struct GrantCell {
     current: ArcSwapOption<GrantSet>,
     last_used: AtomicU64,
-    wanted: AtomicBool,
+    wanted: Wish,
 }
 
 impl GrantCell {
@@ -92,11 +93,11 @@ impl GrantCell {
     /// Asks for a lookup at once. True for the one caller who has to pass the word on; the
     /// others' wish is part of it until [`GrantCell::served`].
     pub fn want(&self) -> bool {
-        !self.wanted.load(Ordering::Relaxed) && !self.wanted.swap(true, Ordering::AcqRel)
+        self.wanted.want()
     }
 
     pub fn served(&self) {
-        self.wanted.store(false, Ordering::Release);
+        self.wanted.served();
     }
 }
 

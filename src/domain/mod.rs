@@ -15,7 +15,13 @@ mod quota;
 mod secret;
 mod tenant;
 mod time;
+mod wish;
 mod withdrawals;
+
+/// What `wish` is built on; a model in the tests puts its own in place of it.
+mod sync {
+    pub use std::sync::atomic::{AtomicBool, Ordering};
+}
 
 pub use algorithm::Algorithm;
 pub use book::{ClientBook, ClientChange};

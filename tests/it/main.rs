@@ -16,4 +16,5 @@ mod security_table;
 mod state;
 #[path = "../../fuzz/targets.rs"]
 mod targets;
+mod wish;
 mod world;
