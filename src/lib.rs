@@ -2,6 +2,7 @@
 //! OAuth 2.0 token endpoint that goes with it. ARCHITECTURE.md shows the rooms.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 #[cfg(feature = "server")]
 mod admin;
@@ -11,23 +12,23 @@ pub mod authz;
 #[cfg(feature = "server")]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print their results")]
 pub mod cli;
-pub mod clients;
+mod clients;
 pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod feed;
-pub mod files;
+mod files;
 pub mod gate;
-pub mod grants;
+mod grants;
 pub mod keys;
 pub mod lifecycle;
 #[cfg(feature = "server")]
-pub mod lint;
+mod lint;
 pub mod lookup;
 mod outbound;
 #[cfg(feature = "server")]
 pub mod serve;
-pub mod sources;
+mod sources;
 pub mod state;
 pub mod telemetry;
 pub mod token;

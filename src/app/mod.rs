@@ -35,6 +35,7 @@ const LAME_DUCK: Duration = Duration::from_secs(1);
 
 /// What the caller of [`start`] decides.
 pub struct Environment {
+    /// Tests pass one of their own.
     pub clock: Arc<dyn Clock>,
     /// Where checks run, apart from everything else.
     pub check_runtime: Handle,
@@ -43,15 +44,21 @@ pub struct Environment {
 /// Where the listeners are bound.
 #[derive(Clone, Debug)]
 pub struct Addresses {
+    /// For Envoy's checks.
     pub check: Bound,
+    /// `None`: this process mints nothing.
     pub token: Option<Bound>,
+    /// For probes and scrapers.
     pub admin: Bound,
+    /// `None`: no module is fed.
     pub feed: Option<Bound>,
+    /// `None`: no management API.
     pub management: Option<Bound>,
 }
 
 /// A running tenantgate.
 pub struct Running {
+    /// Where it listens, with the ports that it was given for port 0.
     pub addresses: Addresses,
     readiness: Readiness,
     engine: Arc<Engine>,
@@ -184,6 +191,7 @@ fn token_service(engine: &Engine, limits: &Limits) -> Option<Arc<TokenService>> 
 }
 
 impl Running {
+    /// For tests, which look at what it knows.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }

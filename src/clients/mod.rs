@@ -10,7 +10,7 @@ mod secret;
 pub use authenticate::{Attempt, Authentication, Authenticator, Presented, Refused};
 pub use edit::{EditError, IfMissing, add, edit, revoke, revoke_tokens, rotate, state};
 pub use file::{
-    Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,
+    RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,
     RawDeveloperStatus, RawQuota, RawQuotaUnit, RawRegistry, read,
 };
 pub use load::{LoadContext, Registry, check, load, parse_token_ttl};

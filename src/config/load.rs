@@ -13,14 +13,20 @@ use crate::domain::Secret;
 /// What even a broken config says of the files beside it, so that their problems can be shown in
 /// the same run.
 pub struct Outline {
+    /// `None`: no registry in a file.
     pub clients_file: Option<PathBuf>,
+    /// `None`: no private keys.
     pub signing_keys: Option<PathBuf>,
+    /// Whether there is a token endpoint.
     pub mints: bool,
+    /// The name of the tenant claim.
     pub tenant_claim: String,
+    /// In the order of the file.
     pub api_names: Vec<String>,
 }
 
 impl Outline {
+    /// `None`: the file is not there, or not YAML.
     pub fn read(path: &Path) -> Option<Self> {
         let text = fs::read_to_string(path).ok()?;
         let root = yaml::check::<raw::Root>("", &text).value?;
@@ -40,6 +46,7 @@ impl Outline {
 /// What somebody who is fed by a sidecar needs of the sidecar's config. No file that it names is
 /// opened, so that no key or secret in them has to be readable.
 pub struct FedConfig {
+    /// For verified tokens.
     pub token_cache_bytes: u64,
 }
 
@@ -87,6 +94,7 @@ pub struct LastGood {
 
 /// A config to run with, and what is wrong on disk all the same.
 pub struct Reading {
+    /// The config itself.
     pub config: Config,
     /// Why the file itself is not what `config` was read from.
     pub problems: Vec<Problem>,

@@ -2,8 +2,6 @@
 //! the schema becomes null and an unknown key is dropped, so that the rest can be read and
 //! its problems be reported too.
 
-use std::path::Path;
-
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,21 +18,6 @@ pub struct Checked<T> {
     /// The document as written.
     pub document: Value,
     pub problems: Vec<Problem>,
-}
-
-/// Reads and checks a whole file.
-pub fn read<T: DeserializeOwned + JsonSchema>(path: &Path) -> Result<T, Vec<Problem>> {
-    let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| vec![unreadable(&file, &error)])?;
-    parse(&file, &text)
-}
-
-/// `file` is the name that problems show where no field can be named.
-pub fn parse<T: DeserializeOwned + JsonSchema>(file: &str, text: &str) -> Result<T, Vec<Problem>> {
-    match check(file, text) {
-        Checked { value: Some(value), problems, .. } if problems.is_empty() => Ok(value),
-        Checked { problems, .. } => Err(problems),
-    }
 }
 
 pub fn unreadable(field: &str, error: &std::io::Error) -> Problem {

@@ -28,6 +28,7 @@ pub struct ClientBook {
 pub enum ClientChange {
     /// It is new, or takes the place of the one with its id.
     Put(Arc<Client>),
+    /// The client is gone; nothing happens if it was not there.
     Remove(ClientId),
 }
 
@@ -40,6 +41,7 @@ struct Held {
 }
 
 impl ClientBook {
+    /// `None`: not registered, or not a client id.
     pub fn get(&self, id: &str) -> Option<&Arc<Client>> {
         self.by_id.find(self.hash(id), |client| client.id.as_str() == id)
     }
@@ -61,14 +63,17 @@ impl ClientBook {
         &self.decoys
     }
 
+    /// Clients in the book.
     pub fn len(&self) -> usize {
         self.by_id.len
     }
 
+    /// Whether no client is registered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// All clients, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Client>> {
         self.by_id.parts.iter().flat_map(|part| part.iter())
     }

@@ -12,13 +12,19 @@ pub const MAX_ACTIVE_CREDENTIALS: usize = 2;
 /// A registered app.
 #[derive(Debug)]
 pub struct Client {
+    /// The `client_id` of RFC 6749, section 2.2.
     pub id: ClientId,
+    /// False: withdrawn by the provider; its tokens and keys are refused.
     pub approved: bool,
+    /// False: its developer is inactive, which stops all of the developer's apps.
     pub developer_active: bool,
+    /// At most [`MAX_ACTIVE_CREDENTIALS`] of them active.
     pub credentials: Vec<Credential>,
+    /// The scopes that its tokens may have; empty: none.
     pub scopes: ScopeSet,
     /// Static grants, which replace the lookup for this client. `None`: ask the lookup.
     pub static_grants: Option<Arc<GrantSet>>,
+    /// How long its tokens live. `None`: as long as the issuer says.
     pub token_ttl: Option<Duration>,
     /// Our own tokens issued until then are refused.
     pub tokens_not_before: Option<Timestamp>,
@@ -30,26 +36,34 @@ pub struct Client {
     pub quota: Option<Quota>,
 }
 
+/// Whether a client may do anything at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// Approved, and so is its developer.
     Good,
     /// The app has been revoked, or its developer is inactive.
     Withdrawn,
 }
 
 impl Client {
+    /// The first reason that stops it, if there is one.
     pub fn standing(&self) -> Standing {
         if self.approved && self.developer_active { Standing::Good } else { Standing::Withdrawn }
     }
 }
 
+/// A secret of a client, of which only a digest is kept.
 pub struct Credential {
+    /// What a presented secret is compared with.
     pub digest: CredentialDigest,
+    /// False: revoked.
     pub active: bool,
+    /// Not usable from then on. `None`: until it is revoked.
     pub expires_at: Option<Timestamp>,
 }
 
 impl Credential {
+    /// Active and not expired.
     pub fn usable_at(&self, now: Timestamp) -> bool {
         self.active && self.expires_at.is_none_or(|end| now < end)
     }
@@ -58,12 +72,14 @@ impl Credential {
 /// What is kept of a credential. Generated secrets have 256 bits, so a plain SHA-256 leaves
 /// nothing to guess; imported ones may be weak and get argon2id.
 pub enum CredentialDigest {
+    /// Of a secret of 256 random bits, which needs no slow hash.
     Sha256([u8; 32]),
     /// A PHC string.
     Argon2id(String),
 }
 
 impl CredentialDigest {
+    /// The digest of a generated secret.
     pub fn sha256_of(secret: &str) -> [u8; 32] {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref());

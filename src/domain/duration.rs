@@ -5,6 +5,7 @@ use std::time::Duration;
 pub struct DurationError;
 
 impl DurationError {
+    /// The cure that every message on a duration ends with.
     pub const CURE: &str = "write a number with its unit (ms, s, m, h, d), such as `30s` or `5m`";
 }
 

@@ -21,6 +21,7 @@ pub struct GrantSet {
     pub current: Box<[TenantDigest]>,
     /// The digests of all codes under every honoured key, for comparison with tokens.
     pub digests: TenantSet,
+    /// Further claims that the answer gives the client's tokens.
     pub attributes: Attributes,
     /// What the provider lets this client ask for, where its answer says so.
     pub quota: Option<Quota>,
@@ -64,10 +65,12 @@ pub struct GrantCell {
 }
 
 impl GrantCell {
+    /// The freshest set. `None`: nothing is known, or it was forgotten.
     pub fn current(&self) -> Guard<Option<Arc<GrantSet>>> {
         self.current.load()
     }
 
+    /// Puts a newer set in force for the checks that begin after it.
     pub fn replace(&self, set: Arc<GrantSet>) {
         self.current.store(Some(set));
     }
@@ -86,6 +89,7 @@ impl GrantCell {
         }
     }
 
+    /// The last use, to the second. Zero: never.
     pub fn last_used(&self) -> Monotonic {
         Monotonic::from_secs(self.last_used.load(Ordering::Relaxed))
     }
@@ -96,6 +100,7 @@ impl GrantCell {
         self.wanted.want()
     }
 
+    /// The wish has been answered, or could not be passed on.
     pub fn served(&self) {
         self.wanted.served();
     }
@@ -103,5 +108,6 @@ impl GrantCell {
 
 /// Finds the cell of a client, making it when there is none.
 pub trait GrantBook: Send + Sync {
+    /// The same cell for the same client, for as long as anybody holds it.
     fn cell(&self, client: &ClientId) -> Arc<GrantCell>;
 }

@@ -10,8 +10,10 @@ use compact_str::CompactString;
 pub struct ClientId(Arc<str>);
 
 impl ClientId {
+    /// What a client id may be, for messages.
     pub const RULE: &str = "1 to 128 of A-Z a-z 0-9 . _ ~ @ : + -, not only dots";
 
+    /// `None`: not a client id by [`ClientId::RULE`].
     pub fn parse(text: &str) -> Option<Self> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~@:+-".contains(&b);
         let fits = (1..=128).contains(&text.len())
@@ -20,6 +22,7 @@ impl ClientId {
         fits.then(|| Self(text.into()))
     }
 
+    /// The id as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,6 +56,7 @@ pub fn is_scope_token(text: &str) -> bool {
 pub struct ScopeSet(CompactString);
 
 impl ScopeSet {
+    /// A set of these tokens, each once, in their order.
     pub fn from_tokens<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Self {
         let mut seen: Vec<&str> = Vec::new();
         for token in tokens {
@@ -69,14 +73,17 @@ impl ScopeSet {
         tokens().all(is_scope_token).then(|| Self::from_tokens(tokens()))
     }
 
+    /// Separated by single spaces, as in the `scope` parameter (RFC 6749, section 3.3).
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
+    /// Whether there is no scope in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// The tokens, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.split(' ').filter(|token| !token.is_empty())
     }
@@ -88,6 +95,7 @@ impl ScopeSet {
             .then(|| Self::from_tokens(self.iter().filter(counts)))
     }
 
+    /// Whether this token is in the set; compared byte by byte.
     pub fn contains(&self, scope: &str) -> bool {
         self.iter().any(|token| token == scope)
     }

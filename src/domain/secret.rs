@@ -13,6 +13,7 @@ const PREFIX: &str = "tgs_";
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
+    /// Takes the text over; it is wiped when the last copy is dropped.
     pub fn new(value: impl Into<String>) -> Self {
         Self(Zeroizing::new(value.into()))
     }
@@ -22,6 +23,7 @@ impl Secret {
         Self::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
 
+    /// The text itself. It must not reach a log or an error.
     pub fn expose(&self) -> &str {
         &self.0
     }

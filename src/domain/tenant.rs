@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{TenantRef, TenantRefs};
 
+/// Bytes of the key that digests are made with.
 pub const DIGEST_KEY_LEN: usize = 32;
 const KEY_ID_LEN: usize = 3;
 const MAC_LEN: usize = 12;
@@ -26,10 +27,12 @@ pub fn is_tenant_code(text: &str) -> bool {
 pub struct TenantCode(Zeroizing<Box<str>>);
 
 impl TenantCode {
+    /// `None`: not a tenant code by [`is_tenant_code`].
     pub fn parse(text: &str) -> Option<Self> {
         is_tenant_code(text).then(|| Self(Zeroizing::new(text.into())))
     }
 
+    /// The code itself, which is a secret.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -53,14 +56,17 @@ impl TenantDigest {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
+    /// The truncated HMAC.
     pub const fn bytes(&self) -> &[u8; DIGEST_LEN] {
         &self.0
     }
 
+    /// From what [`TenantDigest::bytes`] gave.
     pub const fn from_bytes(bytes: [u8; DIGEST_LEN]) -> Self {
         Self(bytes)
     }
 
+    /// From base64url without padding, as in tokens. `None`: not the text of a digest.
     pub fn from_text(text: &str) -> Option<Self> {
         if text.len() != TEXT_LEN {
             return None;
@@ -80,7 +86,9 @@ impl fmt::Debug for TenantDigest {
 /// Whose view of a tenant a digest is.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder<'a> {
+    /// The `iss` of the client's tokens.
     pub issuer: &'a str,
+    /// The client's id at that issuer.
     pub client: &'a str,
 }
 
@@ -98,6 +106,7 @@ pub struct TenantDigester {
 }
 
 impl TenantDigester {
+    /// `previous` is honoured until the tokens with its digests have expired.
     pub fn new(current: &[u8; DIGEST_KEY_LEN], previous: Option<&[u8; DIGEST_KEY_LEN]>) -> Self {
         let keys = std::iter::once(current).chain(previous).map(digest_key).collect();
         Self { keys, references: TenantRefs::new(current) }
@@ -190,18 +199,22 @@ pub struct TenantSet(SmallVec<[TenantDigest; INLINE_TENANTS]>);
 const INLINE_TENANTS: usize = 4;
 
 impl TenantSet {
+    /// Whether one of them is this digest.
     pub fn contains(&self, digest: &TenantDigest) -> bool {
         self.0.binary_search(digest).is_ok()
     }
 
+    /// The digests, in the order in which they are compared.
     pub fn iter(&self) -> impl Iterator<Item = &TenantDigest> {
         self.0.iter()
     }
 
+    /// Digests under every honoured key: up to two for each tenant.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether no tenant is in the set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

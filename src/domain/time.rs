@@ -16,18 +16,22 @@ pub struct Monotonic(u64);
 macro_rules! arithmetic {
     ($time:ident) => {
         impl $time {
+            /// Since the epoch.
             pub const fn from_nanos(nanos: u64) -> Self {
                 Self(nanos)
             }
 
+            /// Since the epoch, as in the claims of RFC 7519, section 2.
             pub const fn from_secs(secs: u64) -> Self {
                 Self(secs.saturating_mul(1_000_000_000))
             }
 
+            /// Since the epoch.
             pub const fn nanos(self) -> u64 {
                 self.0
             }
 
+            /// Whole seconds since the epoch, rounded down.
             pub const fn secs(self) -> u64 {
                 self.0 / 1_000_000_000
             }
@@ -37,10 +41,12 @@ macro_rules! arithmetic {
                 Duration::from_nanos(self.0.saturating_sub(earlier.0))
             }
 
+            /// Saturates at the end of time.
             pub const fn plus(self, duration: Duration) -> Self {
                 Self(self.0.saturating_add(nanos(duration)))
             }
 
+            /// Saturates at the epoch.
             pub const fn minus(self, duration: Duration) -> Self {
                 Self(self.0.saturating_sub(nanos(duration)))
             }
@@ -67,7 +73,9 @@ const fn nanos(duration: Duration) -> u64 {
 /// Both readings of one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
+    /// For what is compared with the clocks of others: token times, certificates.
     pub wall: Timestamp,
+    /// For ages and deadlines: it is never set.
     pub monotonic: Monotonic,
 }
 
@@ -91,8 +99,10 @@ impl Moment {
 
 /// Where time comes from. Passed in everywhere, so that tests decide what time it is.
 pub trait Clock: Send + Sync {
+    /// The wall clock.
     fn now(&self) -> Timestamp;
 
+    /// Never goes back, and goes on while the machine sleeps.
     fn monotonic(&self) -> Monotonic;
 
     /// Both at once. A setting of the wall clock may show here a moment later than in `now`.
@@ -101,6 +111,7 @@ pub trait Clock: Send + Sync {
     }
 }
 
+/// The clocks of this machine.
 pub struct SystemClock;
 
 /// What the monotonic clock shows at its first reading: old times must not come before zero.
@@ -148,11 +159,13 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
+    /// Begins at this time and stands still.
     pub fn at(start: Timestamp) -> Self {
         let Moment { wall, monotonic } = Moment::of(start);
         Self { wall: AtomicU64::new(wall.0), monotonic: AtomicU64::new(monotonic.0) }
     }
 
+    /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         self.wall.fetch_add(nanos(by), Ordering::SeqCst);
         self.monotonic.fetch_add(nanos(by), Ordering::SeqCst);

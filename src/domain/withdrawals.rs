@@ -25,14 +25,17 @@ const SHARDS: usize = 64;
 pub struct TenantRef([u8; 16]);
 
 impl TenantRef {
+    /// The truncated HMAC.
     pub const fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
+    /// From what [`TenantRef::bytes`] gave.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
+    /// From lower-case hex. `None`: not the text of a reference.
     pub fn from_text(text: &str) -> Option<Self> {
         bytes(text).map(Self)
     }
@@ -58,6 +61,7 @@ pub struct TenantRefs {
 }
 
 impl TenantRefs {
+    /// `key` is the digest key, or the one of `state.key_file`.
     pub fn new(key: &[u8; DIGEST_KEY_LEN]) -> Self {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), secret: Zeroizing::new(*key) }
     }
@@ -67,6 +71,7 @@ impl TenantRefs {
         &self.secret
     }
 
+    /// The reference of a tenant code; the same for all clients.
     pub fn of(&self, code: &str) -> TenantRef {
         let mut mac = hmac::Context::with_key(&self.key);
         mac.update(b"tenantgate tenant reference\0");
@@ -80,18 +85,22 @@ impl TenantRefs {
 pub struct TokenRef([u8; 16]);
 
 impl TokenRef {
+    /// The truncated hash.
     pub const fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
+    /// From what [`TokenRef::bytes`] gave.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
+    /// Of a `jti` (RFC 7519, section 4.1.7).
     pub fn of(jti: &str) -> Self {
         Self(first_half(digest::digest(&digest::SHA256, jti.as_bytes()).as_ref()))
     }
 
+    /// From lower-case hex. `None`: not the text of a reference.
     pub fn from_text(text: &str) -> Option<Self> {
         bytes(text).map(Self)
     }
@@ -138,6 +147,7 @@ pub enum Target {
 /// [`Withdrawals::to_shared`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
+    /// Evidence from before this counts for nothing; on the clock of the state.
     pub not_before: Timestamp,
     /// Nothing that this concerns can live past here. `None`: it ends only when it is lifted.
     pub expires_at: Option<Timestamp>,
@@ -153,21 +163,27 @@ impl Floor {
 /// What somebody rests a claim on. Only what is given is looked at.
 #[derive(Clone, Copy, Default)]
 pub struct Evidence<'a> {
+    /// `None`: no token is involved, as with an API key.
     pub token: Option<TokenEvidence>,
+    /// `None`: no tenant is asked about.
     pub grant: Option<GrantEvidence<'a>>,
 }
 
+/// What a token says of itself.
 #[derive(Clone, Copy)]
 pub struct TokenEvidence {
+    /// The `iat` claim (RFC 7519, section 4.1.6).
     pub issued_at: Timestamp,
     /// `None`: the token has no `jti`.
     pub id: Option<TokenRef>,
 }
 
+/// What speaks for a client's access to one tenant.
 #[derive(Clone, Copy)]
 pub struct GrantEvidence<'a> {
     /// The code.
     pub tenant: &'a str,
+    /// How old the evidence is.
     pub vouched: Vouched,
 }
 
@@ -184,9 +200,13 @@ pub enum Vouched {
 /// Why something does not stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withdrawn {
+    /// The client is blocked.
     Client,
+    /// All its tokens up to a time.
     Tokens,
+    /// This token.
     Token,
+    /// The client's access to this tenant.
     Grant,
 }
 
@@ -195,6 +215,7 @@ pub enum Withdrawn {
 pub struct Subject(u64);
 
 impl Subject {
+    /// Nothing is withdrawn from this client yet.
     pub fn of(holder: Holder<'_>) -> Self {
         // Two clients that meet in one number only take a slower way to the same answer.
         let mut hasher = DefaultHasher::new();
@@ -254,22 +275,27 @@ impl ClientWithdrawals {
         self.tokens.map(|floor| floor.not_before)
     }
 
+    /// `None`: the client is not blocked.
     pub fn blocked(&self) -> Option<Floor> {
         self.client
     }
 
+    /// `None`: its tokens are not revoked as a whole.
     pub fn tokens(&self) -> Option<Floor> {
         self.tokens
     }
 
+    /// The tokens that were revoked one by one.
     pub fn token_ids(&self) -> impl Iterator<Item = (TokenRef, Floor)> + '_ {
         self.token_ids.iter().map(|(token, floor)| (*token, *floor))
     }
 
+    /// Whether the client as a whole is blocked.
     pub fn is_blocked(&self) -> bool {
         self.client.is_some()
     }
 
+    /// The withdrawn tenants.
     pub fn grants(&self) -> impl Iterator<Item = (TenantRef, Floor)> + '_ {
         self.grants.iter().map(|(tenant, floor)| (*tenant, *floor))
     }
@@ -281,6 +307,7 @@ impl ClientWithdrawals {
             && self.token_ids.is_empty()
     }
 
+    /// `None` lifts what was withdrawn.
     pub fn set(&mut self, target: Target, floor: Option<Floor>) {
         match (target, floor) {
             (Target::Client, floor) => self.client = floor,
@@ -349,14 +376,17 @@ impl Withdrawals {
         }
     }
 
+    /// What tenants are named by.
     pub fn refs(&self) -> &TenantRefs {
         &self.refs
     }
 
+    /// Whether the state has been read; nothing passes before.
     pub fn is_known(&self) -> bool {
         self.known.load(Ordering::Acquire)
     }
 
+    /// The state, or a local copy of it, has been read.
     pub fn set_known(&self) {
         self.known.store(true, Ordering::Release);
     }
@@ -456,6 +486,7 @@ impl Withdrawals {
         self.shards.iter().map(of).sum()
     }
 
+    /// Whether nothing is withdrawn.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -15,6 +15,7 @@ use crate::grants::Outcome;
 /// The steps that were taken, and what came of them. No tenant code is in it.
 #[derive(Debug, Default)]
 pub struct Explanation {
+    /// What was looked at, and what was found.
     pub steps: Vec<(&'static str, String)>,
     /// `None`: nobody can say, because the lookup gives no answer.
     pub verdict: Option<Word>,
@@ -23,9 +24,11 @@ pub struct Explanation {
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
+    /// The request passes.
     Allow,
     /// Shadow mode lets pass what is refused for this reason.
     Shadowed(DenyReason),
+    /// It is refused, for this reason.
     Deny(DenyReason),
 }
 

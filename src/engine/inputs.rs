@@ -73,8 +73,10 @@ struct ClientsContext {
 /// Why nothing can be run with.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What is wrong with the files.
     #[error("the config has {} problem(s)", .0.len())]
     Config(Vec<Problem>),
+    /// What failed apart from them, such as the database.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
@@ -254,6 +256,7 @@ impl Inputs {
         config.unwrap_or_else(|| unreachable!("`open` gives none without a config"))
     }
 
+    /// What tenants are recognised by.
     pub fn digester(&self) -> &Arc<TenantDigester> {
         &self.digester
     }
@@ -290,6 +293,7 @@ impl Inputs {
         all.chain(self.clients.problems()).chain(issuers).cloned().collect()
     }
 
+    /// How each source is.
     pub fn statuses(&self) -> Vec<SourceStatus> {
         let config = self.config();
         let mut all = vec![self.config.status("config")];

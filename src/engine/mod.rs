@@ -48,12 +48,17 @@ use crate::token::MintContext;
 
 /// What is in force, and what brings changes into it.
 pub struct Engine {
+    /// Of every part.
     pub clock: Arc<dyn Clock>,
+    /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
+    /// Answers requests.
     pub gate: Arc<Gate>,
+    /// Keeps what lookups have answered.
     pub tenants: Arc<Tenants>,
     /// `None`: this process mints nothing.
     pub mint: Option<Arc<ArcSwap<MintContext>>>,
+    /// What runs in the background.
     pub tasks: Supervisor,
     state: OnceLock<Arc<State>>,
     state_key: OnceLock<StateKey>,
@@ -248,6 +253,7 @@ impl Engine {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The config in force.
     pub fn config(&self) -> Arc<Config> {
         self.read().inputs.config()
     }
@@ -286,6 +292,7 @@ impl Engine {
         self.read().inputs.files()
     }
 
+    /// `None`: this process does not sign.
     pub fn signing_key_created(&self) -> Option<Timestamp> {
         let context = self.mint.as_ref()?.load();
         context.keys.signer(self.clock.now()).map(|signer| signer.created_at())

@@ -8,9 +8,13 @@ use crate::sources::SourceStatus;
 /// How the sources were doing when they were last looked at.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// How each file and key set is.
     pub sources: Vec<SourceStatus>,
+    /// What is broken now.
     pub problems: Vec<String>,
+    /// Sections that were changed and wait for a restart.
     pub waiting_for_restart: Vec<&'static str>,
+    /// What is allowed but rarely meant.
     pub warnings: Vec<String>,
 }
 

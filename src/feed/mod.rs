@@ -28,7 +28,7 @@ pub use fed::Fed;
 pub use publish::publish;
 
 /// The messages.
-pub mod v1 {
+pub(crate) mod v1 {
     include!(concat!(env!("OUT_DIR"), "/tenantgate.feed.v1.rs"));
 }
 
@@ -47,6 +47,7 @@ const MAX_FRAME: usize = 8 << 20;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum FeedError {
     #[error("the connection broke: {0}")]
     Io(#[from] std::io::Error),

@@ -91,6 +91,7 @@ struct RawSet<'a> {
 /// Which keys of a set are of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedKeys {
+    /// Keys for other algorithms are not used.
     pub algorithms: Vec<Algorithm>,
     /// Those without `kid` too; they are called by their thumbprint (RFC 7638).
     pub nameless: bool,
@@ -102,6 +103,7 @@ impl WantedKeys {
         Self { algorithms: algorithms.to_vec(), nameless: false }
     }
 
+    /// Those that this issuer's tokens may be signed with.
     pub fn of(policy: &IssuerPolicy) -> Self {
         Self { algorithms: policy.algorithms.clone(), nameless: policy.allow_missing_kid }
     }
@@ -149,7 +151,9 @@ pub fn parse_jwks(
 /// Another issuer's key set from a file. It never goes out of date by itself.
 #[derive(Debug)]
 pub struct FileKeys {
+    /// The usable keys.
     pub set: KeySet,
+    /// The others, and why each is not used.
     pub skipped: Vec<Skipped>,
     /// Set where no key is left: that is what the file says, but hardly what is meant.
     pub problem: Option<Problem>,

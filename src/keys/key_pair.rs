@@ -23,14 +23,19 @@ const RSA_SIZE: KeySize = KeySize::Rsa2048;
 /// What we sign with: a subset of what we accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SigningAlgorithm {
+    /// The default.
     Es256,
+    /// Ed25519.
     EdDsa,
+    /// RSA of 2048 bits.
     Rs256,
 }
 
 impl SigningAlgorithm {
+    /// Every algorithm that keys are made for.
     pub const ALL: [Self; 3] = [Self::Es256, Self::EdDsa, Self::Rs256];
 
+    /// `None`: no keys are made for it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|signing| Algorithm::from(*signing).as_str() == name)
     }
@@ -46,14 +51,18 @@ impl From<SigningAlgorithm> for Algorithm {
     }
 }
 
+/// Why a private key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateKeyError {
+    /// The file is not PKCS#8 in PEM.
     #[error("holds no PEM section PRIVATE KEY (PKCS#8)")]
     Pem,
+    /// The key is not one for this algorithm.
     #[error("the private key does not parse as one for {}", Algorithm::from(*.0).as_str())]
     Key(SigningAlgorithm),
 }
 
+/// The library failed to make a key or a signature.
 #[derive(Debug, thiserror::Error)]
 #[error("the cryptographic library failed")]
 pub struct SignError;
@@ -66,12 +75,16 @@ impl From<aws_lc_rs::error::Unspecified> for SignError {
 
 /// A private key, parsed once. The library holds the numbers and clears them.
 pub enum KeyPair {
+    /// A P-256 key.
     Es256(EcdsaKeyPair),
+    /// An Ed25519 key.
     EdDsa(Ed25519KeyPair),
+    /// An RSA key.
     Rs256(RsaKeyPair),
 }
 
 impl KeyPair {
+    /// A new random key.
     pub fn generate(algorithm: SigningAlgorithm) -> Result<Self, SignError> {
         Ok(match algorithm {
             SigningAlgorithm::Es256 => {
@@ -82,6 +95,7 @@ impl KeyPair {
         })
     }
 
+    /// Reads PKCS#8.
     pub fn from_pem(pem: &[u8], algorithm: SigningAlgorithm) -> Result<Self, PrivateKeyError> {
         let mut key = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| PrivateKeyError::Pem)?;
         let der = key.secret_pkcs8_der();
@@ -116,6 +130,7 @@ impl KeyPair {
         Ok(pem)
     }
 
+    /// What it signs with.
     pub fn algorithm(&self) -> SigningAlgorithm {
         match self {
             Self::Es256(_) => SigningAlgorithm::Es256,
@@ -124,6 +139,7 @@ impl KeyPair {
         }
     }
 
+    /// The half that is published.
     pub fn public_key(&self) -> PublicKey {
         match self {
             Self::Es256(pair) => {

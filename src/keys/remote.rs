@@ -32,6 +32,7 @@ pub type Publish = Arc<dyn Fn(&str, KeySet) + Send + Sync>;
 /// Where the key set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
+    /// The URL of the key set itself.
     Jwks(Url),
     /// The issuer's URL, for OpenID Connect Discovery 1.0 and, where that has no document, RFC
     /// 8414.
@@ -39,6 +40,7 @@ pub enum Location {
 }
 
 impl Location {
+    /// Where the first request goes.
     pub fn url(&self) -> &Url {
         match self {
             Self::Jwks(url) | Self::Discovery(url) => url,
@@ -134,6 +136,7 @@ struct DiscoveryDocument {
 /// How the fetches of one issuer's keys go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FetchStatus {
+    /// `None`: never.
     pub last_success: Option<Timestamp>,
     /// Why the last fetch failed, if it did.
     pub error: Option<String>,
@@ -142,7 +145,9 @@ pub struct FetchStatus {
 /// Whose keys are fetched, and which of them.
 #[derive(Clone, Debug)]
 pub struct KeysOf {
+    /// The exact `iss`.
     pub issuer: String,
+    /// Others in the set are not used.
     pub wanted: WantedKeys,
     /// They are ours, published by a process beside this one: a key that is taken away there has to
     /// be gone here within seconds.
@@ -196,6 +201,7 @@ impl RemoteKeys {
         self.unknown_kid.notify_one();
     }
 
+    /// How the last fetch went.
     pub fn status(&self) -> FetchStatus {
         FetchStatus::clone(&self.status.load())
     }

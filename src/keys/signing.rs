@@ -15,6 +15,7 @@ use crate::domain::{Algorithm, Timestamp};
 /// What the keys are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
+    /// A key that can sign has to be there.
     Sign,
     /// Private keys need not be there, and are not opened.
     VerifyOnly,
@@ -27,14 +28,17 @@ pub struct Signer {
 }
 
 impl Signer {
+    /// The name of the key in tokens and in the published set.
     pub fn kid(&self) -> &str {
         self.record.kid()
     }
 
+    /// The `alg` of its tokens.
     pub fn algorithm(&self) -> Algorithm {
         self.record.algorithm.into()
     }
 
+    /// When the key was made, for a metric and an alert on its age.
     pub fn created_at(&self) -> Timestamp {
         self.record.created_at
     }
@@ -65,7 +69,9 @@ pub struct SigningKeys {
 /// The keys to work with, and what is wrong with the directory all the same.
 #[derive(Debug)]
 pub struct LoadedKeys {
+    /// What can be used.
     pub keys: SigningKeys,
+    /// What is wrong with others; the usable ones are used all the same.
     pub problems: Vec<Problem>,
 }
 

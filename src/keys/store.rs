@@ -26,7 +26,9 @@ pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(10);
 
 const FIELD: &str = "issuer.signing_keys";
 
+/// Why a key directory could not be read or changed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum StoreError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
@@ -53,15 +55,20 @@ fn lines(problems: &[Problem]) -> String {
 /// What is known about a key without its private half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
+    /// What is published of it.
     pub public: PublicJwk,
+    /// What it signs with.
     pub algorithm: SigningAlgorithm,
+    /// When it was made.
     pub created_at: Timestamp,
+    /// When it begins to sign; it is published from the beginning.
     pub activate_at: Timestamp,
     /// Set: the key is used for nothing, whatever the time is. Replicas' clocks differ, and a
     /// withdrawal must not wait for one of them.
     pub retired_at: Option<Timestamp>,
 }
 
+/// What a key does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
     /// Published, signs from `activate_at` on.
@@ -70,10 +77,12 @@ pub enum KeyState {
     Signing,
     /// Its tokens are good, but a newer key signs.
     Published,
+    /// Neither signs nor is published.
     Retired,
 }
 
 impl KeyState {
+    /// The word in `tenantgate keys list`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -85,10 +94,12 @@ impl KeyState {
 }
 
 impl KeyRecord {
+    /// The name of the key in tokens.
     pub fn kid(&self) -> &str {
         &self.public.kid
     }
 
+    /// Active, and not retired.
     pub fn can_sign(&self, now: Timestamp) -> bool {
         self.retired_at.is_none() && self.activate_at <= now
     }
@@ -105,6 +116,7 @@ pub fn signing(records: &[KeyRecord], now: Timestamp) -> Option<&KeyRecord> {
     active.max_by_key(|record| record.seniority())
 }
 
+/// `records` are all keys of the directory: the newest active one signs.
 pub fn state(record: &KeyRecord, records: &[KeyRecord], now: Timestamp) -> KeyState {
     if record.retired_at.is_some() {
         KeyState::Retired
@@ -293,9 +305,12 @@ pub fn write_digest_key(path: &Path, existing: Existing) -> Result<(), StoreErro
     write_private(path, text.as_bytes(), existing)
 }
 
+/// What happens to a file that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
+    /// It is an error.
     Keep,
+    /// It is overwritten.
     Replace,
 }
 
@@ -359,6 +374,7 @@ fn exact(time: Timestamp) -> String {
     time.unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
+/// In UTC, to the second (RFC 3339).
 pub fn to_rfc3339(time: Timestamp) -> String {
     let seconds = i64::try_from(time.secs()).ok();
     seconds

@@ -43,15 +43,18 @@ impl Default for Readiness {
 }
 
 impl Readiness {
+    /// Holds readiness back for as long as it lives.
     pub fn guard(&self) -> Guard {
         self.phase.send_modify(|phase| phase.pending += 1);
         Guard(self.phase.clone())
     }
 
+    /// Whether this process can be sent requests.
     pub fn is_ready(&self) -> bool {
         self.phase.borrow().is_ready()
     }
 
+    /// Whether this process is about to end.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
@@ -69,6 +72,7 @@ impl Readiness {
         self.draining.cancel();
     }
 
+    /// Cancelled when draining begins.
     pub fn draining(&self) -> CancellationToken {
         self.draining.clone()
     }
@@ -87,13 +91,17 @@ pub struct Signals {
     hangup: Signal,
 }
 
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
+    /// SIGTERM or SIGINT.
     Stop,
+    /// SIGHUP.
     Reload,
 }
 
 impl Signals {
+    /// Fails where the system gives no signal handler.
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -102,6 +110,7 @@ impl Signals {
         })
     }
 
+    /// Waits for the next one.
     pub async fn next(&mut self) -> Request {
         tokio::select! {
             _ = self.terminate.recv() => Request::Stop,

@@ -24,9 +24,11 @@ pub struct Supervisor {
 /// How the tasks of one name are doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskStatus {
+    /// Tasks of this name that run now.
     pub running: usize,
     /// Ended by a panic and not yet started again.
     pub down: usize,
+    /// How often one of them has panicked and was started again.
     pub restarts: u64,
 }
 
@@ -102,6 +104,7 @@ impl Supervisor {
         change(tasks.entry(name).or_default());
     }
 
+    /// By their names.
     pub fn statuses(&self) -> BTreeMap<&'static str, TaskStatus> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -5,6 +5,7 @@ const MAX_ETAG: usize = 256;
 
 /// What one try of a lookup found.
 pub struct Answer {
+    /// What it says of the client.
     pub grants: Grants,
     /// When the request was sent that got this answer.
     pub sent_at: Monotonic,
@@ -12,18 +13,24 @@ pub struct Answer {
     pub status: String,
 }
 
+/// What an answer says of a client.
 pub enum Grants {
+    /// These tenants.
     Listed {
+        /// With what else is said of the client.
         listed: Listed,
+        /// For the next `If-None-Match` (RFC 9110, section 8.8.3).
         etag: Option<String>,
     },
     /// The validator still holds.
     Unchanged {
+        /// The same, of an answer without tenants.
         etag: Option<String>,
     },
 }
 
 impl Grants {
+    /// No tenant has authorised the client.
     pub fn none() -> Self {
         Self::Listed { listed: Listed::default(), etag: None }
     }

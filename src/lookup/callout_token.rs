@@ -33,6 +33,7 @@ pub struct Token {
 pub struct TokenHealth {
     /// There has been one.
     pub fetched: bool,
+    /// How long it is still good.
     pub remaining: Duration,
     /// Why the last request for one failed.
     pub last_error: Option<TokenError>,

@@ -37,37 +37,51 @@ const MAX_POSITIONS: usize = 20;
 /// What a lookup does on its way, for people who wire a provider's API.
 #[derive(Debug)]
 pub enum Step<'a> {
+    /// The lookup's own token is there.
     Token {
+        /// Whether it was requested now.
         fetched: bool,
+        /// How long it is still good.
         remaining: Duration,
     },
     /// The provider refused the token, and there is a new one.
     TokenReplaced {
+        /// How long the new one is good.
         remaining: Duration,
     },
+    /// A call begins.
     Asking {
+        /// Without the query's values.
         url: String,
     },
     /// A page of an answer, as it came.
     Read {
+        /// Counted from 1.
         page: u32,
+        /// What is sent.
         body: Body<'a>,
     },
     /// The status of an answer that can be used, or why there is none.
     Answered {
+        /// The status, or why there is none.
         status: Result<&'a str, &'a Unavailable>,
+        /// From the call to the last byte.
         took: Duration,
     },
+    /// The next try comes later.
     Waiting {
+        /// How much later.
         delay: Duration,
     },
 }
 
+/// Follows the steps of one lookup, for `lookup test`.
 pub type Observer<'a> = &'a (dyn Fn(Step<'_>) + Send + Sync);
 
 /// What a lookup is asked.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
+    /// Who is asked about.
     pub client: &'a ClientId,
     /// The validator of the last answer.
     pub etag: Option<&'a str>,
@@ -114,6 +128,7 @@ enum Auth {
 }
 
 impl Directory {
+    /// `field` names the section in a problem.
     pub fn new(
         config: &Lookup,
         clock: Arc<dyn Clock>,
@@ -127,6 +142,7 @@ impl Directory {
         Ok(Arc::new(Self { config: config.clone(), remote, clock }))
     }
 
+    /// The section that it was made from.
     pub fn config(&self) -> &Lookup {
         &self.config
     }

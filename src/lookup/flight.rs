@@ -34,6 +34,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         Seat(receiver)
     }
 
+    /// Whether the work is under way.
     pub fn is_running(&self) -> bool {
         lock(&self.0).as_ref().is_some_and(is_running)
     }

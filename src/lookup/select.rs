@@ -36,9 +36,11 @@ pub struct Listed {
     pub dropped: Vec<usize>,
     /// Positions of what `code_pattern` does not match.
     pub unmatched: Vec<usize>,
+    /// Further claims, as JSON texts.
     pub claims: Attributes,
     /// Names of claims that are too large.
     pub dropped_claims: Vec<String>,
+    /// `None`: the answer has none.
     pub quota: Option<Quota>,
     /// What stands where the quota should be is none.
     pub bad_quota: bool,
@@ -106,6 +108,7 @@ impl Listed {
         Err(Unavailable::WrongShape(what.to_owned()))
     }
 
+    /// `json` is the value's text.
     pub fn add_claim(&mut self, name: &str, json: String) {
         if json.len() <= MAX_CLAIM_BYTES {
             self.claims.insert(name.to_owned(), json);
@@ -116,6 +119,7 @@ impl Listed {
 }
 
 impl Selector {
+    /// Compiled once for each config.
     pub fn new(reading: &AnswerReading) -> Self {
         let claims = reading.claims.iter();
         Self {
@@ -132,6 +136,7 @@ impl Selector {
         }
     }
 
+    /// The body as one value, unpacked and without a byte order mark.
     pub fn parse(&self, body: &[u8]) -> Result<Value, Unavailable> {
         let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         let parsed = match self.format {

@@ -5,6 +5,7 @@ use tonic::Code;
 /// Why nobody knows what a client may read. The texts are for logs: they hold no code, no secret
 /// and nothing of the answer's body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum Unavailable {
     #[error("no complete answer within the time budget")]
     Timeout,
@@ -130,6 +131,7 @@ impl Unavailable {
 pub enum TlsFault {
     /// Nobody that we trust has signed the server's certificate.
     UnknownCa,
+    /// The certificate is for another host.
     WrongName,
     /// The server's certificate is not valid now.
     Expired,
@@ -137,11 +139,13 @@ pub enum TlsFault {
     ClientCertificate,
     /// What answers does not speak TLS.
     NotTls,
+    /// Something else.
     Other,
 }
 
 /// Why there is no token. Nothing in here comes from the answer but the OAuth error code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum TokenError {
     #[error("the token endpoint did not answer in time")]
     Timeout,
@@ -169,6 +173,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// The word in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -183,6 +188,7 @@ impl TokenError {
         }
     }
 
+    /// Whether another try may help.
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Timeout | Self::Connect(_) | Self::Tls { .. } | Self::Broken(_) => true,

@@ -18,8 +18,11 @@ use super::tls::{CertificateName, Tls};
 
 /// Where connections come in.
 pub struct Entrance {
+    /// Where connections are accepted.
     pub listener: Listener,
+    /// `None`: plain.
     pub tls: Option<Arc<Tls>>,
+    /// How many there are, and may be.
     pub connections: Arc<Connections>,
 }
 

@@ -12,9 +12,12 @@ use axum::routing::get;
 use crate::lifecycle::Readiness;
 use crate::telemetry::Metrics;
 
+/// What the admin listener shows.
 #[derive(Clone)]
 pub struct AdminState {
+    /// For `/readyz` and `/livez`.
     pub readiness: Readiness,
+    /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// What `/readyz?verbose` adds.
     pub describe: Arc<dyn Fn() -> String + Send + Sync>,
@@ -22,6 +25,7 @@ pub struct AdminState {
     pub before_scrape: Arc<dyn Fn() + Send + Sync>,
 }
 
+/// `/livez`, `/readyz` and `/metrics`.
 pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))

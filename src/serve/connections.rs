@@ -36,8 +36,11 @@ impl Default for Patience {
 
 /// The open connections of one listener.
 pub struct Connections {
+    /// The listener's name in the config.
     pub listener: &'static str,
+    /// Connections at once.
     pub limit: usize,
+    /// How long a peer may keep one waiting.
     pub patience: Patience,
     started: Instant,
     table: Mutex<Table>,
@@ -71,6 +74,7 @@ struct Connection {
 }
 
 impl Connections {
+    /// Counts from zero.
     pub fn new(
         listener: &'static str,
         limit: usize,
@@ -94,6 +98,7 @@ impl Connections {
         })
     }
 
+    /// Connections now.
     pub fn open(&self) -> usize {
         self.table().open.len()
     }

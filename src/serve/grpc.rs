@@ -38,8 +38,11 @@ const MAX_OTHER_MESSAGE: usize = 16 * 1024;
 
 /// What answers on the check listener.
 pub struct CheckEdge {
+    /// Answers the checks.
     pub check: CheckServer,
+    /// Bounds of one message and of all unfinished ones.
     pub limits: Arc<MessageLimits>,
+    /// For the health service.
     pub readiness: Readiness,
 }
 

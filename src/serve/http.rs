@@ -35,6 +35,7 @@ pub struct HttpLimits {
     pub header_read: Duration,
     /// Between two reads, also on an idle connection, and for a peer that does not read.
     pub idle: Duration,
+    /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
 }
 

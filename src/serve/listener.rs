@@ -12,7 +12,9 @@ use crate::config::{ListenAddress, SocketAccess};
 
 /// A bound socket.
 pub enum Listener {
+    /// Over TCP.
     Tcp(TcpListener),
+    /// Over a Unix socket.
     Unix(UnixListener),
 }
 
@@ -22,7 +24,9 @@ pub type Socket = Either<TcpStream, UnixStream>;
 /// Where a listener is bound, as a config would write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
+    /// With the port that was given.
     Tcp(SocketAddr),
+    /// The socket's path.
     Unix(PathBuf),
 }
 
@@ -36,6 +40,7 @@ impl fmt::Display for Bound {
 }
 
 impl Listener {
+    /// Fails where the address is in use.
     pub async fn bind(address: &ListenAddress) -> io::Result<(Self, Bound)> {
         match address {
             ListenAddress::Tcp(address) => {

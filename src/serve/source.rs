@@ -18,6 +18,7 @@ pub struct ForwardedBy {
 }
 
 impl ForwardedBy {
+    /// By the header and the proxies of the config.
     pub fn of(limits: &Limits) -> Self {
         let header = match limits.forwarded_header {
             ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,

@@ -33,7 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(4);
 /// The protocols that a listener speaks, for ALPN.
 #[derive(Clone, Copy)]
 pub enum Protocols {
+    /// HTTP/2 alone, for gRPC.
     Http2,
+    /// HTTP/2 and HTTP/1.1.
     Http,
 }
 
@@ -83,6 +85,7 @@ impl Validity {
 }
 
 impl Tls {
+    /// Reads the files; wrong ones are a problem that names `listen.NAME.tls`.
     pub fn open(
         listener: &'static str,
         protocols: Protocols,
@@ -116,6 +119,7 @@ impl Tls {
         }))
     }
 
+    /// With the certificate of now.
     pub async fn handshake(&self, socket: Socket) -> io::Result<TlsStream<Socket>> {
         TlsAcceptor::from(self.current.load_full()).accept(socket).await
     }

@@ -40,6 +40,7 @@ pub(super) struct Shared {
     forwarded_by: ForwardedBy,
 }
 
+/// The token endpoint, its metadata and keys, revocation and introspection.
 pub fn router(
     service: Arc<TokenService>,
     engine: Arc<Engine>,

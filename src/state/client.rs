@@ -18,50 +18,66 @@ use crate::domain::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClientDocument {
+    /// Without repetition.
     pub scopes: Vec<String>,
     /// The codes of its static tenants, sealed. `None`: the lookup tells them.
     pub sealed_tenants: Option<String>,
+    /// `None`: as long as the issuer says.
     pub token_ttl_seconds: Option<u64>,
     /// The developer's id.
     pub developer: Option<String>,
+    /// Stops the client as if it were withdrawn.
     pub developer_inactive: bool,
+    /// `None`: every API.
     pub apis: Option<Vec<String>>,
     /// Claims that every token carries: names, and values as JSON text.
     pub attributes: BTreeMap<String, String>,
+    /// `None`: no quota of its own.
     pub quota: Option<StoredQuota>,
+    /// Active, revoked and expired ones.
     pub credentials: Vec<StoredCredential>,
     /// Microseconds.
     pub created_at: i64,
 }
 
+/// How many requests a window may have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredQuota {
+    /// More than zero.
     pub requests_per_unit: u32,
+    /// Envoy's name of the unit.
     pub unit: String,
 }
 
 /// A generated secret, of which only the digest is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredCredential {
+    /// Chosen at random; it names the credential in calls.
     pub id: String,
     /// Lower-case hex.
     pub sha256: String,
+    /// False: revoked.
     pub active: bool,
     /// Microseconds, as below.
     pub created_at: i64,
+    /// `None`: it does not expire.
     pub expires_at: Option<i64>,
 }
 
 /// What a stored client is read against.
 pub struct ClientContext<'a> {
+    /// Opens the static tenants.
     pub sealer: &'a Sealer,
+    /// Makes the digests of static tenants.
     pub digester: &'a TenantDigester,
+    /// Our own `iss`.
     pub issuer: &'a str,
     /// There is no lookup, so that no tenants means no grants.
     pub static_lookup: bool,
 }
 
 impl ClientDocument {
+    /// `None`: the body is not one of a client.
     pub fn of(record: &Record) -> Option<Self> {
         serde_json::from_str(&record.body).ok()
     }

@@ -20,9 +20,11 @@ const APPENDED: usize = 10_000;
 /// A name for writes that repeat what the database lost.
 const SELF: &str = "tenantgate";
 
+/// How a process follows its state.
 pub struct Settings {
     /// The time between two looks at the feed.
     pub poll: Duration,
+    /// What [`Store::tidy`] deletes.
     pub retention: Retention,
     /// Where the local copy is kept.
     pub snapshot: Option<PathBuf>,
@@ -87,14 +89,17 @@ impl State {
         Self { store, withdrawals, clock, settings, started, inner, health: Mutex::default() }
     }
 
+    /// Where it is kept.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
+    /// What is withdrawn now.
     pub fn withdrawals(&self) -> &Arc<Withdrawals> {
         &self.withdrawals
     }
 
+    /// How the database is.
     pub fn health(&self) -> Health {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -30,6 +30,7 @@ const CONNECTIONS: u32 = 4;
 /// Any number that no other program is likely to take for its own advisory lock.
 const MIGRATION_LOCK: i64 = 0x74656e616e746761;
 
+/// How the database is reached.
 #[derive(Clone)]
 pub struct PostgresSettings {
     /// `postgres://…`, with the password in it.

@@ -3,6 +3,7 @@
 /// The schema that this build wants.
 pub const LATEST: i64 = 1;
 
+/// The versions of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schema {
     /// 0: there is nothing yet.

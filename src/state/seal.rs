@@ -13,10 +13,12 @@ use crate::domain::{DIGEST_KEY_LEN, Secret, TenantCode, TenantRefs};
 pub struct StateKey(Zeroizing<[u8; DIGEST_KEY_LEN]>);
 
 impl StateKey {
+    /// What `state.key_file` holds.
     pub fn new(key: Zeroizing<[u8; DIGEST_KEY_LEN]>) -> Self {
         Self(key)
     }
 
+    /// Names tenants in rows.
     pub fn tenant_refs(&self) -> TenantRefs {
         TenantRefs::new(&self.derived(b"tenantgate state: tenant references"))
     }
@@ -26,6 +28,7 @@ impl StateKey {
         hex::encode(&self.derived(b"tenantgate state: key id")[..8])
     }
 
+    /// Seals what has to be read again.
     pub fn sealer(&self) -> Sealer {
         let key = self.derived(b"tenantgate state: sealed tenants");
         let key = RandomizedNonceKey::new(&AES_256_GCM, &*key);
@@ -82,6 +85,7 @@ impl Sealer {
         plain.split(',').filter(|code| !code.is_empty()).map(TenantCode::parse).collect()
     }
 
+    /// `None`: sealed under another key or name, or changed.
     pub fn open_bytes(&self, name: &str, sealed: &str) -> Option<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
         let (nonce, sealed) = bytes.split_at_mut_checked(NONCE_LEN)?;

@@ -32,11 +32,13 @@ pub trait Store: Send + Sync {
     /// Removes what nobody needs any more.
     fn tidy(&self, retention: Retention) -> Answer<'_, ()>;
 
+    /// The newest entries that match.
     fn audit(&self, query: AuditQuery) -> Answer<'_, Vec<AuditEntry>>;
 
     /// Adds counts to those that are there. After an error they may or may not have been added.
     fn add_usage(&self, rows: &[UsageRow]) -> Answer<'_, ()>;
 
+    /// The rows that match, by hour.
     fn usage(&self, query: UsageQuery) -> Answer<'_, Vec<UsageRow>>;
 
     /// Whose turn it is to look a client up, for replicas.
@@ -75,6 +77,7 @@ fn one_process<T>() -> Answer<'static, T> {
 pub struct LookupWish {
     /// Names the lookup's config: others' answers mean nothing to it.
     pub section: String,
+    /// Who is asked about.
     pub client: String,
     /// An answer to a lookup that began after this will do, in microseconds.
     pub newer_than: i64,
@@ -84,17 +87,21 @@ pub struct LookupWish {
     pub owner: String,
 }
 
+/// Whose turn a lookup is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupTurn {
     /// Nobody else asks now.
     Ours,
+    /// Another replica has the answer.
     Answered(SharedLookup),
     /// Somebody else asks.
     Theirs,
 }
 
+/// An answer that replicas share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedLookup {
+    /// Whom it is about.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client: String,
     /// Sealed.
@@ -103,9 +110,12 @@ pub struct SharedLookup {
     pub looked_up_at: i64,
 }
 
+/// Shared answers, with the time of their reading.
 #[derive(Clone, Debug, Deserialize)]
 pub struct SharedLookups {
+    /// The database's clock, in microseconds.
     pub now: i64,
+    /// In no order.
     pub answers: Vec<SharedLookup>,
 }
 
@@ -114,38 +124,50 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// A place in the feed. The id tells whether it is still the same history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
+    /// Its number; each change has the next one.
     pub seq: i64,
+    /// Its id, which tells two histories apart.
     pub id: String,
 }
 
+/// A change in the history.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Event {
+    /// Its place.
     #[serde(flatten)]
     pub cursor: Cursor,
     /// `None`: a write that was refused.
     pub record: Option<Record>,
 }
 
+/// What came after a cursor.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Polled {
     /// The database's clock, in microseconds.
     pub now: i64,
     /// The last event there is.
     pub head: i64,
+    /// The first is the one that was asked with.
     pub events: Vec<Event>,
 }
 
+/// Everything that is kept.
 #[derive(Clone, Debug)]
 pub struct Loaded {
+    /// The database's clock, in microseconds.
     pub now: i64,
+    /// The newest change that is in it.
     pub cursor: Cursor,
+    /// In no order.
     pub records: Vec<Record>,
 }
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
+    /// Records of management actions.
     pub audit: Duration,
+    /// Hourly counts.
     pub usage: Duration,
 }
 
@@ -174,6 +196,7 @@ impl From<Retention> for Ages {
 }
 
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum StoreError {
     /// Another try may succeed. The text names no secret.
     #[error("the state's database cannot be used right now: {0}")]

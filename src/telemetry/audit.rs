@@ -23,6 +23,7 @@ pub struct AuditStream {
 }
 
 impl AuditStream {
+    /// Lines go through the thread of the log.
     pub fn to_stdout() -> Self {
         Self::to(io::stdout())
     }
@@ -38,6 +39,7 @@ impl AuditStream {
         Self { dropped: writer.error_counter(), writer, _guard: guard }
     }
 
+    /// Never blocks; what finds no place is counted.
     pub fn write(&self, line: &impl Serialize) {
         let Ok(mut text) = serde_json::to_vec(line) else { return };
         text.push(b'\n');
@@ -54,7 +56,9 @@ impl AuditStream {
 /// When a new file is begun, and how many old ones stay: `FILE.1` is the youngest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
+    /// A file that is larger is moved away.
     pub max_bytes: u64,
+    /// Files that were moved away and are kept.
     pub keep: u32,
 }
 

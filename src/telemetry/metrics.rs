@@ -12,6 +12,7 @@ use crate::domain::{DenyReason, Meter};
 
 /// Everything that `/metrics` shows, declared once with its help text. Label values are names from
 /// the config or from our own enums, never anything that a caller sends.
+#[expect(missing_docs, reason = "`new` describes each for those who scrape it")]
 pub struct Metrics {
     registry: Declared,
     decisions: IntCounterVec,
@@ -64,6 +65,7 @@ pub struct Metrics {
 }
 
 /// How the state is doing. Only where there is one.
+#[expect(missing_docs, reason = "`Metrics::state` describes each")]
 pub struct StateGauges {
     pub age: Gauge,
     pub ok: IntGauge,
@@ -114,6 +116,7 @@ impl Meter for IssuerCounters {
 }
 
 impl Metrics {
+    /// All at zero, in a registry of their own.
     #[expect(clippy::new_without_default, reason = "making one registers a whole registry")]
     pub fn new() -> Self {
         let registry = Declared::new();
@@ -395,6 +398,7 @@ impl Metrics {
         metrics
     }
 
+    /// The counters of one API of the config.
     pub fn api(&self, api: &str) -> ApiCounters {
         let of = |counters: &IntCounterVec| {
             DenyReason::ALL
@@ -409,6 +413,7 @@ impl Metrics {
         }
     }
 
+    /// The counters of one issuer of the config.
     pub fn issuer(&self, issuer: &str) -> IssuerCounters {
         let of = |outcome| self.issuer_decisions.with_label_values(&[issuer, outcome]);
         IssuerCounters { allowed: of("allowed"), denied: of("denied"), shadowed: of("shadowed") }
@@ -433,6 +438,7 @@ impl Metrics {
         }
     }
 
+    /// Of one decision, from its first step to the rendered answer.
     pub fn observe_decision(&self, took: Duration) {
         self.decision_seconds.observe(took.as_secs_f64());
     }

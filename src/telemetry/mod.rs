@@ -4,7 +4,7 @@ mod audit;
 mod declared;
 mod logs;
 mod metrics;
-pub mod traces;
+pub(crate) mod traces;
 
 pub use audit::{AuditStream, Rotation};
 pub use logs::{LogFormat, dropped_lines, init as init_logs, log_panics};

@@ -20,23 +20,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use apis::{Api, ApiKey, Route};
-pub use audit::{Audit, Rotate};
-pub use auth::{Auth, Basic, Bearer, ClientTls, OAuth2, OAuth2Algorithm, OAuth2Method};
+pub use audit::Audit;
+pub use auth::{Auth, Basic, ClientTls, OAuth2, OAuth2Algorithm, OAuth2Method};
 pub use dialects::{
     AnswerFormat, AuthZen, CodesOf, CompleteIf, Cursor, PageCount, Pages, QuotaPaths,
 };
 pub use issuer::{ClaimForm, Issuer, TenantClaim};
-pub use issuers::{
-    Algorithm, FullIssuerTenantClaim, IssuerFreshness, IssuerTenantClaim, TrustedIssuer,
-};
-pub use limits::{ForwardedHeader, Limits, Probing};
+pub use issuers::{Algorithm, IssuerFreshness, IssuerTenantClaim, TrustedIssuer};
+pub use limits::{ForwardedHeader, Limits};
 pub use listen::{FullListen, Listen, ListenOn, ServerTls};
 pub use management::Management;
-pub use state::{Postgres, Retention, State};
-pub use telemetry::{Telemetry, Traces};
+pub use state::{Postgres, State};
+pub use telemetry::Telemetry;
 pub use tenants::{
-    Claim, Fresh, Freshness, FullClaim, Grpc, Header, Lookup, LookupMethod, MassAction,
-    MassWithdrawal, OnMiss, RemoteLookup, StaticWord, Tenants, TokenWord,
+    Claim, Fresh, Freshness, FullClaim, Header, Lookup, LookupMethod, MassAction, MassWithdrawal,
+    OnMiss, RemoteLookup, StaticWord, Tenants, TokenWord,
 };
 pub use text::{DurationText, FileText, JsonPathText, PointerText, TemplateText, UrlText};
 

@@ -31,6 +31,7 @@ const PROFILE: &[u8] = b"tenantgate_api";
 pub struct CheckServer(pub Arc<Gate>);
 
 impl CheckServer {
+    /// The full name of the gRPC service.
     pub const NAME: &'static str = "envoy.service.auth.v3.Authorization";
     /// What reflection tells of it, as a `FileDescriptorSet`.
     pub const DESCRIPTORS: &'static [u8] =
@@ -38,6 +39,7 @@ impl CheckServer {
     /// The path of its one method.
     pub const CHECK: &'static str = "/envoy.service.auth.v3.Authorization/Check";
 
+    /// One message in, one message out; never a gRPC error.
     pub async fn answer(
         &self,
         body: impl http_body::Body<Data = Bytes, Error = io::Error>,

@@ -35,6 +35,7 @@ pub struct Management {
 
 type Shared = Arc<Management>;
 
+/// `/v1/…` of docs/management.md.
 pub fn router(engine: Arc<Engine>) -> Router {
     let shared = Arc::new(Management {
         engine,
