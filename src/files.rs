@@ -40,7 +40,7 @@ impl Others {
 
 /// Refuses a file that somebody other than root and this user can have written, or read where it is
 /// private. The folder is not looked at: Kubernetes mounts secrets below one of mode 1777. An error
-/// of the file system is left to whoever reads the file.
+/// of the file system is left to the reader of the file.
 pub fn check_guarded(path: &Path, others: Others) -> Result<(), Unguarded> {
     let Ok(found) = fs::metadata(path) else { return Ok(()) };
     let us = rustix::process::geteuid().as_raw();

@@ -1,5 +1,5 @@
 //! One engine for each `tenantgate.yaml`, however many filters name it: Envoy makes a filter's
-//! config anew with every change of its listener.
+//! config again with every change of its listener.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

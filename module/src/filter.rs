@@ -67,7 +67,7 @@ impl Filter {
         let request = Request {
             input: CheckInput {
                 profile: api.or(self.api.as_deref()),
-                // A method that is no text matches no route.
+                // A method that is not text matches no route.
                 method: str::from_utf8(one(host, ":method")).unwrap_or_default(),
                 target: &path,
                 headers: host,

@@ -8,7 +8,7 @@ use crate::domain::Clock;
 use crate::serve::{self, Bound, Connections, Entrance, Listener, Patience, Protocols, Tls};
 use crate::telemetry::Metrics;
 
-/// Scrapers and probes; nobody else has business there.
+/// Scrapers and probes only.
 const ADMIN_CONNECTIONS: usize = 64;
 /// The provider's portal.
 const MANAGEMENT_CONNECTIONS: usize = 64;

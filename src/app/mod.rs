@@ -1,4 +1,4 @@
-//! The composition root: files in, running listeners out. Nobody else wires.
+//! The composition root: files in, running listeners out. The only place that wires parts together.
 
 mod listeners;
 

@@ -199,7 +199,7 @@ fn add(args: AddArgs, stdin: &mut dyn Read, out: &mut dyn Write) -> anyhow::Resu
         clients::edit(&client.file, IfMissing::Create, |registry| clients::add(registry, new))
     })?;
     if secret_stdin && output == Output::Text {
-        // Whoever piped the secret in knows it and did not want it on the screen.
+        // A caller that piped the secret in knows it and did not want it on the screen.
         writeln!(out, "Client {} added to {}.", client.id, client.file.display())?;
         return Ok(());
     }

@@ -102,7 +102,7 @@ fn tell(addresses: &Addresses, ports_file: Option<&Path>) -> anyhow::Result<()> 
     })
 }
 
-/// Whoever waits for the file never reads half of it.
+/// A reader that waits for the file never sees half of it.
 fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;

@@ -11,7 +11,7 @@ use crate::domain::{Clock, SystemClock};
 use crate::engine::{Inputs, StartError};
 
 /// Read the config, the client registry and every file they name, and show every problem. What is
-/// allowed, but hardly meant, is a warning.
+/// allowed, but rarely meant, is a warning.
 #[derive(Args)]
 pub struct ValidateArgs {
     #[arg(long, value_name = "FILE", env = CONFIG_ENV, default_value = CONFIG_FILE)]

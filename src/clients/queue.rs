@@ -1,4 +1,4 @@
-//! Slots for slow work. Whoever waits for one gets it in turn by source, so that no crowd from one
+//! Slots for slow work. A caller that waits gets one in turn by source, so that no crowd from one
 //! place keeps others out.
 
 use std::collections::VecDeque;

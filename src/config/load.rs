@@ -196,7 +196,7 @@ fn ordered(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-/// The fields whose value looks as if a variable of the environment should stand in for it.
+/// The fields whose value looks as if a variable of the environment should replace it.
 fn variables(document: &Value) -> Vec<String> {
     fn walk(value: &Value, path: &mut Vec<Step>, found: &mut Vec<String>) {
         match value {

@@ -1,4 +1,4 @@
-//! `tenantgate.yaml` parsed into types. What stands here is valid: there is no `validate()`
+//! `tenantgate.yaml` parsed into types. What is here is valid: there is no `validate()`
 //! afterwards. `raw/` holds the shape of the file, `load.rs` the way from there to here.
 
 pub(crate) mod docs;
@@ -55,7 +55,7 @@ pub struct Config {
     pub limits: Limits,
     /// The file and every secret that it names, for watching.
     pub files: Vec<PathBuf>,
-    /// What is allowed, but hardly meant.
+    /// What is allowed, but rarely meant.
     pub warnings: Vec<Problem>,
 }
 
@@ -92,7 +92,7 @@ pub struct ListenOn {
     pub tls: Option<ServerTls>,
 }
 
-/// What a listener shows of itself, and whom it lets in.
+/// What a listener shows of itself, and which clients it lets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     /// The chain as PEM.
@@ -436,7 +436,7 @@ pub struct Limits {
     pub probing: Probing,
 }
 
-/// Where the proxies before us write for whom they ask.
+/// The header in which the proxies before us name the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`.

@@ -18,7 +18,7 @@ pub struct Reader<'a> {
     folder: PathBuf,
     document: Value,
     pub problems: Vec<Problem>,
-    /// What is allowed, but hardly meant.
+    /// What is allowed, but rarely meant.
     pub warnings: Vec<Problem>,
     /// Every file that was to be read, by its field.
     pub files: Vec<(String, PathBuf)>,

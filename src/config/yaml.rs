@@ -44,7 +44,7 @@ pub fn check<T: DeserializeOwned + JsonSchema>(file: &str, text: &str) -> Checke
         cut(&mut rest, &finding.path, finding.rest);
         problems.push(problem_at(file, &finding.path, finding.message));
     }
-    // Of a document that is no mapping there is nothing more to say.
+    // Of a document that is not a mapping there is nothing more to say.
     let value = match document {
         Value::Object(_) => deserialize(file, &mut rest, &mut problems),
         _ => None,

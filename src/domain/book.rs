@@ -56,9 +56,9 @@ impl ClientBook {
         Some((&held.client, &held.client.credentials[held.position]))
     }
 
-    /// PHC strings that no secret matches: as many of every cost as the client with the most
-    /// active imported credentials of that cost has. Whoever computes these, or a client's own
-    /// in their places, does the same work for every client, known or not.
+    /// PHC strings that no secret matches: as many of every cost as the client with the most active
+    /// imported credentials of that cost has. A caller that computes these, or a client's own in
+    /// their places, does the same work for every client, known or not.
     pub fn decoys(&self) -> &[String] {
         &self.decoys
     }

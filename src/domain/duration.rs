@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// A text that is no duration. Its message ends with the cure.
+/// A text that is not a duration. Its message ends with the cure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DurationError;
 

@@ -75,7 +75,7 @@ impl GrantCell {
         self.current.store(Some(set));
     }
 
-    /// What stands here can be compared with nothing any more.
+    /// What is here can no longer be compared with anything.
     pub fn forget(&self) {
         self.current.store(None);
     }

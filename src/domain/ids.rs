@@ -5,7 +5,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 /// The name of a registered app: `[A-Za-z0-9._~@:+-]{1,128}`, not all dots, so that it can
-/// stand in a URL's path as one segment and never climbs out of it.
+/// be in a URL's path as one segment and never climbs out of it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(Arc<str>);
 

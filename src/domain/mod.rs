@@ -1,5 +1,5 @@
 //! The words of the project as types. Knows nothing but `std`, a swap cell, a reader of durations
-//! and the keyed hash that stands in for a tenant code.
+//! and the keyed hash that replaces a tenant code.
 
 mod algorithm;
 mod book;

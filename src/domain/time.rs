@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What the wall clock says, in nanoseconds since the Unix epoch. It may be set at any time, also
-/// back: for what stands in tokens and files, never for how long something took or has left.
+/// back: for what is in tokens and files, never for how long something took or has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -91,7 +91,7 @@ impl Moment {
     }
 
     /// How old what carries this time is. `None`: it is from the future by more than `leeway`, so
-    /// one of two clocks is wrong, and nobody knows.
+    /// one of two clocks is wrong, and it is not known which.
     pub fn age_of(self, then: Timestamp, leeway: Duration) -> Option<Duration> {
         (then <= self.wall.plus(leeway)).then(|| self.wall.since(then))
     }

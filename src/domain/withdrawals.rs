@@ -352,7 +352,7 @@ type Shard = RwLock<HashMap<WithdrawnHolder, Arc<ClientWithdrawals>>>;
 /// Everything that is withdrawn, for all clients. Read by every check, changed one row at a time.
 pub struct Withdrawals {
     refs: TenantRefs,
-    /// Whether what stands here can be relied on: nothing is allowed before.
+    /// Whether what is here can be relied on: nothing is allowed before.
     known: AtomicBool,
     /// What the state's clock is ahead of this process's, in nanoseconds.
     ahead: AtomicI64,
@@ -400,7 +400,7 @@ impl Withdrawals {
         shard.get(&name(holder)).cloned()
     }
 
-    /// What is withdrawn from a client, for whoever has no number of it at hand.
+    /// What is withdrawn from a client, for a caller without its number.
     pub fn lookup(&self, holder: Holder<'_>) -> Option<Arc<ClientWithdrawals>> {
         self.of(Subject::of(holder), holder)
     }

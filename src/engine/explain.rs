@@ -17,7 +17,7 @@ use crate::grants::Outcome;
 pub struct Explanation {
     /// What was looked at, and what was found.
     pub steps: Vec<(&'static str, String)>,
-    /// `None`: nobody can say, because the lookup gives no answer.
+    /// `None`: it is not known, because the lookup gives no answer.
     pub verdict: Option<Word>,
 }
 

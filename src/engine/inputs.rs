@@ -16,7 +16,7 @@ use crate::domain::{ClientBook, Clock, DIGEST_KEY_LEN, TenantDigester, Withdrawa
 use crate::keys::{self, FileKeys, LoadedKeys, Need, SigningKeys};
 use crate::sources::{Glance, Look, Reading, Source, SourceStatus};
 
-/// Everything that a process runs with and that stands in files, each part from a source of its
+/// Everything that a process runs with and that is in files, each part from a source of its
 /// own.
 pub struct Inputs {
     path: PathBuf,
@@ -34,11 +34,11 @@ pub struct Inputs {
     clients: Source<ClientBook>,
     /// What the registry was read against.
     clients_context: Option<ClientsContext>,
-    /// The keys of other issuers that stand in files, by issuer.
+    /// The keys of other issuers that are in files, by issuer.
     issuer_keys: BTreeMap<String, IssuerFile>,
     /// Whether there is a state is decided at the start.
     withdrawals: Option<Arc<Withdrawals>>,
-    /// What stands for a registry file where the clients are in the state alone.
+    /// What replaces a registry file where the clients are in the state alone.
     no_file: Option<Arc<ClientBook>>,
 }
 
@@ -271,7 +271,7 @@ impl Inputs {
         self.clients.value().or(self.no_file.as_ref())
     }
 
-    /// `None`: none were ever read, or we are no issuer.
+    /// `None`: none were ever read, or we are not an issuer.
     pub fn signing_keys(&self) -> Option<&Arc<SigningKeys>> {
         self.keys.value()
     }

@@ -1,6 +1,6 @@
 //! All that decisions and mints are made with, composed once for everybody who needs it: the
-//! running process, the commands that ask one question, and whoever serves decisions in another
-//! way.
+//! running process, the commands that ask one question, and the edges that serve decisions in
+//! another way.
 
 mod compose;
 mod describe;
@@ -72,7 +72,7 @@ pub struct Engine {
     /// Locked after `read`, and alone by what must not wait for files.
     registry: Mutex<Registry>,
     report: ArcSwap<Report>,
-    /// The config, for whoever must not wait for a reading of files.
+    /// The config, for callers that must not wait for a reading of files.
     config: ArcSwap<Config>,
 }
 

@@ -121,7 +121,7 @@ impl Engine {
         }
     }
 
-    /// Stored clients carry digests of their tenants, which a rotated key makes anew.
+    /// Stored clients carry digests of their tenants, which a rotated key makes again.
     pub(super) fn read_stored_clients_again(&self) {
         if let Some(state) = self.state() {
             state.tell_clients_again();

@@ -7,7 +7,7 @@ use crate::domain::ClientBook;
 use crate::keys;
 
 impl Inputs {
-    /// What is allowed, but hardly meant: what the config says of itself, and what only shows
+    /// What is allowed, but rarely meant: what the config says of itself, and what only shows
     /// together with the files that it names.
     pub fn warnings(&self) -> Vec<Problem> {
         let config = self.config();
@@ -42,7 +42,7 @@ fn unknown_scopes(config: &Config, book: &ClientBook) -> Vec<Problem> {
 }
 
 impl Engine {
-    /// Logs what is allowed, but hardly meant, and what lets everybody pass.
+    /// Logs what is allowed, but rarely meant, and what lets everybody pass.
     pub fn warn(&self) {
         for warning in &self.report.load().warnings {
             tracing::warn!(%warning, "the config is valid, but look at this");

@@ -14,7 +14,7 @@ use crate::domain::{ClientId, GrantBook as _};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// For the hello of whoever is there.
+/// For the hello of the other side.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often use is told, and what has been asked for may be asked for again.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -119,8 +119,8 @@ impl Follower<'_> {
         }
     }
 
-    /// `None`: it has been asked for a moment ago. Whoever sends tokens with keys of his own must
-    /// not make us write for each.
+    /// `None`: it has been asked for a moment ago. A client that sends tokens with its own keys
+    /// must not make us write for each.
     fn wish(&mut self, hint: Hint) -> Option<v1::from_module::Message> {
         use v1::from_module::Message;
         let name = |client: &ClientId| client.as_str().to_owned();

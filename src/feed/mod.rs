@@ -109,7 +109,7 @@ fn fingerprint(config: &Path) -> String {
 /// line.
 fn check_hello(theirs: &v1::Hello, config: &Path) -> Result<(), FeedError> {
     if theirs.protocol != PROTOCOL {
-        // It is another's text and stands in the log.
+        // It is another's text and is logged.
         let release = theirs.release.chars().filter(char::is_ascii_graphic).take(32).collect();
         return Err(FeedError::Version { theirs: theirs.protocol, release });
     }

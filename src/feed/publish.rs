@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(100);
 const HEARTBEAT: u32 = 3;
 /// How old the feed may be where no `max_age` says.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(300);
-/// For the hello of whoever connects, and for one that does not read.
+/// For the hello of a module that connects, and for one that does not read.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What goes into one frame, roughly.
 const FRAME: usize = 256 << 10;

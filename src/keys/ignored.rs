@@ -3,7 +3,7 @@ use std::path::Path;
 use super::store::problem;
 use crate::config::Problem;
 
-/// What lies in the key directory and is no part of a key, although it may be taken for one: a PEM
+/// What is in the key directory and is not part of a key, although it may be taken for one: a PEM
 /// without its record, or a file of another kind. Nothing where the directory cannot be read.
 pub fn ignored_files(dir: &Path) -> Vec<Problem> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };

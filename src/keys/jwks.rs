@@ -155,7 +155,7 @@ pub struct FileKeys {
     pub set: KeySet,
     /// The others, and why each is not used.
     pub skipped: Vec<Skipped>,
-    /// Set where no key is left: that is what the file says, but hardly what is meant.
+    /// Set where no key is left: that is what the file says, but rarely what is meant.
     pub problem: Option<Problem>,
 }
 

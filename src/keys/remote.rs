@@ -340,7 +340,7 @@ impl RemoteKeys {
     }
 }
 
-/// Whoever can redirect one path of a host must not name keys of another.
+/// Somebody who can redirect one path of a host must not name keys of another.
 fn same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let asked = attempt.previous().first().map(Url::origin);
     if attempt.previous().len() <= MAX_REDIRECTS && asked == Some(attempt.url().origin()) {

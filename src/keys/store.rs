@@ -21,7 +21,7 @@ use crate::domain::{Algorithm, DIGEST_KEY_LEN, Timestamp};
 use crate::files::{self, Others, Unguarded};
 
 /// How long a new key is published before it signs, where another one is active. Enough for
-/// replicas that watch the directory. Whoever caches our JWKS for longer needs longer.
+/// replicas that watch the directory. A verifier that caches our JWKS for longer needs longer.
 pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(10);
 
 const FIELD: &str = "issuer.signing_keys";
@@ -328,7 +328,7 @@ fn write_record(dir: &Path, record: &KeyRecord, existing: Existing) -> Result<()
     write_private(&path, &text, existing)
 }
 
-/// In one step: whoever reads `path` sees the whole file or none, and it has mode 0600 from the
+/// In one step: a reader of `path` sees the whole file or none, and it has mode 0600 from the
 /// first moment on.
 fn write_private(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), StoreError> {
     // A link that is there is an existing file, whatever is behind it.

@@ -66,7 +66,7 @@ impl Readiness {
         let _ = phase.wait_for(|phase| phase.is_ready() == wanted).await;
     }
 
-    /// From now on not ready; whoever holds the token stops taking new work.
+    /// From now on not ready; a holder of the token stops taking new work.
     pub fn start_draining(&self) {
         self.phase.send_modify(|phase| phase.draining = true);
         self.draining.cancel();

@@ -4,8 +4,8 @@ use tokio::sync::watch;
 
 use crate::telemetry::traces::carried;
 
-/// One piece of work under way at most; whoever wants its result meanwhile shares it. The work
-/// runs in a task of its own, so a caller that goes away does not end it for the others.
+/// One piece of work under way at most; a caller that wants its result meanwhile shares it. The
+/// work runs in a task of its own, so a caller that goes away does not end it for the others.
 pub struct Flight<T>(Mutex<Option<watch::Receiver<Option<T>>>>);
 
 impl<T> Default for Flight<T> {

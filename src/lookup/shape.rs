@@ -5,7 +5,7 @@ use serde_json::Value;
 const MAX_DEPTH: usize = 6;
 const MAX_KEYS: usize = 20;
 const MAX_KEY: usize = 60;
-/// Of a long list the items further on look like the first ones, or nobody can show it.
+/// Of a long list the items further on look like the first ones, or cannot be shown.
 const MAX_ITEMS: usize = 50;
 const MAX_KINDS: usize = 3;
 

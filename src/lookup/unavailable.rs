@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
-/// Why nobody knows what a client may read. The texts are for logs: they hold no code, no secret
+/// Why it is not known what a client may read. The texts are for logs: they hold no code, no secret
 /// and nothing of the answer's body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]

@@ -14,7 +14,7 @@ use crate::feed::{FeedError, publish};
 /// An Envoy has one for each `tenantgate.yaml`, and two while a new one takes over.
 const MODULES: usize = 32;
 
-/// Feeds whoever connects, until `shutdown`.
+/// Feeds each module that connects, until `shutdown`.
 pub async fn serve(
     listener: Listener,
     engine: Arc<Engine>,

@@ -71,7 +71,7 @@ async fn serve_connection(edge: Arc<Edge>, arrival: Arrival) {
     });
     let (executor, arriving) = streams();
     let connection = builder(executor).serve_connection(TokioIo::new(stream), service);
-    // How a peer leaves is its own affair.
+    // How a peer leaves does not matter.
     let _ = together(watcher.watch(connection), arriving).await;
 }
 
@@ -107,7 +107,7 @@ fn others(health: HealthServer<impl Health>) -> Routes {
 struct Edge {
     check: CheckServer,
     limits: Arc<MessageLimits>,
-    /// Under way. The others are not: whoever watches health never ends by itself.
+    /// Under way. The others are not: a watch of the health service never ends by itself.
     checks: TaskTracker,
     others: Routes,
     pairing: Pairing,
@@ -121,7 +121,7 @@ impl Edge {
     ) -> Result<Response<EitherBody<Reply, Body>>, Infallible> {
         if request.uri().path() == CheckServer::CHECK {
             let _under_way = self.checks.token();
-            // Nobody looks for it where there are no traces.
+            // Not looked for where there are no traces.
             let trace = self
                 .check
                 .0

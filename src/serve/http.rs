@@ -86,7 +86,7 @@ impl Server {
         });
         let io = TokioIo::new(Box::pin(stream));
         let connection = builder.serve_connection(io, service).into_owned();
-        // How a peer leaves is its own affair.
+        // How a peer leaves does not matter.
         let _ = together(watcher.watch(connection), arriving).await;
     }
 
@@ -154,7 +154,7 @@ struct Exchange {
     read_whole: AtomicBool,
 }
 
-/// The body of a request. Whoever does not send it on keeps nobody's place.
+/// The body of a request. A peer that does not send it on loses its place.
 struct RequestBody {
     body: Incoming,
     exchange: Arc<Exchange>,

@@ -57,7 +57,7 @@ impl Listener {
 }
 
 /// Binds in a folder that only we can enter, so that nobody connects before mode and group are as
-/// they shall be, then puts the socket where it belongs.
+/// they should be, then puts the socket where it belongs.
 fn bind_unix(path: &Path, access: &SocketAccess) -> io::Result<UnixListener> {
     refuse_what_is_there(path)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

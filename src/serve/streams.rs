@@ -23,7 +23,7 @@ pub fn streams() -> (Streams, Arriving) {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        // Fails only where the connection is gone, and with it whoever would read the answer.
+        // Fails only where the connection is gone, and with it the reader of the answer.
         let _ = self.0.unbounded_send(Box::pin(stream));
     }
 }

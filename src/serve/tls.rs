@@ -39,7 +39,7 @@ pub enum Protocols {
     Http,
 }
 
-/// What a listener shows now, and whom it lets in.
+/// What a listener shows now, and which clients it lets in.
 pub struct Tls {
     listener: &'static str,
     protocols: Protocols,
@@ -78,7 +78,7 @@ struct Validity {
 }
 
 impl Validity {
-    /// When a fifth of its time is left. Whoever renews by a program does it at a third.
+    /// When a fifth of its time is left. Programs renew at a third.
     fn warn_at(self) -> Timestamp {
         self.until.minus(self.until.since(self.from) / 5)
     }
@@ -124,7 +124,7 @@ impl Tls {
         TlsAcceptor::from(self.current.load_full()).accept(socket).await
     }
 
-    /// Follows whom this listener lets in.
+    /// Follows which clients this listener lets in.
     pub fn admission(&self) -> watch::Receiver<u64> {
         self.admission.subscribe()
     }

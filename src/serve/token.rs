@@ -29,7 +29,7 @@ use crate::token::{
     Arrival, Issued, MAX_FORM, MintContext, TokenError, TokenRequest, TokenService,
 };
 
-/// A form is small; whoever needs longer to send it is not worth the connection.
+/// A form is small; a client that needs longer to send it loses the connection.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -158,7 +158,7 @@ async fn form(head: &Parts, body: Body) -> Result<Bytes, TokenError> {
     }
     match media_type(&head.headers).as_deref() {
         Some("application/x-www-form-urlencoded") => Ok(body),
-        // What is missing first is said by whoever reads the form.
+        // What is missing first is reported by the reader of the form.
         None if body.is_empty() => Ok(body),
         Some("application/json") => Err(TokenError::InvalidRequest(
             "send a form (application/x-www-form-urlencoded), not JSON",

@@ -5,7 +5,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// Tells of changes in the folders of some files, until it is dropped. Folders rather than files:
 /// editors, `clients add` and Kubernetes replace files by renaming. Not every file system tells, so
-/// that whoever uses this looks by itself too, now and then.
+/// that users of this also look by themselves, now and then.
 pub struct FolderWatch(Option<RecommendedWatcher>);
 
 impl FolderWatch {

@@ -15,7 +15,7 @@ use crate::domain::{Clock, Timestamp, Withdrawals};
 
 /// Everything is read again this often, in case an event went past.
 const RELOAD: Duration = Duration::from_secs(600);
-/// Lines appended to the local copy before it is written anew.
+/// Lines appended to the local copy before it is written again.
 const APPENDED: usize = 10_000;
 /// A name for writes that repeat what the database lost.
 const SELF: &str = "tenantgate";
@@ -138,7 +138,7 @@ impl State {
         self.follow().await
     }
 
-    /// Follows the feed for ever.
+    /// Follows the feed forever.
     pub async fn run(&self) {
         let mut reload_at = self.next_reload();
         loop {

@@ -35,7 +35,7 @@ impl StateKey {
         Sealer(key.expect("the length fits the algorithm"))
     }
 
-    /// A client's secret that the same request makes again, and nobody can guess who has not this
+    /// A client's secret that the same request makes again, and that cannot be guessed without this
     /// key.
     pub fn secret_of(&self, request_id: &str, client: &str) -> Secret {
         let key = self.derived(b"tenantgate state: secrets of clients");

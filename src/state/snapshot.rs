@@ -1,5 +1,5 @@
 //! A local copy of what is known, so that a replica can start while the database is away. Lines of
-//! JSON: a head, then records; changes are appended. No tenant code stands in it: tenants are
+//! JSON: a head, then records; changes are appended. No tenant code is in it: tenants are
 //! references, and the clients' static ones are sealed.
 
 use std::fs::{self, File, OpenOptions};

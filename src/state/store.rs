@@ -46,7 +46,7 @@ pub trait Store: Send + Sync {
         one_process()
     }
 
-    /// Shares an answer, and ends the turn of whoever gave it.
+    /// Shares an answer, and ends the turn of its giver.
     fn share_lookup(&self, _wish: LookupWish, _answer: SharedLookup) -> Answer<'_, ()> {
         one_process()
     }
@@ -171,7 +171,7 @@ pub struct Retention {
     pub usage: Duration,
 }
 
-/// A replica that has been away for longer than this reads everything anew.
+/// A replica that has been away for longer than this reads everything again.
 const FEED: Duration = Duration::from_secs(24 * 3600);
 /// How long it can be told that something was lifted or deleted.
 const LIFTED: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -316,7 +316,7 @@ mod tests {
         assert!(!view.keep_credentials(false) && !kept(&view));
         view.apply(vec![with(2, 20)]);
         assert!(!kept(&view));
-        // The same row again is no difference, and an older backup is not repaired from here.
+        // The same row again is not a difference, and an older backup is not repaired from here.
         assert_eq!(view.merge(loaded(vec![with(2, 20)]), Lineage::Same).changed, 0);
         let merged = view.merge(loaded(vec![with(1, 10)]), Lineage::Broken);
         assert_eq!((merged.changed, merged.lost.len()), (0, 0));

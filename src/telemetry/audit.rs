@@ -62,7 +62,7 @@ pub struct Rotation {
     pub keep: u32,
 }
 
-/// A file for its owner only that is begun anew when it is full, moved away or removed.
+/// A file for its owner only that is started again when it is full, moved away or removed.
 struct Rotated {
     path: PathBuf,
     rotation: Rotation,

@@ -27,7 +27,7 @@ pub fn log_panics() {
     }));
 }
 
-/// Lines that wait for whoever reads the log.
+/// Lines that wait for the reader of the log.
 const WAITING_LINES: usize = 16 * 1024;
 
 /// Of the one log that a process has.

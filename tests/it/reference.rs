@@ -214,7 +214,7 @@ fn is_never_seen(c: char) -> bool {
     c == '\u{307}' || RANGES.iter().any(|(first, last)| (*first..=*last).contains(&u32::from(c)))
 }
 
-/// `None`: an invalid escape, or what it stands for is no UTF-8.
+/// `None`: an invalid escape, or what it stands for is not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut decoded = parts.next()?.as_bytes().to_vec();

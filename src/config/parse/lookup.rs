@@ -181,7 +181,7 @@ fn limits(reader: &mut Reader, remote: &raw::RemoteLookup) -> Option<LookupLimit
     })
 }
 
-/// The variable may stand in the path or the query only, so that no client id chooses the host.
+/// The variable may be in the path or the query only, so that no client id chooses the host.
 /// Beside the template the URL of a client that does not exist.
 fn url(
     reader: &mut Reader,
@@ -287,7 +287,7 @@ fn header_value(reader: &mut Reader, field: &str, value: String) -> Option<(Secr
     Some((SecretText(Secret::new(value)), per_client))
 }
 
-/// Whether a name stands in braces. Other braces may be somebody's JSON.
+/// Whether a name is in braces. Other braces may be somebody's JSON.
 fn has_variable(text: &str) -> bool {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))

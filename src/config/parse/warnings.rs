@@ -1,4 +1,4 @@
-//! What is allowed, but hardly meant.
+//! What is allowed, but rarely meant.
 
 use std::time::Duration;
 

@@ -123,7 +123,7 @@ fn something_has_to_say_whose_grants_are_asked_for_and_anything_may() {
     }
 }
 
-/// A language of its own may have braces that are no variables.
+/// A language of its own may have braces that are not variables.
 #[test]
 fn the_body_is_kept_as_it_is_written() {
     let graphql =

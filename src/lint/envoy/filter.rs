@@ -163,7 +163,7 @@ fn headers(report: &mut Report, typed: &Node) {
                 .any(Node::exists)
     };
     let cure = "set allowed_headers to authorization and x-request-id";
-    // Whether a pattern lets `authorization` through is left to whoever wrote it.
+    // Whether a pattern lets `authorization` through is left to its author.
     let mut names = names;
     if at.get("patterns").items().iter().any(fits) {
         names.push("authorization".to_owned());

@@ -173,7 +173,7 @@ fn proxy(report: &mut Report, spec: &Node) {
 
 const CHECK: &str = "envoy.filters.http.ext_authz";
 
-/// By itself the check stands before the limits, and after nothing that changes a path.
+/// By itself the check comes before the limits, and after nothing that changes a path.
 fn order(report: &mut Report, at: &Node) {
     let wants_client = |name: Option<&str>| {
         name.is_some_and(|name| name.contains("ratelimit") || name.contains("rbac"))

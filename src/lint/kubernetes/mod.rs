@@ -1,5 +1,5 @@
 //! Resources of Kubernetes: Envoy Gateway with the Gateway API, and Istio. They are read together,
-//! because what one leaves out may stand in another.
+//! because what one leaves out may be in another.
 
 mod authorization;
 mod coverage;

@@ -181,7 +181,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Every path to a value that is no object or list.
+/// Every path to a value that is not an object or list.
 fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => {

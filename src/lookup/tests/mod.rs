@@ -170,8 +170,8 @@ async fn waiting_for_a_place_counts_in_the_budget() {
     let bench = LookupBench::new(lookup);
     let started = tokio::time::Instant::now();
     let (first, second) = tokio::join!(bench.ask("a"), bench.ask("b"));
-    // Whoever waited has nothing left of its budget, also where the place came free at the last
-    // moment.
+    // A caller that waited has nothing left of its budget, also where the place came free at the
+    // last moment.
     assert!(started.elapsed() < 2 * Duration::from_millis(300));
     assert_eq!(first.as_str(), "timeout");
     assert!(["busy", "timeout"].contains(&second.as_str()), "{second:?}");

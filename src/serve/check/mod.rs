@@ -50,7 +50,7 @@ impl CheckServer {
             Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
                 return unary::response(&self.0.failed(reply::render));
             }
-            // What is no message is answered as one without a request: denied, in so many words.
+            // What is not a message is answered as one without a request: denied, in so many words.
             message => message.ok().flatten().unwrap_or_default(),
         };
         unary::response(&called(&self.0, &message, call))
@@ -80,9 +80,9 @@ fn called(gate: &Gate, message: &[u8], call: Call<'_>) -> Vec<u8> {
     let profile = message.extensions.iter().find(|(key, _)| *key == PROFILE);
     let request = message.http.as_ref().map(|http| Request {
         input: CheckInput {
-            // A name that is no text is that of no API.
+            // A name that is not text names no API.
             profile: profile.map(|(_, name)| str::from_utf8(name).unwrap_or_default()),
-            // A method that is no text matches no route.
+            // A method that is not text matches no route.
             method: str::from_utf8(http.method).unwrap_or_default(),
             target: http.path,
             headers: http,

@@ -211,7 +211,7 @@ fn what_is_no_check_request_is_denied_and_not_an_error() {
     assert_eq!(status(answer_to(World::new(), &[0xff; 64])), 400);
 }
 
-/// Stands for any bug on the way.
+/// Any bug on the way.
 struct Panicking;
 
 impl Meter for Panicking {

@@ -80,7 +80,7 @@ async fn a_client_is_registered_changed_and_deleted_by_calls() {
     assert_eq!(gate.status(t7, &token).await, 401);
     assert_eq!(call(&gate, "GET", "/a:b@c", Value::Null).await.0, 404);
     assert_eq!(call(&gate, "DELETE", "/a:b@c", Value::Null).await.0, 404);
-    // Registered again, it starts anew: neither its old secret nor its old tokens count.
+    // Registered again, it starts again: neither its old secret nor its old tokens count.
     let again = json!({ "client_id": "a:b@c", "scope": "reports.read", "tenants": ["T7"] });
     let again = create(&gate, again).await;
     assert_eq!(gate.status(t7, &token).await, 401);

@@ -118,7 +118,7 @@ fn a_variable_is_told_with_the_problem_that_it_makes() {
     let [problem] = problems.as_slice() else { panic!("{problems:?}") };
     assert_eq!(problem.field, "issuer.url");
     assert!(problem.message.contains(" (variables, `${NAME}`, are not expanded)"), "{problem}");
-    // Warnings stand beside errors.
+    // Warnings are beside errors.
     assert_eq!(Config::warnings_of(&file).len(), 1);
 }
 
