@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::checks::{Tenantgate, micros, start_empty};
 use super::envoy::{BODY, FILTERS, Site, UNDER_WAY, envoy_program, ext_authz, jwt_authn, start};
@@ -17,6 +19,8 @@ use crate::common::{Installation, PATH, TENANTS, codes};
 
 /// Where a process happens to lie in memory makes a difference of its own, so all are started again.
 const STARTS: usize = 6;
+/// The row that the module is compared with beside the first.
+const JWT: usize = 4;
 /// With the same processes.
 const ROUNDS: usize = 4;
 const CLOSED: Duration = Duration::from_millis(600);
@@ -70,6 +74,7 @@ pub fn run() {
     let contenders = [
         ("no filter", vec![], None),
         ("a filter that does nothing", vec![nothing()], None),
+        ("a module that does nothing", vec![dynamic_module(&empty_module(&dir), "")], None),
         ("tenantgate, module", vec![module(installation)], None),
         ("jwt_authn, token cache", vec![jwt_authn(&jwks, Some(1000))], None),
         ("jwt_authn, header_to_metadata, RBAC", rbac, None),
@@ -102,7 +107,7 @@ pub fn run() {
         let row = [
             median(per_second.clone()),
             median_ratio(per_second, &figures[0][0]),
-            median_ratio(per_second, &figures[3][0]),
+            median_ratio(per_second, &figures[JWT][0]),
             median(cpu.clone()),
             median_ratio(cpu, &figures[0][1]),
         ];
@@ -149,18 +154,32 @@ fn module(installation: &Installation) -> Value {
         "config": text(installation.file("tenantgate.yaml")),
         "feed": format!("unix:{}", text(installation.file("feed.sock"))),
     });
+    dynamic_module(&library, &config.to_string())
+}
+
+/// Built here, because only this needs it.
+fn empty_module(dir: &TempDir) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/side_by_side/empty_module.rs");
+    let library = dir.path().join("libempty_module.so");
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-o"]).arg(&library);
+    assert!(rustc.arg(source).status().expect("rustc").success(), "the empty module is broken");
+    library
+}
+
+fn dynamic_module(library: &Path, config: &str) -> Value {
     json!({
         "name": "tenantgate",
         "typed_config": {
             "@type": format!("{FILTERS}.http.dynamic_modules.v3.DynamicModuleFilter"),
             "dynamic_module_config": {
-                "module": { "local": { "filename": text(library) } },
+                "module": { "local": { "filename": library.to_str().expect("a plain path") } },
                 "do_not_close": true,
             },
             "filter_name": "tenantgate",
             "filter_config": {
                 "@type": "type.googleapis.com/google.protobuf.StringValue",
-                "value": config.to_string(),
+                "value": config,
             },
         },
     })

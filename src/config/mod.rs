@@ -1,6 +1,7 @@
 //! `tenantgate.yaml` parsed into types. What is here is valid: there is no `validate()`
 //! afterwards. `raw/` holds the shape of the file, `load.rs` the way from there to here.
 
+#[cfg(feature = "server")]
 pub(crate) mod docs;
 mod load;
 pub(crate) mod locate;
