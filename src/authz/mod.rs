@@ -26,5 +26,5 @@ pub use decide::{
 pub use facts::{Facts, FactsCache};
 pub use issuer::{IssuerPolicy, TenantForm, TenantsOf, Trust};
 pub use probing::{ProbeWatch, Probing};
-pub use snapshot::{Api, Apis, Freshness, Route, Snapshot, Variable};
+pub use snapshot::{Api, Apis, FreshnessRule, Route, Snapshot, Variable};
 pub use told::nearest_route;

@@ -24,7 +24,7 @@ pub struct Snapshot {
     /// The issuer under whose name grants are kept; empty if we have none.
     pub own_issuer: Arc<str>,
     /// How old the evidence for a grant may be.
-    pub freshness: Freshness,
+    pub freshness: FreshnessRule,
     /// Look a client up again when its token lacks the tenant.
     pub lookup_on_miss: bool,
     /// When a client is reported or throttled for asking for foreign tenants.
@@ -39,7 +39,7 @@ pub struct Snapshot {
 
 /// How old the evidence for a grant may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
+pub enum FreshnessRule {
     /// The token alone decides until it expires.
     Token,
     /// The token's issuer or a lookup must have vouched for a grant within this time.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decide::{Authorizer, Denied, Hint, Identity};
 use super::facts::Facts;
 use super::probing::Probe;
-use super::snapshot::Freshness;
+use super::snapshot::FreshnessRule;
 use crate::domain::{
     Client, ClientId, DenyReason, GrantCell, GrantSet, Holder, TenantDigest, Timestamp,
 };
@@ -53,10 +53,10 @@ impl Authorizer<'_> {
         }
         match asked.identity {
             Identity::Token(facts) => match (&facts.grants, self.snapshot.freshness) {
-                (Some(cell), Freshness::MaxAge(max_age)) => {
+                (Some(cell), FreshnessRule::MaxAge(max_age)) => {
                     self.check_fresh_token(facts, cell, max_age, asked)
                 }
-                (None, _) | (_, Freshness::Token) => Ok(None),
+                (None, _) | (_, FreshnessRule::Token) => Ok(None),
             },
             Identity::ApiKey(client) => self.check_key_grants(&client.id, asked),
         }
@@ -160,7 +160,7 @@ impl Authorizer<'_> {
     /// than the one behind the token, has it; but never for a token that its client narrowed, nor
     /// where the registry lists the grants.
     fn check_granted_since(&self, facts: &Facts, asked: Asked<'_>) -> Checked {
-        let (Some(cell), Freshness::MaxAge(max_age)) = (&facts.grants, self.snapshot.freshness)
+        let (Some(cell), FreshnessRule::MaxAge(max_age)) = (&facts.grants, self.snapshot.freshness)
         else {
             return Err(self.not_granted(asked.identity, "not_in_token"));
         };
@@ -182,7 +182,7 @@ impl Authorizer<'_> {
     fn check_key_grants(&self, client: &ClientId, asked: Asked<'_>) -> Checked {
         let cell = self.grants.cell(client);
         cell.touch(self.now.monotonic);
-        let Freshness::MaxAge(max_age) = self.snapshot.freshness else {
+        let FreshnessRule::MaxAge(max_age) = self.snapshot.freshness else {
             return Err(DenyReason::GrantsStale.into());
         };
         let current = cell.current();

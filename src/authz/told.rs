@@ -14,7 +14,7 @@ use super::bearer::{HeaderValue, shown};
 use super::decide::{Authorizer, CheckInput, Denied, Identity};
 use super::path::{CheckedPath, PathError};
 use super::route::Near;
-use super::snapshot::{Api, Freshness, Route, Snapshot};
+use super::snapshot::{Api, FreshnessRule, Route, Snapshot};
 use crate::domain::{Client, DenyReason, GRANTS_AT, GrantSet, Timestamp};
 
 /// Characters of a claim; enough for an issuer's URL.
@@ -218,7 +218,7 @@ impl Authorizer<'_> {
     }
 
     fn told_stale(&self, identity: &Identity) -> String {
-        let Freshness::MaxAge(max_age) = self.snapshot.freshness else {
+        let FreshnessRule::MaxAge(max_age) = self.snapshot.freshness else {
             return "; a key needs a lookup, and there is none".to_owned();
         };
         let max_age = humantime::format_duration(max_age);

@@ -10,7 +10,7 @@ use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::config::{AnswerReading, ClaimForm, CodesOf, Config, Lookup, Problem, locate};
 use crate::domain::{ClientId, DIGEST_KEY_LEN, Quota, SystemClock, TenantCode, TenantDigester};
 use crate::lookup::{
-    Body, Directory, Grants, Listed, Question, Step, TlsFault, TokenError, Unavailable,
+    Body, CalloutTokenError, Directory, Grants, Listed, Question, Step, TlsFault, Unavailable,
 };
 use crate::telemetry::Metrics;
 
@@ -313,11 +313,11 @@ fn cure(reason: &Unavailable, has_identity: bool) -> (&'static str, &'static str
             "auth",
             "the provider has to accept these credentials, for oauth2 also its scope and audience",
         ),
-        Unavailable::CalloutToken(TokenError::InvalidClient) => (
+        Unavailable::CalloutToken(CalloutTokenError::InvalidClient) => (
             "auth.oauth2",
             "check `client_id` and the secret or key, and that the server allows `method`",
         ),
-        Unavailable::CalloutToken(TokenError::Tls { fault, .. }) => {
+        Unavailable::CalloutToken(CalloutTokenError::Tls { fault, .. }) => {
             tls_cure(*fault, "auth.oauth2.token_url", has_identity)
         }
         Unavailable::CalloutToken(_) => ("auth.oauth2", "check it and the token endpoint"),

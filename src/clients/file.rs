@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::config::Problem;
-use crate::config::schema::{self, Step};
+use crate::config::schema::{self, PathStep};
 use crate::config::yaml::{self, Checked};
 
 /// The client registry of tenantgate.
@@ -193,11 +193,12 @@ fn read_clients(mut document: Value) -> Option<Vec<ReadClient>> {
     let clients = document.get_mut("clients")?.as_array_mut()?;
     let mut broken = HashSet::new();
     for finding in findings {
-        let [Step::Key(_), Step::Index(position), further @ ..] = finding.path.as_slice() else {
+        let [PathStep::Key(_), PathStep::Index(position), further @ ..] = finding.path.as_slice()
+        else {
             continue;
         };
         broken.insert(*position);
-        if let [Step::Key(key), ..] = further
+        if let [PathStep::Key(key), ..] = further
             && let Some(Value::Object(client)) = clients.get_mut(*position)
         {
             client.remove(key);

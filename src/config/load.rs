@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::reader::Reader;
-use super::schema::{self, Step};
+use super::schema::{self, PathStep};
 use super::yaml::{self, Checked};
 use super::{Config, Problem, locate, parse, raw};
 use crate::domain::Secret;
@@ -198,7 +198,7 @@ fn ordered(mut problems: Vec<Problem>) -> Vec<Problem> {
 
 /// The fields whose value looks as if a variable of the environment should replace it.
 fn variables(document: &Value) -> Vec<String> {
-    fn walk(value: &Value, path: &mut Vec<Step>, found: &mut Vec<String>) {
+    fn walk(value: &Value, path: &mut Vec<PathStep>, found: &mut Vec<String>) {
         match value {
             Value::String(text) => {
                 let starts = text.match_indices("${").map(|(at, start)| &text[at + start.len()..]);
@@ -208,12 +208,12 @@ fn variables(document: &Value) -> Vec<String> {
                 }
             }
             Value::Array(items) => items.iter().enumerate().for_each(|(index, inner)| {
-                path.push(Step::Index(index));
+                path.push(PathStep::Index(index));
                 walk(inner, path, found);
                 path.pop();
             }),
             Value::Object(object) => object.iter().for_each(|(key, inner)| {
-                path.push(Step::Key(key.clone()));
+                path.push(PathStep::Key(key.clone()));
                 walk(inner, path, found);
                 path.pop();
             }),

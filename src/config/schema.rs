@@ -57,18 +57,18 @@ fn without_null(schema: &mut Schema) {
 
 /// One place in a document: keys and indices from the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PathStep {
     Key(String),
     Index(usize),
 }
 
 /// `apis[0].routes[1].path`
-pub fn field(path: &[Step]) -> String {
+pub fn field(path: &[PathStep]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-            Step::Key(key) => {
+            PathStep::Index(index) => text.push_str(&format!("[{index}]")),
+            PathStep::Key(key) => {
                 if !text.is_empty() {
                     text.push('.');
                 }
@@ -90,7 +90,7 @@ pub enum Rest {
 
 #[derive(Debug)]
 pub struct Finding {
-    pub path: Vec<Step>,
+    pub path: Vec<PathStep>,
     pub rest: Rest,
     /// `what is wrong; what to do`. Never a value of the file: it may be a secret.
     pub message: String,
@@ -106,7 +106,7 @@ pub fn findings(schema: &Value, document: &Value) -> Vec<Finding> {
 /// Knows the keywords that [`of`] writes for our types; a test holds that there are no others.
 struct Walk<'a> {
     schema: &'a Value,
-    path: Vec<Step>,
+    path: Vec<PathStep>,
     found: Vec<Finding>,
 }
 
@@ -124,7 +124,7 @@ impl Walk<'_> {
             Value::Object(object) => self.object(rule, object),
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.inner(Step::Index(index), &rule["items"], item);
+                    self.inner(PathStep::Index(index), &rule["items"], item);
                 }
             }
             _ => {}
@@ -134,22 +134,22 @@ impl Walk<'_> {
     fn object(&mut self, rule: &Value, object: &Map<String, Value>) {
         for (key, value) in object {
             match (rule["properties"].get(key), &rule["additionalProperties"]) {
-                (Some(property), _) => self.inner(Step::Key(key.clone()), property, value),
+                (Some(property), _) => self.inner(PathStep::Key(key.clone()), property, value),
                 (None, Value::Bool(false)) => {
-                    let step = Step::Key(key.clone());
+                    let step = PathStep::Key(key.clone());
                     self.add(Some(step), Rest::UnknownKey, unknown_key(key, rule));
                 }
-                (None, named) => self.inner(Step::Key(key.clone()), named, value),
+                (None, named) => self.inner(PathStep::Key(key.clone()), named, value),
             }
         }
         let required = rule["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
         for key in required.filter(|key| !object.contains_key(*key)) {
-            let step = Step::Key(key.to_owned());
+            let step = PathStep::Key(key.to_owned());
             self.add(Some(step), Rest::Missing, missing(&rule["properties"][key]));
         }
     }
 
-    fn inner(&mut self, step: Step, rule: &Value, value: &Value) {
+    fn inner(&mut self, step: PathStep, rule: &Value, value: &Value) {
         self.path.push(step);
         self.value(rule, value);
         self.path.pop();
@@ -178,7 +178,7 @@ impl Walk<'_> {
         }
     }
 
-    fn add(&mut self, last: Option<Step>, rest: Rest, message: String) {
+    fn add(&mut self, last: Option<PathStep>, rest: Rest, message: String) {
         let path = self.path.iter().cloned().chain(last).collect();
         self.found.push(Finding { path, rest, message });
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::Problem;
-use super::schema::{self, Rest, Step};
+use super::schema::{self, PathStep, Rest};
 
 /// What could be read, and what was wrong with the rest.
 pub struct Checked<T> {
@@ -52,7 +52,7 @@ pub fn check<T: DeserializeOwned + JsonSchema>(file: &str, text: &str) -> Checke
     Checked { value, document, problems }
 }
 
-fn problem_at(file: &str, path: &[Step], message: String) -> Problem {
+fn problem_at(file: &str, path: &[PathStep], message: String) -> Problem {
     let field = if path.is_empty() { file.to_owned() } else { schema::field(path) };
     Problem { field, message }
 }
@@ -86,7 +86,7 @@ fn deserialize<T: DeserializeOwned>(
             Ok(value) => return Some(value),
             Err(error) => error,
         };
-        let path: Vec<Step> = error.path().iter().filter_map(step).collect();
+        let path: Vec<PathStep> = error.path().iter().filter_map(step).collect();
         if !cut(document, &path, Rest::Broken) {
             // A missing or broken value that `T` cannot do without has been reported by its schema.
             if problems.is_empty() {
@@ -103,29 +103,29 @@ fn deserialize<T: DeserializeOwned>(
     }
 }
 
-fn step(segment: &Segment) -> Option<Step> {
+fn step(segment: &Segment) -> Option<PathStep> {
     match segment {
-        Segment::Seq { index } => Some(Step::Index(*index)),
-        Segment::Map { key } => Some(Step::Key(key.clone())),
+        Segment::Seq { index } => Some(PathStep::Index(*index)),
+        Segment::Map { key } => Some(PathStep::Key(key.clone())),
         Segment::Enum { .. } | Segment::Unknown => None,
     }
 }
 
 /// Whether anything changed.
-fn cut(document: &mut Value, path: &[Step], rest: Rest) -> bool {
+fn cut(document: &mut Value, path: &[PathStep], rest: Rest) -> bool {
     let Some((last, way)) = path.split_last() else { return false };
     let holder = way.iter().try_fold(document, |value, step| match step {
-        Step::Key(key) => value.get_mut(key),
-        Step::Index(index) => value.get_mut(index),
+        PathStep::Key(key) => value.get_mut(key),
+        PathStep::Index(index) => value.get_mut(index),
     });
     match (holder, last, rest) {
-        (Some(Value::Object(object)), Step::Key(key), Rest::UnknownKey) => {
+        (Some(Value::Object(object)), PathStep::Key(key), Rest::UnknownKey) => {
             object.remove(key).is_some()
         }
         (Some(holder), last, Rest::Broken) => {
             let value = match last {
-                Step::Key(key) => holder.get_mut(key),
-                Step::Index(index) => holder.get_mut(index),
+                PathStep::Key(key) => holder.get_mut(key),
+                PathStep::Index(index) => holder.get_mut(index),
             };
             value.is_some_and(|value| !std::mem::take(value).is_null())
         }

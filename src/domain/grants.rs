@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use super::wish::Wish;
+use super::wish::WishFlag;
 use super::{
     ClientId, Holder, Monotonic, Quota, TenantCode, TenantDigest, TenantDigester, TenantSet,
 };
@@ -61,7 +61,7 @@ impl fmt::Debug for GrantSet {
 pub struct GrantCell {
     current: ArcSwapOption<GrantSet>,
     last_used: AtomicU64,
-    wanted: Wish,
+    wanted: WishFlag,
 }
 
 impl GrantCell {

@@ -2,23 +2,23 @@
 use super::sync::{AtomicBool, Ordering};
 
 /// A wish for work that many callers have and one of them passes on.
-pub struct Wish(AtomicBool);
+pub struct WishFlag(AtomicBool);
 
-impl Wish {
+impl WishFlag {
     /// True for the one caller that has to pass the word on; the others' wish is part of it until
-    /// [`Wish::served`].
+    /// [`WishFlag::served`].
     pub fn want(&self) -> bool {
         !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::AcqRel)
     }
 
-    /// To be called once for each `true` of [`Wish::want`], also where the word could not be
+    /// To be called once for each `true` of [`WishFlag::want`], also where the word could not be
     /// passed on.
     pub fn served(&self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
-impl Default for Wish {
+impl Default for WishFlag {
     fn default() -> Self {
         Self(AtomicBool::new(false))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::inputs::Inputs;
 use crate::authz::route::{RouteRule, Router};
 use crate::authz::{
-    Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, TenantsOf, Trust, Variable,
+    Api, Apis, FreshnessRule, IssuerPolicy, Route, Snapshot, TenantForm, TenantsOf, Trust, Variable,
 };
 use crate::config::{
     self, CodesOf, Config, IssuerFreshness, KeySource, OnMiss, OwnKeys, TrustedIssuer,
@@ -98,10 +98,10 @@ impl Inputs {
 
 /// Where nothing is looked up, only the token and the registry speak: an empty answer of nobody
 /// must not subtract from a token.
-fn freshness(config: &Config) -> Freshness {
+fn freshness(config: &Config) -> FreshnessRule {
     match (&config.tenants.lookup, config.tenants.freshness) {
-        (config::Lookup::Static, _) | (_, config::Freshness::Token) => Freshness::Token,
-        (_, config::Freshness::Lookup { max_age, .. }) => Freshness::MaxAge(max_age),
+        (config::Lookup::Static, _) | (_, config::Freshness::Token) => FreshnessRule::Token,
+        (_, config::Freshness::Lookup { max_age, .. }) => FreshnessRule::MaxAge(max_age),
     }
 }
 
@@ -133,7 +133,7 @@ pub fn own_policy(config: &Config, issuer: &config::Issuer) -> IssuerPolicy {
         },
         tenants_of: None,
         allow_missing_kid: false,
-        fresh_grants: freshness(config) != Freshness::Token,
+        fresh_grants: freshness(config) != FreshnessRule::Token,
         keys_from: match &issuer.keys {
             OwnKeys::Folder(_) => String::new(),
             OwnKeys::Url { url, .. } => format!("url:{url}"),

@@ -10,7 +10,7 @@ use crate::domain::{
     Vouched,
 };
 use crate::gate::{Answer, Decided};
-use crate::grants::Outcome;
+use crate::grants::LookupOutcome;
 
 /// The steps that were taken, and what came of them. No tenant code is in it.
 #[derive(Debug, Default)]
@@ -96,11 +96,11 @@ impl Engine {
                 let nothing = || "nothing is known of this client yet".to_owned();
                 explanation.say("lookup", outcome.as_ref().map_or_else(nothing, told));
                 match outcome {
-                    Some(Outcome::Granted(grants) | Outcome::Denied(grants)) => {
+                    Some(LookupOutcome::Granted(grants) | LookupOutcome::Denied(grants)) => {
                         let at = self.clock.moment().wall_at(grants.looked_up_at);
                         (grants, Vouched::At(at))
                     }
-                    Some(Outcome::Unavailable(_)) | None => {
+                    Some(LookupOutcome::Unavailable(_)) | None => {
                         return explanation;
                     }
                 }

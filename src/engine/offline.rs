@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::Engine;
 use crate::authz::CheckInput;
 use crate::domain::DenyReason;
-use crate::grants::Outcome;
+use crate::grants::LookupOutcome;
 
 /// How long other issuers' keys may take to load.
 const KEYS_PATIENCE: Duration = Duration::from_secs(8);
@@ -33,10 +33,10 @@ impl Engine {
 }
 
 /// The outcome of a lookup in a few words, without a code.
-pub fn told(outcome: &Outcome) -> String {
+pub fn told(outcome: &LookupOutcome) -> String {
     match outcome {
-        Outcome::Granted(grants) => format!("granted, {} tenants", grants.codes.len()),
-        Outcome::Denied(_) => "no tenant has authorised this client".to_owned(),
-        Outcome::Unavailable(reason) => format!("unavailable: {reason}"),
+        LookupOutcome::Granted(grants) => format!("granted, {} tenants", grants.codes.len()),
+        LookupOutcome::Denied(_) => "no tenant has authorised this client".to_owned(),
+        LookupOutcome::Unavailable(reason) => format!("unavailable: {reason}"),
     }
 }

@@ -12,7 +12,7 @@ use super::cells::Cells;
 use super::follow::follow;
 use super::stage::{Committed, Place, Stage};
 use super::v1::Commit;
-use crate::authz::{Apis, FactsCache, Freshness, Hint, ProbeWatch, Probing, Snapshot, Trust};
+use crate::authz::{Apis, FactsCache, FreshnessRule, Hint, ProbeWatch, Probing, Snapshot, Trust};
 use crate::domain::{Clock, DIGEST_KEY_LEN, DenyReason, GrantBook, Monotonic, TenantDigester};
 use crate::gate::{Answer, Gate, Ledger, Request};
 use crate::lifecycle::Supervisor;
@@ -150,7 +150,7 @@ fn blank(metrics: &Metrics) -> Snapshot {
         digester: Arc::new(TenantDigester::new(&[0; DIGEST_KEY_LEN], None)),
         withdrawals: None,
         own_issuer: "".into(),
-        freshness: Freshness::MaxAge(Duration::ZERO),
+        freshness: FreshnessRule::MaxAge(Duration::ZERO),
         lookup_on_miss: false,
         probing: Probing { tenants: 0, window: Duration::ZERO, throttle: false },
         realm: "tenantgate".into(),

@@ -6,7 +6,7 @@ use super::v1;
 use crate::authz::route::RouteRule;
 use crate::authz::trust::{KeySet, PublicKey, TrustedKey};
 use crate::authz::{
-    Api, Apis, Freshness, IssuerPolicy, Route, Snapshot, TenantForm, TenantsOf, Trust,
+    Api, Apis, FreshnessRule, IssuerPolicy, Route, Snapshot, TenantForm, TenantsOf, Trust,
 };
 use crate::domain::{
     Client, ClientWithdrawals, CredentialDigest, Floor, GrantSet, Monotonic, Quota, TenantSet,
@@ -26,8 +26,8 @@ pub fn rules(snapshot: &Snapshot, feed_max_age: Duration) -> v1::Rules {
         own_issuer: snapshot.own_issuer.to_string(),
         realm: snapshot.realm.to_string(),
         grants_max_age_millis: match snapshot.freshness {
-            Freshness::Token => None,
-            Freshness::MaxAge(age) => Some(millis(age)),
+            FreshnessRule::Token => None,
+            FreshnessRule::MaxAge(age) => Some(millis(age)),
         },
         feed_max_age_millis: millis(feed_max_age),
         lookup_on_miss: snapshot.lookup_on_miss,

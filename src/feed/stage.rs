@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::cells::Cells;
 use super::take::{self, wrong};
 use super::{FeedError, v1};
-use crate::authz::{Apis, Freshness, Snapshot, Trust};
+use crate::authz::{Apis, FreshnessRule, Snapshot, Trust};
 use crate::domain::{
     ClientChange, ClientId, ClientWithdrawals, GrantBook as _, GrantSet, Holder, Meter, Monotonic,
     Withdrawals,
@@ -149,7 +149,7 @@ fn take_rules(next: &mut Snapshot, rules: &v1::Rules, metrics: &Metrics) -> Resu
     let max_age = rules.grants_max_age_millis.map(Duration::from_millis);
     next.own_issuer = rules.own_issuer.as_str().into();
     next.realm = rules.realm.as_str().into();
-    next.freshness = max_age.map_or(Freshness::Token, Freshness::MaxAge);
+    next.freshness = max_age.map_or(FreshnessRule::Token, FreshnessRule::MaxAge);
     next.lookup_on_miss = rules.lookup_on_miss;
     next.probing = take::probing(rules)?;
     next.apis = Arc::new(Apis::new(take::apis(rules, metrics)?));

@@ -6,7 +6,7 @@ use crate::config::{Freshness, LookupLimits};
 use crate::domain::{ClientId, GrantCell, GrantSet, Holder, Monotonic, TenantCode};
 use crate::lookup::{Answer, Flight, Grants, Unavailable, lock};
 
-use super::{Core, Outcome, Settings};
+use super::{Core, LookupOutcome, Settings};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// Bounds how late the end of an outage is noticed.
@@ -18,7 +18,7 @@ const MISS_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Entry {
     pub cell: Arc<GrantCell>,
-    pub flight: Flight<Outcome>,
+    pub flight: Flight<LookupOutcome>,
     state: Mutex<State>,
     /// No background lookup before this (nanoseconds): the next refresh, or the end of a backoff.
     not_before: AtomicU64,
@@ -54,11 +54,11 @@ pub struct Known {
 
 impl Known {
     /// Of any age. `None`: the client has not been looked up yet.
-    pub fn outcome(self) -> Option<Outcome> {
+    pub fn outcome(self) -> Option<LookupOutcome> {
         match (self.set, self.failure) {
-            (Some(set), _) if set.codes.is_empty() => Some(Outcome::Denied(set)),
-            (Some(set), _) => Some(Outcome::Granted(set)),
-            (None, Some(reason)) => Some(Outcome::Unavailable(reason)),
+            (Some(set), _) if set.codes.is_empty() => Some(LookupOutcome::Denied(set)),
+            (Some(set), _) => Some(LookupOutcome::Granted(set)),
+            (None, Some(reason)) => Some(LookupOutcome::Unavailable(reason)),
             (None, None) => None,
         }
     }
@@ -74,9 +74,9 @@ pub struct Kept {
 }
 
 pub enum Cached {
-    Fresh(Outcome),
+    Fresh(LookupOutcome),
     /// Usable while it is looked up again.
-    Stale(Outcome),
+    Stale(LookupOutcome),
     /// Nothing, and the last lookup failed. Its backoff has not ended.
     Failed {
         reason: Unavailable,
@@ -101,15 +101,15 @@ impl Entry {
         if set.codes.is_empty() {
             // A denial is never served stale.
             return if age < limits.negative_ttl {
-                Cached::Fresh(Outcome::Denied(set))
+                Cached::Fresh(LookupOutcome::Denied(set))
             } else {
                 nothing()
             };
         }
         if age < limits.cache_ttl {
-            Cached::Fresh(Outcome::Granted(set))
+            Cached::Fresh(LookupOutcome::Granted(set))
         } else if age < limits.cache_ttl + limits.stale_while_revalidate && state.failures == 0 {
-            Cached::Stale(Outcome::Granted(set))
+            Cached::Stale(LookupOutcome::Granted(set))
         } else {
             nothing()
         }

@@ -28,7 +28,7 @@ use crate::lookup::{Directory, Question, Seat, TokenHealth, Unavailable};
 use crate::telemetry::Metrics;
 
 pub use entry::Known;
-pub use outcome::Outcome;
+pub use outcome::LookupOutcome;
 pub use provider::Health;
 pub use shared::{SharedAnswer, SharedAnswers, Turn, Wish};
 
@@ -108,16 +108,16 @@ impl Settings {
 pub struct Tenants {
     core: Arc<Core>,
     entries: DashMap<ClientId, Arc<Entry>>,
-    hints: mpsc::Sender<Hint>,
+    hints: mpsc::Sender<LookupHint>,
     /// Held by [`Tenants::run`], and released if that panics.
-    hinted: Mutex<mpsc::Receiver<Hint>>,
+    hinted: Mutex<mpsc::Receiver<LookupHint>>,
     hits: IntCounter,
     misses: IntCounter,
     size: IntGauge,
 }
 
 /// Wanted: an answer for `client` that was asked for after `at`.
-struct Hint {
+struct LookupHint {
     client: ClientId,
     at: Monotonic,
     /// Another replica's answer will do, if it is newer than this.
@@ -197,10 +197,10 @@ impl Tenants {
 
     /// The grants of a client for a mint: remembered ones while they count, else a lookup, at most
     /// one at a time for a client.
-    pub async fn grants(&self, client: &ClientId) -> Outcome {
+    pub async fn grants(&self, client: &ClientId) -> LookupOutcome {
         let entry = self.entry(client);
         let outcome = self.remembered_or_looked_up(client, &entry).await;
-        if let Outcome::Granted(_) = outcome {
+        if let LookupOutcome::Granted(_) = outcome {
             // What is minted now may be used at any time, and be withdrawn before.
             entry.cell.touch(self.core.clock.monotonic());
         }
@@ -214,17 +214,21 @@ impl Tenants {
     }
 
     /// The grants of a client by a lookup that is made now, or under way.
-    pub async fn grants_anew(&self, client: &ClientId) -> Outcome {
+    pub async fn grants_anew(&self, client: &ClientId) -> LookupOutcome {
         let (entry, now) = (self.entry(client), self.core.clock.monotonic());
         entry.cell.touch(now);
         if let Some(reason) = entry.backing_off(now) {
-            return Outcome::Unavailable(reason);
+            return LookupOutcome::Unavailable(reason);
         }
         let outcome = self.look_up(client, &entry, Wanted::since(now)).result().await;
-        outcome.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
+        outcome.unwrap_or(LookupOutcome::Unavailable(Unavailable::Aborted))
     }
 
-    async fn remembered_or_looked_up(&self, client: &ClientId, entry: &Arc<Entry>) -> Outcome {
+    async fn remembered_or_looked_up(
+        &self,
+        client: &ClientId,
+        entry: &Arc<Entry>,
+    ) -> LookupOutcome {
         let settings = self.core.settings.load_full();
         if let Some(limits) = settings.directory.limits() {
             let mut patience = PATIENCE;
@@ -244,7 +248,7 @@ impl Tenants {
                         sleep(again_in).await;
                         patience = Duration::ZERO;
                     }
-                    Cached::Failed { reason, .. } => return Outcome::Unavailable(reason),
+                    Cached::Failed { reason, .. } => return LookupOutcome::Unavailable(reason),
                     Cached::Nothing => break,
                 }
             }
@@ -257,12 +261,12 @@ impl Tenants {
         let outcome = self.look_up(client, entry, wanted).result().await;
         let outcome = match outcome {
             // Once more, from the directory that is in use now.
-            Some(Outcome::Unavailable(Unavailable::Replaced)) => {
+            Some(LookupOutcome::Unavailable(Unavailable::Replaced)) => {
                 self.look_up(client, entry, wanted).result().await
             }
             outcome => outcome,
         };
-        outcome.unwrap_or(Outcome::Unavailable(Unavailable::Aborted))
+        outcome.unwrap_or(LookupOutcome::Unavailable(Unavailable::Aborted))
     }
 
     /// For the check path: a client is not known here, or its grants are old. It is looked up at
@@ -296,7 +300,7 @@ impl Tenants {
     }
 
     fn pass_on(&self, client: &ClientId, entry: &Entry, at: Monotonic, newer_than: Monotonic) {
-        let hint = || Hint { client: client.clone(), at, newer_than };
+        let hint = || LookupHint { client: client.clone(), at, newer_than };
         if entry.cell.want() && self.hints.try_send(hint()).is_err() {
             entry.cell.served();
         }
@@ -313,7 +317,12 @@ impl Tenants {
         Arc::clone(&entry)
     }
 
-    fn look_up(&self, client: &ClientId, entry: &Arc<Entry>, wanted: Wanted) -> Seat<Outcome> {
+    fn look_up(
+        &self,
+        client: &ClientId,
+        entry: &Arc<Entry>,
+        wanted: Wanted,
+    ) -> Seat<LookupOutcome> {
         entry
             .flight
             .join(|| Arc::clone(&self.core).look_up(client.clone(), Arc::clone(entry), wanted))
@@ -343,7 +352,7 @@ impl Core {
         client: ClientId,
         entry: Arc<Entry>,
         wanted: Wanted,
-    ) -> Outcome {
+    ) -> LookupOutcome {
         let settings = self.settings.load_full();
         if let Some(outcome) = self.shared_answer(&client, &entry, &settings, wanted).await {
             return outcome;
@@ -364,23 +373,23 @@ impl Core {
         let outcome = match kept {
             Ok((kept, status)) => {
                 self.tell_lost(&client, &entry, &kept, &status);
-                Outcome::of(kept.set)
+                LookupOutcome::of(kept.set)
             }
-            Err(reason) => Outcome::Unavailable(reason),
+            Err(reason) => LookupOutcome::Unavailable(reason),
         };
         self.share(&client, &settings, &outcome);
         self.metrics.lookups.with_label_values(&[outcome.as_str()]).inc();
         self.metrics.lookup_seconds.observe(took.as_secs_f64());
         let millis = took.as_secs_f64() * 1000.0;
         match &outcome {
-            Outcome::Granted(set) | Outcome::Denied(set) => {
+            LookupOutcome::Granted(set) | LookupOutcome::Denied(set) => {
                 self.provider.answered(self.clock.monotonic());
                 tracing::debug!(%client, tenants = set.codes.len(), millis, "looked up tenants");
             }
-            Outcome::Unavailable(Unavailable::Replaced) => {
+            LookupOutcome::Unavailable(Unavailable::Replaced) => {
                 tracing::debug!(%client, "a lookup was overtaken by a reload");
             }
-            Outcome::Unavailable(reason) => {
+            LookupOutcome::Unavailable(reason) => {
                 self.provider.failed(&client, reason);
                 entry.failed(reason, self.clock.monotonic());
                 let (word, error) = (reason.as_str(), reason);

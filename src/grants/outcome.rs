@@ -5,7 +5,7 @@ use crate::lookup::Unavailable;
 
 /// What a lookup says of one client. Unavailable is neither granted nor denied.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum LookupOutcome {
     /// Not empty.
     Granted(Arc<GrantSet>),
     /// Empty: the provider says that no tenant has authorised this client.
@@ -14,7 +14,7 @@ pub enum Outcome {
     Unavailable(Unavailable),
 }
 
-impl Outcome {
+impl LookupOutcome {
     pub(super) fn of(set: Arc<GrantSet>) -> Self {
         if set.codes.is_empty() { Self::Denied(set) } else { Self::Granted(set) }
     }

@@ -10,7 +10,7 @@ use crate::domain::{ClientId, GrantSet, Monotonic};
 
 use super::entry::Entry;
 use super::shared::Wanted;
-use super::{Hint, Settings, Tenants, WINDOW};
+use super::{LookupHint, Settings, Tenants, WINDOW};
 
 const TOKEN_TICK: Duration = Duration::from_millis(250);
 const FASTEST_SCAN: Duration = Duration::from_millis(100);
@@ -66,8 +66,8 @@ impl Tenants {
         }
     }
 
-    async fn follow_hints(&self, hinted: &mut mpsc::Receiver<Hint>) {
-        while let Some(Hint { client, at, newer_than }) = hinted.recv().await {
+    async fn follow_hints(&self, hinted: &mut mpsc::Receiver<LookupHint>) {
+        while let Some(LookupHint { client, at, newer_than }) = hinted.recv().await {
             let entry = self.entry(&client);
             let answered = |set: &Arc<GrantSet>| set.looked_up_at > at;
             if entry.cell.current().as_ref().is_some_and(answered) {

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use super::entry::Entry;
-use super::{Core, Outcome, Settings, Tenants};
+use super::{Core, LookupOutcome, Settings, Tenants};
 use crate::domain::{Attributes, ClientId, GrantSet, Monotonic, Quota, TenantCode};
 use crate::lookup::{Answer, Grants, Listed};
 
@@ -143,7 +143,7 @@ impl Core {
         entry: &Arc<Entry>,
         settings: &Settings,
         wanted: Wanted,
-    ) -> Option<Outcome> {
+    ) -> Option<LookupOutcome> {
         let shared = self.shared.get()?;
         let mut wish = settings.wish(client, wanted.newer_than)?;
         let deadline = Instant::now() + wish.lease;
@@ -174,10 +174,10 @@ impl Core {
         entry: &Arc<Entry>,
         settings: &Settings,
         answer: SharedAnswer,
-    ) -> Option<Outcome> {
+    ) -> Option<LookupOutcome> {
         let previous = entry.previous(settings);
         if let Some(newer) = previous.filter(|set| set.looked_up_at >= answer.looked_up_at) {
-            return Some(Outcome::of(newer));
+            return Some(LookupOutcome::of(newer));
         }
         let SharedAnswer { codes, attributes, quota, looked_up_at } = answer;
         let listed = Listed::shared(codes, attributes, quota);
@@ -190,18 +190,23 @@ impl Core {
         self.metrics.lookups_shared.inc();
         self.tell_lost(client, entry, &kept, "shared");
         tracing::debug!(%client, tenants = kept.set.codes.len(), "took a shared answer");
-        Some(Outcome::of(kept.set))
+        Some(LookupOutcome::of(kept.set))
     }
 
     /// Shares the result of a lookup with the other replicas, in the background.
-    pub(super) fn share(&self, client: &ClientId, settings: &Arc<Settings>, outcome: &Outcome) {
+    pub(super) fn share(
+        &self,
+        client: &ClientId,
+        settings: &Arc<Settings>,
+        outcome: &LookupOutcome,
+    ) {
         let Some(shared) = self.shared.get().cloned() else { return };
         if settings.section.is_none() {
             return;
         }
         let set = match outcome {
-            Outcome::Granted(set) | Outcome::Denied(set) => Some(Arc::clone(set)),
-            Outcome::Unavailable(_) => None,
+            LookupOutcome::Granted(set) | LookupOutcome::Denied(set) => Some(Arc::clone(set)),
+            LookupOutcome::Unavailable(_) => None,
         };
         let (client, settings) = (client.clone(), Arc::clone(settings));
         tokio::spawn(async move {

@@ -8,8 +8,8 @@ use crate::domain::{Clock, Moment, Monotonic};
 use crate::telemetry::Metrics;
 
 use super::flight::{Flight, Seat, lock};
-use super::token_request::{Granted, TokenRequest};
-use super::unavailable::TokenError;
+use super::token_request::{NewToken, TokenRequest};
+use super::unavailable::CalloutTokenError;
 
 /// A provider that refuses every token must not make us fetch one for every lookup.
 const FORCED_FETCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub struct TokenHealth {
     /// How long it is still good.
     pub remaining: Duration,
     /// Why the last request for one failed.
-    pub last_error: Option<TokenError>,
+    pub last_error: Option<CalloutTokenError>,
 }
 
 #[derive(Default)]
@@ -44,13 +44,13 @@ struct State {
     current: Option<Arc<Token>>,
     generation: u64,
     failures: u32,
-    last_error: Option<TokenError>,
+    last_error: Option<CalloutTokenError>,
     /// No request before this: the last ones failed.
     retry_at: Monotonic,
     forced_at: Option<Monotonic>,
 }
 
-type Result<T> = std::result::Result<T, TokenError>;
+type Result<T> = std::result::Result<T, CalloutTokenError>;
 
 /// One token for all lookups: fetched when first needed, renewed ahead of its expiry, replaced
 /// when the provider refuses it.
@@ -143,7 +143,7 @@ impl CalloutToken {
 }
 
 async fn landed(seat: Seat<Result<Arc<Token>>>) -> Result<Arc<Token>> {
-    seat.result().await.unwrap_or(Err(TokenError::Aborted))
+    seat.result().await.unwrap_or(Err(CalloutTokenError::Aborted))
 }
 
 impl Inner {
@@ -163,7 +163,7 @@ impl Inner {
         let sent_at = self.clock.moment();
         let answer = tokio::time::timeout(self.timeout, self.request.send(sent_at.wall))
             .await
-            .unwrap_or(Err(TokenError::Timeout));
+            .unwrap_or(Err(CalloutTokenError::Timeout));
         let outcome = match &answer {
             Ok(_) => "issued",
             Err(error) => error.as_str(),
@@ -172,7 +172,7 @@ impl Inner {
         answer.map(|granted| self.keep(granted, sent_at)).inspect_err(|error| self.failed(error))
     }
 
-    fn keep(&self, granted: Granted, sent_at: Moment) -> Arc<Token> {
+    fn keep(&self, granted: NewToken, sent_at: Moment) -> Arc<Token> {
         let lifetime = granted.expires_at.since(sent_at.wall);
         // Jitter keeps replicas apart. A token that does not live so long must be of some use too.
         let ahead = self.renew_ahead.mul_f64(1.0 + 0.1 * rand::random::<f64>());
@@ -194,7 +194,7 @@ impl Inner {
         token
     }
 
-    fn failed(&self, error: &TokenError) {
+    fn failed(&self, error: &CalloutTokenError) {
         let mut state = lock(&self.state);
         state.failures += 1;
         // A first failure may pass: the lookup that needs the token tries again at once.
@@ -208,7 +208,7 @@ impl Inner {
         state.retry_at = self.clock.monotonic().plus(wait);
         state.last_error = Some(error.clone());
         let failures = state.failures;
-        if *error == TokenError::InvalidClient {
+        if *error == CalloutTokenError::InvalidClient {
             tracing::error!(%error, failures, "no token for the lookup");
         } else {
             tracing::warn!(%error, failures, "no token for the lookup");

@@ -76,7 +76,7 @@ pub enum Step<'a> {
 }
 
 /// Follows the steps of one lookup, for `lookup test`.
-pub type Observer<'a> = &'a (dyn Fn(Step<'_>) + Send + Sync);
+pub type StepObserver<'a> = &'a (dyn Fn(Step<'_>) + Send + Sync);
 
 /// What a lookup is asked.
 #[derive(Clone, Copy)]
@@ -156,7 +156,7 @@ impl Directory {
     pub async fn look_up(
         &self,
         question: Question<'_>,
-        observer: Observer<'_>,
+        observer: StepObserver<'_>,
     ) -> Result<Answer, Unavailable> {
         match &self.remote {
             // Clients with static grants are never looked up, so this one has none.
@@ -320,7 +320,7 @@ fn credential(field: &str, scheme: &str, value: &str) -> Result<HeaderValue, Pro
 struct Inquiry<'a> {
     remote: &'a Remote,
     question: Question<'a>,
-    observer: Observer<'a>,
+    observer: StepObserver<'a>,
     clock: &'a dyn Clock,
     deadline: Instant,
 }

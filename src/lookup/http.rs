@@ -7,7 +7,7 @@ use crate::config::{HttpLookup, PageKind, Pages, Problem};
 use crate::domain::{ClientId, Clock};
 
 use super::answer::{Answer, Grants, usable_etag};
-use super::directory::{Observer, Step};
+use super::directory::{Step, StepObserver};
 use super::outbound::{read_body, retry_after, transport_failure};
 use super::pages::{Page, Pager};
 use super::request::{ClientRequest, Template};
@@ -67,7 +67,7 @@ impl HttpSource {
         client: &ClientId,
         etag: Option<&str>,
         authorization: Option<&HeaderValue>,
-        observer: Observer<'_>,
+        observer: StepObserver<'_>,
     ) -> Result<Answer, Unavailable> {
         let asked = self.template.about(client, authorization);
         let mut asked = asked.ok_or_else(|| Unavailable::Connect(NO_REQUEST.to_owned()))?;

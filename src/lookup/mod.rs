@@ -29,8 +29,8 @@ pub mod directory_v1 {
 
 pub use answer::{Answer, Grants};
 pub use callout_token::TokenHealth;
-pub use directory::{Directory, Observer, Question, Step};
+pub use directory::{Directory, Question, Step, StepObserver};
 pub use flight::{Flight, Seat, lock};
 pub use select::{Listed, Selector};
 pub use shape::Body;
-pub use unavailable::{TlsFault, TokenError, Unavailable};
+pub use unavailable::{CalloutTokenError, TlsFault, Unavailable};

@@ -11,7 +11,7 @@ use crate::config::{OAuth2Auth, OAuth2Method, Problem};
 use crate::domain::{Algorithm, Secret, Timestamp};
 
 use super::outbound::{read_body, transport_failure};
-use super::unavailable::{TokenError, Unavailable};
+use super::unavailable::{CalloutTokenError, Unavailable};
 
 const MAX_ANSWER: usize = 64 * 1024;
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ enum Credential {
     Assertion { key: EncodingKey, header: Box<Header> },
 }
 
-pub struct Granted {
+pub struct NewToken {
     pub header: HeaderValue,
     pub expires_at: Timestamp,
 }
@@ -51,7 +51,7 @@ impl TokenRequest {
         })
     }
 
-    pub async fn send(&self, now: Timestamp) -> Result<Granted, TokenError> {
+    pub async fn send(&self, now: Timestamp) -> Result<NewToken, CalloutTokenError> {
         let mut form = vec![("grant_type", "client_credentials".to_owned())];
         form.extend(self.scope.clone().map(|scope| ("scope", scope)));
         form.extend(self.audience.clone().map(|audience| ("audience", audience)));
@@ -83,7 +83,7 @@ impl TokenRequest {
         key: &EncodingKey,
         header: &Header,
         now: Timestamp,
-    ) -> Result<String, TokenError> {
+    ) -> Result<String, CalloutTokenError> {
         let claims = json!({
             "iss": self.client_id,
             "sub": self.client_id,
@@ -92,12 +92,12 @@ impl TokenRequest {
             "exp": now.plus(ASSERTION_LIFETIME).secs(),
             "jti": format!("{:032x}", rand::random::<u128>()),
         });
-        jsonwebtoken::encode(header, &claims, key).map_err(|_| TokenError::Signing)
+        jsonwebtoken::encode(header, &claims, key).map_err(|_| CalloutTokenError::Signing)
     }
 
-    fn parse(&self, body: &[u8], now: Timestamp) -> Result<Granted, TokenError> {
-        let answer: Value =
-            serde_json::from_slice(body).map_err(|_| TokenError::BadAnswer("it is not JSON"))?;
+    fn parse(&self, body: &[u8], now: Timestamp) -> Result<NewToken, CalloutTokenError> {
+        let answer: Value = serde_json::from_slice(body)
+            .map_err(|_| CalloutTokenError::BadAnswer("it is not JSON"))?;
         // Some servers leave it out; Apigee's says `BearerToken`.
         let bearer = |kind: &str| {
             ["bearer", "bearertoken"].iter().any(|known| kind.eq_ignore_ascii_case(known))
@@ -105,29 +105,32 @@ impl TokenRequest {
         match answer.get("token_type") {
             None | Some(Value::Null) => {}
             Some(Value::String(kind)) if bearer(kind) => {}
-            Some(_) => return Err(TokenError::BadAnswer("`token_type` is not `Bearer`")),
+            Some(_) => return Err(CalloutTokenError::BadAnswer("`token_type` is not `Bearer`")),
         }
         let token = answer.get("access_token").and_then(Value::as_str).unwrap_or_default();
         // What RFC 6750 allows in a header, and no more.
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
         if token.is_empty() || !token.bytes().all(allowed) {
-            return Err(TokenError::BadAnswer("`access_token` is missing or not a bearer token"));
+            return Err(CalloutTokenError::BadAnswer(
+                "`access_token` is missing or not a bearer token",
+            ));
         }
         let mut header = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| TokenError::BadAnswer("`access_token` is not a bearer token"))?;
+            .map_err(|_| CalloutTokenError::BadAnswer("`access_token` is not a bearer token"))?;
         header.set_sensitive(true);
         let expires_at = match answer.get("expires_in") {
             None | Some(Value::Null) => {
                 jwt_expiry(token).unwrap_or_else(|| now.plus(self.default_lifetime))
             }
             Some(value) => now.plus(
-                lifetime(value).ok_or(TokenError::BadAnswer("`expires_in` is not a number"))?,
+                lifetime(value)
+                    .ok_or(CalloutTokenError::BadAnswer("`expires_in` is not a number"))?,
             ),
         };
         if expires_at <= now {
-            return Err(TokenError::BadAnswer("the token has expired already"));
+            return Err(CalloutTokenError::BadAnswer("the token has expired already"));
         }
-        Ok(Granted { header, expires_at })
+        Ok(NewToken { header, expires_at })
     }
 }
 
@@ -184,27 +187,27 @@ fn basic(client_id: &str, secret: &str) -> HeaderValue {
     header
 }
 
-fn failure(unavailable: Unavailable) -> TokenError {
+fn failure(unavailable: Unavailable) -> CalloutTokenError {
     match unavailable {
-        Unavailable::Connect(cause) => TokenError::Connect(cause),
-        Unavailable::Tls { fault, cause } => TokenError::Tls { fault, cause },
-        Unavailable::Broken(cause) => TokenError::Broken(cause),
-        Unavailable::Packed(_) => TokenError::BadAnswer("it cannot be unpacked"),
-        _ => TokenError::BadAnswer("it is too large"),
+        Unavailable::Connect(cause) => CalloutTokenError::Connect(cause),
+        Unavailable::Tls { fault, cause } => CalloutTokenError::Tls { fault, cause },
+        Unavailable::Broken(cause) => CalloutTokenError::Broken(cause),
+        Unavailable::Packed(_) => CalloutTokenError::BadAnswer("it cannot be unpacked"),
+        _ => CalloutTokenError::BadAnswer("it is too large"),
     }
 }
 
-fn refusal(status: u16, body: &[u8]) -> TokenError {
+fn refusal(status: u16, body: &[u8]) -> CalloutTokenError {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     match body.get("error").and_then(Value::as_str) {
-        Some("invalid_client") => TokenError::InvalidClient,
+        Some("invalid_client") => CalloutTokenError::InvalidClient,
         // The codes of RFC 6749 look like this. Anything else may be anything: not for logs.
         Some(error)
             if error.len() <= 40 && error.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') =>
         {
-            TokenError::Refused { status, error: error.to_owned() }
+            CalloutTokenError::Refused { status, error: error.to_owned() }
         }
-        _ => TokenError::Status(status),
+        _ => CalloutTokenError::Status(status),
     }
 }
 

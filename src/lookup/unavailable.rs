@@ -34,7 +34,7 @@ pub enum Unavailable {
     #[error("the provider refused our credentials with status {0}")]
     Unauthorized(&'static str),
     #[error("no token for the lookup: {0}")]
-    CalloutToken(TokenError),
+    CalloutToken(CalloutTokenError),
     #[error("too many lookups at once")]
     Busy,
     #[error("the lookup was reconfigured while it was under way")]
@@ -146,7 +146,7 @@ pub enum TlsFault {
 /// Why there is no token. Nothing in here comes from the answer but the OAuth error code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum TokenError {
+pub enum CalloutTokenError {
     #[error("the token endpoint did not answer in time")]
     Timeout,
     #[error("cannot connect to the token endpoint: {0}")]
@@ -172,7 +172,7 @@ pub enum TokenError {
     Aborted,
 }
 
-impl TokenError {
+impl CalloutTokenError {
     /// The word in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use super::audit;
 use super::credentials::presented;
 use super::error::TokenError;
 use super::form::TokenForm;
-use super::mint::{Grant, Granted, MintContext};
+use super::mint::{Grant, GrantedTenant, MintContext};
 use super::refusal::{Cause, Refusal};
 use super::throttle::Throttle;
 use super::withdrawn::Withdrawal;
@@ -17,7 +17,7 @@ use crate::domain::{
     Caller, Client, Clock, GrantSet, ScopeSet, Secret, Standing, TenantCode, TenantDigest,
     Timestamp,
 };
-use crate::grants::{Outcome, Tenants};
+use crate::grants::{LookupOutcome, Tenants};
 use crate::telemetry::{AuditStream, Metrics};
 
 const NO_TENANT: Refusal =
@@ -255,11 +255,11 @@ impl TokenService {
     }
 }
 
-fn usable(outcome: Outcome) -> Result<Arc<GrantSet>, Refusal> {
+fn usable(outcome: LookupOutcome) -> Result<Arc<GrantSet>, Refusal> {
     match outcome {
-        Outcome::Granted(grants) => Ok(grants),
-        Outcome::Denied(_) => Err(NO_TENANT),
-        Outcome::Unavailable(reason) => {
+        LookupOutcome::Granted(grants) => Ok(grants),
+        LookupOutcome::Denied(_) => Err(NO_TENANT),
+        LookupOutcome::Unavailable(reason) => {
             let error = TokenError::Unavailable {
                 retry_after: reason.retry_after().map_or(5, |wait| wait.as_secs().max(1)),
                 told: "the tenants of this client cannot be looked up right now",
@@ -295,7 +295,7 @@ fn narrow_tenants<'g>(
     client: &Client,
     (grants, looked_up_at, withdrawal): (&'g GrantSet, Timestamp, &Withdrawal<'_>),
     wanted: &[TenantCode],
-) -> Result<Vec<Granted<'g>>, Refusal> {
+) -> Result<Vec<GrantedTenant<'g>>, Refusal> {
     let mut tenants = context.granted(client, grants);
     tenants.retain(|tenant| withdrawal.leaves(tenant.code, looked_up_at));
     if tenants.is_empty() {

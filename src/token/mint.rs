@@ -87,7 +87,7 @@ enum TenantValue<'a> {
 }
 
 /// A tenant that a token is to name.
-pub struct Granted<'a> {
+pub struct GrantedTenant<'a> {
     pub code: &'a TenantCode,
     /// Under the current key.
     pub digest: TenantDigest,
@@ -97,7 +97,7 @@ pub struct Granted<'a> {
 pub struct Grant<'a> {
     pub client: &'a Client,
     pub scopes: &'a ScopeSet,
-    pub tenants: &'a [Granted<'a>],
+    pub tenants: &'a [GrantedTenant<'a>],
     pub attributes: &'a Attributes,
     pub grants_at: Timestamp,
     /// The token's `iat`.
@@ -155,7 +155,7 @@ impl MintContext {
     }
 
     /// Everything that a client is granted, digested under the current key.
-    pub fn granted<'g>(&self, client: &Client, grants: &'g GrantSet) -> Vec<Granted<'g>> {
+    pub fn granted<'g>(&self, client: &Client, grants: &'g GrantSet) -> Vec<GrantedTenant<'g>> {
         let holder = self.holder(client);
         let tenant = |(code, digest): (&'g TenantCode, &TenantDigest)| {
             // A reload may bring another key between the lookup and this mint.
@@ -164,12 +164,12 @@ impl MintContext {
             } else {
                 self.digester.current(holder, code.expose())
             };
-            Granted { code, digest }
+            GrantedTenant { code, digest }
         };
         grants.codes.iter().zip(&grants.current).map(tenant).collect()
     }
 
-    fn tenant_value<'a>(&self, tenant: &Granted<'a>) -> TenantValue<'a> {
+    fn tenant_value<'a>(&self, tenant: &GrantedTenant<'a>) -> TenantValue<'a> {
         match self.claim_form {
             ClaimForm::Digest => TenantValue::Digest(tenant.digest.to_text()),
             ClaimForm::Plain => TenantValue::Plain(tenant.code.expose()),

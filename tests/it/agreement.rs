@@ -11,7 +11,7 @@ use proptest::sample::{Index, select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use tenantgate::authz::trust::{KeySet, TrustedKey};
-use tenantgate::authz::{CheckInput, Freshness, IssuerPolicy, Trust};
+use tenantgate::authz::{CheckInput, FreshnessRule, IssuerPolicy, Trust};
 use tenantgate::domain::{
     Attributes, Client, ClientId, Credential, CredentialDigest, DenyReason, GrantSet, Holder,
     Monotonic, ScopeSet, TenantCode, Timestamp,
@@ -518,8 +518,8 @@ fn world_of(deployment: &Deployment) -> Option<World> {
             Arc::new(tenantgate::domain::TenantDigester::new(&[7; 32], Some(&[6; 32])));
     }
     world.snapshot.freshness = match deployment.max_age {
-        Some(seconds) => Freshness::MaxAge(Duration::from_secs(seconds)),
-        None => Freshness::Token,
+        Some(seconds) => FreshnessRule::MaxAge(Duration::from_secs(seconds)),
+        None => FreshnessRule::Token,
     };
     world.snapshot.lookup_on_miss = deployment.on_miss;
     let clients = CLIENTS.into_iter().map(|name| client(deployment, name, &world));

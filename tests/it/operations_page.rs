@@ -62,7 +62,7 @@ fn every_outcome_has_its_cure() {
         &of("\nOnly the log has the `cause`:\n"),
     );
     let lookup = read("src/lookup/unavailable.rs");
-    let (outcomes, token) = lookup.split_once("pub enum TokenError").unwrap();
+    let (outcomes, token) = lookup.split_once("pub enum CalloutTokenError").unwrap();
     check(
         also(&["granted", "denied"], names(outcomes, "fn as_str(&self)")),
         &of("\n## Lookup outcomes\n"),

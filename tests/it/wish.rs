@@ -11,13 +11,13 @@ mod sync {
 #[path = "../../src/domain/wish.rs"]
 mod model;
 
-use self::model::Wish;
+use self::model::WishFlag;
 use self::sync::Ordering;
 
 #[test]
 fn of_callers_at_the_same_time_one_passes_the_word_on() {
     loom::model(|| {
-        let (wish, under_way) = (Arc::new(Wish::default()), Arc::new(AtomicUsize::new(0)));
+        let (wish, under_way) = (Arc::new(WishFlag::default()), Arc::new(AtomicUsize::new(0)));
         let callers: Vec<_> = (0..2)
             .map(|_| {
                 let (wish, under_way) = (Arc::clone(&wish), Arc::clone(&under_way));

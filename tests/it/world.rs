@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tenantgate::authz::route::{RouteRule, Router, Template};
 use tenantgate::authz::trust::{KeySet, PublicKey, TrustedKey};
 use tenantgate::authz::{
-    Api, Apis, Authorizer, CheckInput, FactsCache, Freshness, HeaderValue, Headers, IssuerPolicy,
-    ProbeWatch, Probing, Route, Snapshot, TenantForm, Trust,
+    Api, Apis, Authorizer, CheckInput, FactsCache, FreshnessRule, HeaderValue, Headers,
+    IssuerPolicy, ProbeWatch, Probing, Route, Snapshot, TenantForm, Trust,
 };
 use tenantgate::domain::{
     Algorithm, Attributes, Client, ClientId, DenyReason, GrantBook, GrantCell, Holder, Meter,
@@ -120,7 +120,7 @@ impl World {
                 digester: Arc::new(TenantDigester::new(&[7; 32], None)),
                 withdrawals: None,
                 own_issuer: OWN.into(),
-                freshness: Freshness::MaxAge(MAX_AGE),
+                freshness: FreshnessRule::MaxAge(MAX_AGE),
                 lookup_on_miss: false,
                 probing: Probing { tenants: 3, window: MAX_AGE, throttle: false },
                 realm: AUDIENCE.into(),

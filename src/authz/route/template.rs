@@ -15,7 +15,7 @@ pub struct Template {
     pub(super) has_rest: bool,
 }
 
-pub(super) type Bound<'r, 'p> = (Option<&'p str>, Vec<(&'r str, &'p str)>);
+pub(super) type BoundPath<'r, 'p> = (Option<&'p str>, Vec<(&'r str, &'p str)>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
@@ -217,7 +217,7 @@ impl Template {
     pub(super) fn bind<'r, 'p>(
         &'r self,
         path: CheckedPath<'p>,
-    ) -> Result<Bound<'r, 'p>, PathError> {
+    ) -> Result<BoundPath<'r, 'p>, PathError> {
         let (mut tenant, mut variables) = (None, Vec::new());
         for (place, (segment, sent)) in self.segments.iter().zip(path.segments()).enumerate() {
             match segment {

@@ -247,7 +247,7 @@ fn nobody_vouches_for_longer_than_max_age() {
     assert_eq!(world.ask("/api/T1/report", &token).0, None);
     world.now = NOW.plus(MAX_AGE * 2 + secs(1));
     assert_eq!(world.ask("/api/T1/report", &token).0, Some(DenyReason::GrantsStale));
-    world.snapshot.freshness = Freshness::Token;
+    world.snapshot.freshness = FreshnessRule::Token;
     assert_eq!(world.ask("/api/T1/report", &token).0, None);
 }
 

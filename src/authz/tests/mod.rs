@@ -118,7 +118,7 @@ impl World {
                 digester: Arc::new(TenantDigester::new(&[7; 32], None)),
                 withdrawals: None,
                 own_issuer: OWN.into(),
-                freshness: Freshness::MaxAge(MAX_AGE),
+                freshness: FreshnessRule::MaxAge(MAX_AGE),
                 lookup_on_miss: false,
                 probing: Probing { tenants: 3, window: Duration::from_secs(60), throttle: false },
                 realm: AUDIENCE.into(),

@@ -153,9 +153,9 @@ proptest! {
     }
 }
 
-fn pointer(path: &[Step]) -> String {
+fn pointer(path: &[PathStep]) -> String {
     path.iter().fold(String::new(), |text, step| match step {
-        Step::Key(key) => format!("{text}/{key}"),
-        Step::Index(index) => format!("{text}/{index}"),
+        PathStep::Key(key) => format!("{text}/{key}"),
+        PathStep::Index(index) => format!("{text}/{index}"),
     })
 }

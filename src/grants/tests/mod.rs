@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::config::{Freshness, HttpLookup, Lookup};
 use crate::domain::{Clock as _, GrantBook as _, Holder, Moment, TenantDigester};
 
-use super::Outcome;
+use super::LookupOutcome;
 use super::testing::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn codes(outcome: &Outcome) -> Vec<&str> {
+fn codes(outcome: &LookupOutcome) -> Vec<&str> {
     match outcome {
-        Outcome::Granted(set) => set.codes.iter().map(|code| code.expose()).collect(),
+        LookupOutcome::Granted(set) => set.codes.iter().map(|code| code.expose()).collect(),
         other => panic!("not granted: {other:?}"),
     }
 }
@@ -143,7 +143,7 @@ async fn a_failed_lookup_leaves_the_last_good_set_to_the_checks() {
 async fn sets_hold_the_digests_that_tokens_hold() {
     let provider = Provider::start(|_, _| tenants(&["T1"])).await;
     let bench = Bench::new(http_lookup(&provider));
-    let Outcome::Granted(set) = bench.tenants.grants(&client("acme")).await else { panic!() };
+    let LookupOutcome::Granted(set) = bench.tenants.grants(&client("acme")).await else { panic!() };
     let holder = Holder { issuer: "https://i", client: "acme" };
     let digester = TenantDigester::new(&[1; 32], None);
     assert!(set.digests.contains(&digester.current(holder, "T1")));
