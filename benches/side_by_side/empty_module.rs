@@ -1,4 +1,5 @@
-//! A dynamic module that does nothing: what Envoy's side of one costs. Compiled by the bench itself.
+//! A dynamic module that does nothing: what Envoy's side of one costs. Compiled by the bench
+//! itself.
 
 use std::ffi::{c_char, c_void};
 

@@ -17,7 +17,8 @@ use super::process::Server;
 use super::report::{Table, median, median_ratio, target};
 use crate::common::{Installation, PATH, TENANTS, codes};
 
-/// Where a process happens to lie in memory makes a difference of its own, so all are started again.
+/// Where a process happens to lie in memory makes a difference of its own, so all are started
+/// again.
 const STARTS: usize = 6;
 /// The row that the module is compared with beside the first.
 const JWT: usize = 4;
