@@ -24,13 +24,21 @@ pub fn parse(
 /// Without a CA nobody is asked for a certificate.
 fn certificates_are_asked_for(reader: &mut Reader, listen: Option<&Listen>) {
     let Some(listen) = listen else { return };
+    let field = "management.client_certificates";
     let tls = listen.management.as_ref().and_then(|on| on.tls.as_ref());
-    if tls.is_none_or(|tls| tls.client_ca_file.is_none()) {
-        reader.problem(
-            "management.client_certificates",
+    match tls.filter(|tls| tls.client_ca_file.is_some()) {
+        None => reader.problem(
+            field,
             "has no effect without `listen.management.tls.client_ca_file`",
             "name the CA of the certificates there, or remove it",
-        );
+        ),
+        // The CA of a mesh gives every workload a certificate.
+        Some(tls) if tls.client_identities.is_empty() => reader.warning(
+            field,
+            "lets every certificate of that CA do everything",
+            "name the callers in `listen.management.tls.client_identities`",
+        ),
+        Some(_) => {}
     }
 }
 

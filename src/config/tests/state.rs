@@ -91,8 +91,34 @@ fn client_certificates_need_a_ca_that_asks_for_them() {
     let found = lines(pair);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("management.client_certificates: has no effect without"));
-    let ca = json!({ "cert_file": "tls.crt", "key_file": "tls.key", "client_ca_file": "ca.crt" });
-    assert_eq!(lines(ca), [""; 0]);
+    let of = |identities: serde_json::Value| {
+        let tls = json!({
+            "cert_file": "tls.crt",
+            "key_file": "tls.key",
+            "client_ca_file": "ca.crt",
+            "client_identities": identities,
+        });
+        let config = with(&[
+            ("/listen/management", json!({ "address": "127.0.0.1:0", "tls": tls })),
+            ("/management", json!({ "client_certificates": true })),
+        ]);
+        load_in(folder.path(), &config).map(|config| {
+            let about = |warning: &&Problem| warning.field == "management.client_certificates";
+            config.warnings.iter().filter(about).count()
+        })
+    };
+    assert_eq!(of(json!(["portal.example.com"])).ok(), Some(0));
+    let any = with(&[
+        (
+            "/listen/management",
+            json!({ "address": "127.0.0.1:0", "tls": {
+            "cert_file": "tls.crt", "key_file": "tls.key", "client_ca_file": "ca.crt",
+        } }),
+        ),
+        ("/management", json!({ "client_certificates": true })),
+    ]);
+    let warnings = load_in(folder.path(), &any).unwrap().warnings;
+    assert!(warnings.iter().any(|w| w.message.starts_with("lets every certificate of that CA")));
 }
 
 #[test]
