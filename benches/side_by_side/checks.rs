@@ -51,6 +51,11 @@ pub fn start_empty() -> (Server, SocketAddr) {
     Server::start_printing(&this, &[super::EMPTY_HANDLER])
 }
 
+fn start_single_threaded() -> (Server, SocketAddr) {
+    let this = std::env::current_exe().expect("the program's own path");
+    Server::start_printing(&this, &[super::EMPTY_HANDLER, super::SINGLE_THREAD])
+}
+
 pub fn checks(messages: &[Vec<u8>]) -> Requests {
     Requests::grpc(CHECK, messages)
 }
@@ -140,4 +145,59 @@ pub fn run() {
 
 pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
+}
+
+/// The CPU of a check by how many are under way, against both empty handlers.
+pub fn in_flight() {
+    let tenantgate = Tenantgate::start("");
+    let (multi, multi_address) = start_empty();
+    let (single, single_address) = start_single_threaded();
+    let message = check_request(PATH, &tenantgate.installation.token(1, TENANTS));
+    let requests = checks(&[message]);
+    let contenders = [
+        (&tenantgate.server, tenantgate.check),
+        (&single, single_address),
+        (&multi, multi_address),
+    ];
+    let loads = contenders.map(|(_, address)| {
+        let expect = learn(address, &requests);
+        Load { address, requests: &requests, expect }
+    });
+    let columns = [
+        "CPU us/check",
+        "of empty, one thread",
+        "of empty, several",
+        "checks/s",
+        "of empty, one thread",
+        "of empty, several",
+    ];
+    let mut table = Table::new("in-flight", "Check listener by requests under way", &columns);
+    for under_way in [1, 8, 64] {
+        let mut cpu = [const { Vec::new() }; 3];
+        let mut per_second = [const { Vec::new() }; 3];
+        for round in 0..ROUNDS {
+            for turn in 0..contenders.len() {
+                let at = (turn + round) % contenders.len();
+                let before = contenders[at].0.cpu();
+                let done = loads[at].closed_loop(under_way, usize::MAX, CLOSED);
+                let done = done.expect("a closed-loop round");
+                let spent = contenders[at].0.cpu() - before;
+                cpu[at].push(micros(spent) / done.completed as f64);
+                per_second[at].push(done.per_second());
+            }
+        }
+        let row = [&cpu, &per_second].map(|figures| {
+            let ratio = |base: usize| median_ratio(&figures[0], &figures[base]);
+            [median(figures[0].clone()), ratio(1), ratio(2)]
+        });
+        table.row(
+            format!("{under_way} under way"),
+            &row.concat().into_iter().map(Some).collect::<Vec<_>>(),
+        );
+    }
+    table.note(format!(
+        "Medians of {ROUNDS} interleaved rounds, ratios those within a round; one connection, one \
+         core. The empty handlers are tonic's, on a `current_thread` and on a multi-thread runtime."
+    ));
+    table.publish();
 }

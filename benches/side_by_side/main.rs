@@ -22,14 +22,17 @@ mod tokens;
 
 /// The argument that makes this program the empty handler.
 pub const EMPTY_HANDLER: &str = "empty-handler";
+/// Beside it: on a runtime of one thread.
+pub const SINGLE_THREAD: &str = "single-thread";
 /// The argument that makes it one point of the growth table.
 pub const GROWTH_POINT: &str = "growth-point";
 /// The argument that makes it time the bare signature.
 pub const BARE_SIGNATURE: &str = "bare-signature";
 
-const SECTIONS: [(&str, fn()); 8] = [
+const SECTIONS: [(&str, fn()); 9] = [
     ("decision", parts::run),
     ("checks", checks::run),
+    ("in-flight", checks::in_flight),
     ("envoy", envoy::run),
     ("inside", inside::run),
     ("mints", tokens::mints),
@@ -43,7 +46,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [EMPTY_HANDLER] => empty::serve(),
+        [EMPTY_HANDLER] => empty::serve(false),
+        [EMPTY_HANDLER, SINGLE_THREAD] => empty::serve(true),
         [GROWTH_POINT, what, size, file] => {
             growth::point(what, size.parse().expect("a number"), file.as_ref());
         }

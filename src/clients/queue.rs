@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// Who would have to wait longer is told to come again.
+/// A caller that would have to wait longer is asked to retry.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Waiting at once, from all sources.
 const WAITING: usize = 64;

@@ -54,7 +54,7 @@ pub fn timeout(report: &mut Report, at: &Node, if_missing: &str, cure: &str) {
             let why = "a check takes under a millisecond, and requests queue while it hangs";
             report.error(at, what, why, cure);
         }
-        // Envoy's default, 200 ms, is told as well: a throttled container pauses longer.
+        // Envoy's default, 200 ms, is reported as well: a throttled container pauses longer.
         Some(seconds) if seconds < 0.2 || !at.exists() => {
             let why = "one pause of a throttled container fails good requests";
             report.warning(at, what, why, cure);

@@ -64,7 +64,7 @@ struct Material {
 struct Seen {
     in_force: Material,
     validity: Validity,
-    /// The last problem that was told.
+    /// The last problem that was logged.
     problem: Option<String>,
     /// A problem that may pass by itself: a certificate and its key are not swapped in one step.
     suspected: bool,

@@ -1,4 +1,4 @@
-//! What this process knows and decides, told by references.
+//! What this process knows and decides; tenants appear as references.
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
