@@ -12,7 +12,7 @@ use crate::domain::{ClientId, DIGEST_KEY_LEN, Quota, SystemClock, TenantCode, Te
 use crate::lookup::{
     Body, CalloutTokenError, Directory, Grants, Listed, Question, Step, TlsFault, Unavailable,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Instruments, Metrics};
 
 const DENIED: u8 = 3;
 /// Characters of a body.
@@ -86,8 +86,10 @@ impl Test<'_> {
         if *lookup == Lookup::Static {
             bail!("tenants.lookup is `static`: there is nothing to ask; add `url` or `grpc` to it");
         }
-        let directory = Directory::new(lookup, Arc::new(SystemClock), Arc::new(Metrics::new()))
-            .map_err(|problem| anyhow::anyhow!("{problem}"))?;
+        let instruments =
+            Instruments { clock: Arc::new(SystemClock), metrics: Arc::new(Metrics::new()) };
+        let directory =
+            Directory::new(lookup, instruments).map_err(|problem| anyhow::anyhow!("{problem}"))?;
         (self.show)("client", self.client.as_str());
         let started = tokio::time::Instant::now();
         let answer = directory.look_up(Question::of(self.client), &|step| self.step(&step)).await;

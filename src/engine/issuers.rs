@@ -9,18 +9,16 @@ use super::inputs::issuer_source;
 use crate::authz::trust::KeySet;
 use crate::authz::{IssuerPolicy, Snapshot};
 use crate::config::{Config, KeySource, OwnKeys, Problem, TrustedIssuer};
-use crate::domain::Clock;
 use crate::keys::{KeysOf, Location, RemoteKeys, WantedKeys, key_client};
 use crate::lifecycle::Supervisor;
 use crate::outbound::{Reach, built};
 use crate::sources::SourceStatus;
-use crate::telemetry::Metrics;
+use crate::telemetry::Instruments;
 
 /// The tasks that keep fetched keys fresh: one for each issuer whose keys are not read from a file.
 pub struct RemoteIssuers {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    instruments: Instruments,
     tasks: Supervisor,
     /// Swapped whole: a check that leaves a hint never waits.
     running: ArcSwap<HashMap<String, Follower>>,
@@ -75,11 +73,10 @@ struct Follower {
 impl RemoteIssuers {
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
+        instruments: Instruments,
         tasks: Supervisor,
     ) -> Self {
-        Self { snapshot, clock, metrics, tasks, running: ArcSwap::default() }
+        Self { snapshot, instruments, tasks, running: ArcSwap::default() }
     }
 
     /// Starts what is new, stops what is gone, and leaves alone what is as it was. An issuer that
@@ -112,13 +109,12 @@ impl RemoteIssuers {
                 Snapshot { trust: Arc::new(trust), ..Snapshot::clone(current) }
             });
         });
-        let (clock, metrics) = (Arc::clone(&self.clock), Arc::clone(&self.metrics));
         let Followed { field, policy, location, reach } = &followed;
         let builder = reach.builder(field, &[location.url().as_str()])?;
         let client = built(key_client(builder), field)?;
         let (issuer, wanted) = (policy.issuer.clone(), WantedKeys::of(policy));
         let of = KeysOf { issuer, wanted, own: policy.own };
-        let keys = RemoteKeys::new(of, location.clone(), client, (clock, metrics), publish);
+        let keys = RemoteKeys::new(of, location.clone(), client, self.instruments.clone(), publish);
         let keys = Arc::new(keys);
         let stop = CancellationToken::new();
         let following = Arc::clone(&keys);

@@ -43,7 +43,7 @@ use crate::lifecycle::Supervisor;
 use crate::lookup::Directory;
 use crate::sources::Look;
 use crate::state::{State, StateKey};
-use crate::telemetry::{Metrics, StateGauges};
+use crate::telemetry::{Instruments, Metrics, StateGauges};
 use crate::token::MintContext;
 
 /// What is in force, and what brings changes into it.
@@ -91,20 +91,16 @@ impl Engine {
         let metrics = Arc::new(Metrics::new());
         let config = inputs.config();
         let lookup = &config.tenants.lookup;
-        let directory = Directory::new(lookup, Arc::clone(&clock), Arc::clone(&metrics))
+        let instruments = Instruments { clock: Arc::clone(&clock), metrics: Arc::clone(&metrics) };
+        let directory = Directory::new(lookup, instruments.clone())
             .map_err(|problem| StartError::Config(vec![problem]))?;
         let settings = settings(&inputs, &directory);
-        let tenants = Tenants::new(settings, Arc::clone(&clock), Arc::clone(&metrics));
+        let tenants = Tenants::new(settings, instruments.clone());
         compose::tell_shadow_mode(&config, &metrics);
         let snapshot = Arc::new(ArcSwap::from_pointee(inputs.snapshot(&metrics, None)));
         let mint = inputs.mint_context(None);
         let tasks = Supervisor::new(metrics.task_restarts.clone());
-        let issuers = RemoteIssuers::new(
-            Arc::clone(&snapshot),
-            Arc::clone(&clock),
-            Arc::clone(&metrics),
-            tasks.clone(),
-        );
+        let issuers = RemoteIssuers::new(Arc::clone(&snapshot), instruments, tasks.clone());
         let problems = issuers.follow(&config);
         if !problems.is_empty() {
             return Err(StartError::Config(problems));

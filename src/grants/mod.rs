@@ -23,9 +23,9 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Freshness, Lookup, LookupLimits, MassAction, MassWithdrawal, Problem};
-use crate::domain::{ClientId, Clock, GrantBook, GrantCell, GrantSet, Monotonic, TenantDigester};
+use crate::domain::{ClientId, GrantBook, GrantCell, GrantSet, Monotonic, TenantDigester};
 use crate::lookup::{Directory, Question, Seat, TokenHealth, Unavailable};
-use crate::telemetry::Metrics;
+use crate::telemetry::Instruments;
 
 pub use entry::Known;
 pub use outcome::LookupOutcome;
@@ -88,7 +88,7 @@ impl Settings {
 impl Settings {
     /// How new an answer has to be for a mint.
     fn for_mint(&self, limits: &LookupLimits, core: &Core) -> Wanted {
-        let now = core.clock.monotonic();
+        let now = core.instruments.clock.monotonic();
         Wanted {
             newer_than: now.minus(limits.cache_ttl),
             none_newer_than: now.minus(limits.negative_ttl),
@@ -127,8 +127,7 @@ struct LookupHint {
 /// What a lookup needs, whatever started it.
 struct Core {
     settings: ArcSwap<Settings>,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    instruments: Instruments,
     provider: Provider,
     pace: Pace,
     emptied: Emptied,
@@ -137,7 +136,8 @@ struct Core {
 
 impl Tenants {
     /// Empty; [`Tenants::run`] does the background work.
-    pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(settings: Settings, instruments: Instruments) -> Arc<Self> {
+        let metrics = &instruments.metrics;
         let (hints, hinted) = mpsc::channel(HINTS);
         Arc::new(Self {
             entries: DashMap::new(),
@@ -148,8 +148,7 @@ impl Tenants {
             size: metrics.cache_entries.with_label_values(&["grants"]),
             core: Arc::new(Core {
                 settings: ArcSwap::from_pointee(settings),
-                clock,
-                metrics,
+                instruments,
                 provider: Provider::default(),
                 pace: Pace::default(),
                 emptied: Emptied::default(),
@@ -164,7 +163,7 @@ impl Tenants {
         if current.directory.config() == config {
             return Ok(Arc::clone(&current.directory));
         }
-        Directory::new(config, Arc::clone(&self.core.clock), Arc::clone(&self.core.metrics))
+        Directory::new(config, self.core.instruments.clone())
     }
 
     /// How the lookups go, and the token they are made with. `None`: nothing is looked up.
@@ -202,7 +201,7 @@ impl Tenants {
         let outcome = self.remembered_or_looked_up(client, &entry).await;
         if let LookupOutcome::Granted(_) = outcome {
             // What is minted now may be used at any time, and be withdrawn before.
-            entry.cell.touch(self.core.clock.monotonic());
+            entry.cell.touch(self.core.instruments.clock.monotonic());
         }
         outcome
     }
@@ -215,7 +214,7 @@ impl Tenants {
 
     /// The grants of a client by a lookup that is made now, or under way.
     pub async fn grants_anew(&self, client: &ClientId) -> LookupOutcome {
-        let (entry, now) = (self.entry(client), self.core.clock.monotonic());
+        let (entry, now) = (self.entry(client), self.core.instruments.clock.monotonic());
         entry.cell.touch(now);
         if let Some(reason) = entry.backing_off(now) {
             return LookupOutcome::Unavailable(reason);
@@ -233,7 +232,7 @@ impl Tenants {
         if let Some(limits) = settings.directory.limits() {
             let mut patience = PATIENCE;
             loop {
-                match entry.cached(&settings, limits, self.core.clock.monotonic()) {
+                match entry.cached(&settings, limits, self.core.instruments.clock.monotonic()) {
                     Cached::Fresh(outcome) => {
                         self.hits.inc();
                         return outcome;
@@ -256,7 +255,7 @@ impl Tenants {
         }
         let wanted = match settings.directory.limits() {
             Some(limits) => settings.for_mint(limits, &self.core),
-            None => Wanted::since(self.core.clock.monotonic()),
+            None => Wanted::since(self.core.instruments.clock.monotonic()),
         };
         let outcome = self.look_up(client, entry, wanted).result().await;
         let outcome = match outcome {
@@ -273,7 +272,7 @@ impl Tenants {
     /// once in the background, unless that was tried a moment ago.
     pub fn hint(&self, client: &ClientId) {
         if self.keeps_fresh() {
-            let (entry, now) = (self.entry(client), self.core.clock.monotonic());
+            let (entry, now) = (self.entry(client), self.core.instruments.clock.monotonic());
             if entry.may_look_up(now) {
                 let newer_than = self.core.settings.load().one_refresh_before(now);
                 self.pass_on(client, &entry, now, newer_than);
@@ -285,7 +284,7 @@ impl Tenants {
     /// looked up in the background, within a budget per client, so that probing is not amplified.
     pub fn hint_miss(&self, client: &ClientId) {
         if self.keeps_fresh() {
-            let (entry, now) = (self.entry(client), self.core.clock.monotonic());
+            let (entry, now) = (self.entry(client), self.core.instruments.clock.monotonic());
             if entry.take_miss(now) {
                 self.pass_on(client, &entry, now, now);
             }
@@ -378,12 +377,12 @@ impl Core {
             Err(reason) => LookupOutcome::Unavailable(reason),
         };
         self.share(&client, &settings, &outcome);
-        self.metrics.lookups.with_label_values(&[outcome.as_str()]).inc();
-        self.metrics.lookup_seconds.observe(took.as_secs_f64());
+        self.instruments.metrics.lookups.with_label_values(&[outcome.as_str()]).inc();
+        self.instruments.metrics.lookup_seconds.observe(took.as_secs_f64());
         let millis = took.as_secs_f64() * 1000.0;
         match &outcome {
             LookupOutcome::Granted(set) | LookupOutcome::Denied(set) => {
-                self.provider.answered(self.clock.monotonic());
+                self.provider.answered(self.instruments.clock.monotonic());
                 tracing::debug!(%client, tenants = set.codes.len(), millis, "looked up tenants");
             }
             LookupOutcome::Unavailable(Unavailable::Replaced) => {
@@ -391,7 +390,7 @@ impl Core {
             }
             LookupOutcome::Unavailable(reason) => {
                 self.provider.failed(&client, reason);
-                entry.failed(reason, self.clock.monotonic());
+                entry.failed(reason, self.instruments.clock.monotonic());
                 let (word, error) = (reason.as_str(), reason);
                 tracing::warn!(%client, millis, reason = word, %error, "cannot look up tenants");
             }
@@ -407,7 +406,7 @@ impl Core {
         if lost.is_empty() {
             return;
         }
-        self.metrics.grants_lost.inc_by(lost.len() as u64);
+        self.instruments.metrics.grants_lost.inc_by(lost.len() as u64);
         let settings = self.settings.load();
         let shown = lost.iter().take(MAX_REFERENCES);
         let references: Vec<_> =
@@ -417,7 +416,7 @@ impl Core {
         if !kept.set.codes.is_empty() {
             return;
         }
-        self.metrics.grants_emptied.inc();
+        self.instruments.metrics.grants_emptied.inc();
         let quiet = !kept.repeated && self.holds_back(entry, before, &settings);
         if !quiet {
             tracing::warn!(
@@ -435,12 +434,12 @@ impl Core {
     fn holds_back(&self, entry: &Arc<Entry>, before: &Arc<GrantSet>, settings: &Settings) -> bool {
         let Freshness::Lookup { refresh, .. } = settings.freshness else { return false };
         let lost = Lost { entry: Arc::clone(entry), before: Arc::clone(before) };
-        let (rule, now) = (&settings.mass_withdrawal, self.clock.monotonic());
+        let (rule, now) = (&settings.mass_withdrawal, self.instruments.clock.monotonic());
         let Some(mass) = self.emptied.note(lost, rule, now, refresh.mul_f64(WINDOW)) else {
             return false;
         };
         if mass.is_news {
-            self.metrics.mass_withdrawals.inc();
+            self.instruments.metrics.mass_withdrawals.inc();
             let (clients, of) = (mass.clients, mass.granted);
             let held = rule.action == MassAction::Hold;
             tracing::warn!(

@@ -103,7 +103,7 @@ impl Tenants {
                 return;
             }
             // Waiting for a place takes time, and a mint may have looked this one up meanwhile.
-            let now = self.core.clock.monotonic();
+            let now = self.core.instruments.clock.monotonic();
             if entry.may_look_up(now) {
                 self.start(&client, &entry, (now.minus(refresh / 2), false)).await;
             }
@@ -114,7 +114,7 @@ impl Tenants {
     /// that reads two atomics of each. A client that goes quiet stays active for `max_age`: within
     /// that time its next call is vouched for, and must not see grants from before the pause.
     pub(super) fn due(&self, active_for: Duration) -> Vec<(ClientId, Arc<Entry>)> {
-        let now = self.core.clock.monotonic();
+        let now = self.core.instruments.clock.monotonic();
         let active_since = now.minus(active_for);
         let is_due =
             |entry: &Entry| entry.may_look_up(now) && entry.cell.last_used() >= active_since;
@@ -132,7 +132,7 @@ impl Tenants {
     pub(super) fn watch_load(&self, settings: &Settings, watch: &mut LoadWatch) {
         let Freshness::Lookup { refresh, max_age } = settings.freshness else { return };
         let Some(places) = settings.directory.background_places() else { return };
-        let now = self.core.clock.monotonic();
+        let now = self.core.instruments.clock.monotonic();
         if watch.counted_at.is_some_and(|at| now.since(at) < COUNT_EVERY) {
             return;
         }
@@ -146,8 +146,8 @@ impl Tenants {
         }
         self.core.emptied.counted(granted, now, refresh.mul_f64(WINDOW));
         let load = self.core.pace.load_of(active, places, refresh);
-        self.core.metrics.active_clients.set(active as i64);
-        self.core.metrics.refresh_load.set(load);
+        self.core.instruments.metrics.active_clients.set(active as i64);
+        self.core.instruments.metrics.refresh_load.set(load);
         let told = watch.warned_at.is_some_and(|at| now.since(at) < WARN_EVERY);
         if load >= HIGH_LOAD && !told {
             watch.warned_at = Some(now);

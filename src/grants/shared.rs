@@ -119,7 +119,7 @@ impl Tenants {
     pub(super) fn sets_back(&self, entry: &Entry, refresh: Duration, max_age: Duration) -> bool {
         let settings = self.core.settings.load();
         let shared = self.core.shared.get().filter(|_| settings.section.is_some());
-        let now = self.core.clock.monotonic();
+        let now = self.core.instruments.clock.monotonic();
         let set = entry.cell.current();
         let (Some(true), Some(set)) = (shared.map(|shared| shared.is_away()), set.as_ref()) else {
             return false;
@@ -187,7 +187,7 @@ impl Core {
             status: "shared".to_owned(),
         };
         let kept = entry.succeeded(client, answer, (settings, None), self).ok()?;
-        self.metrics.lookups_shared.inc();
+        self.instruments.metrics.lookups_shared.inc();
         self.tell_lost(client, entry, &kept, "shared");
         tracing::debug!(%client, tenants = kept.set.codes.len(), "took a shared answer");
         Some(LookupOutcome::of(kept.set))

@@ -7,7 +7,7 @@ use crate::config::{Freshness, HttpLookup, Lookup, MassAction, MassWithdrawal};
 use crate::domain::{ManualClock, TenantDigester};
 use crate::lookup::Directory;
 pub use crate::lookup::testing::*;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Instruments, Metrics};
 
 use super::{Settings, Tenants};
 
@@ -33,9 +33,10 @@ impl Bench {
     pub fn with(lookup: &Lookup, freshness: Freshness) -> Self {
         let clock = Arc::new(ManualClock::at(START));
         let metrics = Arc::new(Metrics::new());
-        let directory = Directory::new(lookup, clock.clone(), metrics.clone()).unwrap();
+        let instruments = Instruments { clock: clock.clone(), metrics: metrics.clone() };
+        let directory = Directory::new(lookup, instruments.clone()).unwrap();
         let settings = settings(directory, freshness, 1);
-        let tenants = Tenants::new(settings, clock.clone(), metrics.clone());
+        let tenants = Tenants::new(settings, instruments);
         Self { tenants, clock, metrics }
     }
 

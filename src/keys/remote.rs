@@ -15,8 +15,8 @@ use url::Url;
 
 use super::jwks::{JwksError, MAX_JWKS_BYTES, Skipped, WantedKeys, parse_jwks, tell_skipped};
 use crate::authz::trust::KeySet;
-use crate::domain::{Clock, Timestamp};
-use crate::telemetry::Metrics;
+use crate::domain::Timestamp;
+use crate::telemetry::Instruments;
 
 /// For one request, its body included.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -164,8 +164,7 @@ pub struct RemoteKeys {
     of: KeysOf,
     location: Location,
     client: Client,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    instruments: Instruments,
     publish: Publish,
     unknown_kid: Notify,
     status: ArcSwap<FetchStatus>,
@@ -178,7 +177,7 @@ impl RemoteKeys {
         of: KeysOf,
         location: Location,
         client: Client,
-        (clock, metrics): (Arc<dyn Clock>, Arc<Metrics>),
+        instruments: Instruments,
         publish: Publish,
     ) -> Self {
         let pace = if of.own { OWN_PACE } else { PACE };
@@ -186,8 +185,7 @@ impl RemoteKeys {
             of,
             location,
             client,
-            clock,
-            metrics,
+            instruments,
             publish,
             unknown_kid: Notify::new(),
             status: ArcSwap::default(),
@@ -244,11 +242,19 @@ impl RemoteKeys {
 
     fn succeeded(&self, set: KeySet, skipped: &[Skipped], tell: bool) {
         let issuer = [self.of.issuer.as_str()];
-        self.metrics.jwks_refreshes.with_label_values(&[issuer[0], "ok"]).inc();
-        let now = self.clock.now();
+        self.instruments.metrics.jwks_refreshes.with_label_values(&[issuer[0], "ok"]).inc();
+        let now = self.instruments.clock.now();
         self.status.store(Arc::new(FetchStatus { last_success: Some(now), error: None }));
-        self.metrics.jwks_last_success.with_label_values(&issuer).set(now.secs() as f64);
-        self.metrics.jwks_keys_skipped.with_label_values(&issuer).inc_by(skipped.len() as u64);
+        self.instruments
+            .metrics
+            .jwks_last_success
+            .with_label_values(&issuer)
+            .set(now.secs() as f64);
+        self.instruments
+            .metrics
+            .jwks_keys_skipped
+            .with_label_values(&issuer)
+            .inc_by(skipped.len() as u64);
         // Once a change, and not at every fetch.
         if tell {
             tell_skipped(issuer[0], skipped, set.len());
@@ -258,7 +264,7 @@ impl RemoteKeys {
 
     fn failed(&self, error: &FetchError, loaded: bool) {
         let issuer = self.of.issuer.as_str();
-        self.metrics.jwks_refreshes.with_label_values(&[issuer, error.outcome()]).inc();
+        self.instruments.metrics.jwks_refreshes.with_label_values(&[issuer, error.outcome()]).inc();
         let message = if loaded {
             "fetching the keys of this issuer failed; the last good ones are used for up to 24 h"
         } else {
@@ -277,7 +283,7 @@ impl RemoteKeys {
         };
         let (keys, mut skipped) = parse_jwks(&body, &self.of.wanted)?;
         let given = keys.len();
-        let set = KeySet::new(keys, Some(self.clock.monotonic().plus(GOOD_FOR)));
+        let set = KeySet::new(keys, Some(self.instruments.clock.monotonic().plus(GOOD_FOR)));
         let sharing = (0..set.dropped())
             .map(|_| Skipped { at: given, why: "shares its kid with another key".to_owned() });
         skipped.extend(sharing);
@@ -387,9 +393,10 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::domain::{Algorithm, ManualClock};
+    use crate::domain::{Algorithm, Clock as _, ManualClock};
     use crate::keys::jwks::{PublicJwk, thumbprint};
     use crate::keys::{KeyPair, SigningAlgorithm};
+    use crate::telemetry::Metrics;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
     const DAY: Duration = Duration::from_secs(86_400);
@@ -457,8 +464,8 @@ mod tests {
             let metrics = Arc::new(Metrics::new());
             let clock = Arc::new(ManualClock::at(NOW));
             let client = key_client(Client::builder().no_proxy()).build().unwrap();
-            let surroundings = (clock.clone() as _, metrics.clone());
-            let mut keys = RemoteKeys::new(of, location, client, surroundings, publish);
+            let instruments = Instruments { clock: clock.clone(), metrics: metrics.clone() };
+            let mut keys = RemoteKeys::new(of, location, client, instruments, publish);
             keys.pace = pace;
             Self { keys: Arc::new(keys), published, metrics, clock }
         }

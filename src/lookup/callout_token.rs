@@ -4,8 +4,8 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 
 use crate::config::{OAuth2Auth, Problem};
-use crate::domain::{Clock, Moment, Monotonic};
-use crate::telemetry::Metrics;
+use crate::domain::{Moment, Monotonic};
+use crate::telemetry::Instruments;
 
 use super::flight::{Flight, Seat, lock};
 use super::token_request::{NewToken, TokenRequest};
@@ -60,8 +60,7 @@ struct Inner {
     request: TokenRequest,
     timeout: Duration,
     renew_ahead: Duration,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    instruments: Instruments,
     state: Mutex<State>,
     flight: Flight<Result<Arc<Token>>>,
 }
@@ -70,15 +69,13 @@ impl CalloutToken {
     pub fn new(
         config: &OAuth2Auth,
         client: reqwest::Client,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
+        instruments: Instruments,
     ) -> std::result::Result<Self, Problem> {
         Ok(Self(Arc::new(Inner {
             request: TokenRequest::new(config, client)?,
             timeout: config.timeout,
             renew_ahead: config.refresh_before_expiry,
-            clock,
-            metrics,
+            instruments,
             state: Mutex::default(),
             flight: Flight::default(),
         })))
@@ -88,7 +85,7 @@ impl CalloutToken {
     pub async fn get(&self) -> Result<(Arc<Token>, bool)> {
         let seat = {
             let state = lock(&self.0.state);
-            let now = self.0.clock.monotonic();
+            let now = self.0.instruments.clock.monotonic();
             if let Some(token) = state.current.as_ref().filter(|token| now < token.expires_at) {
                 return Ok((Arc::clone(token), false));
             }
@@ -103,7 +100,7 @@ impl CalloutToken {
     pub async fn replace(&self, refused: &Token) -> Result<Option<Arc<Token>>> {
         let seat = {
             let mut state = lock(&self.0.state);
-            let now = self.0.clock.monotonic();
+            let now = self.0.instruments.clock.monotonic();
             let newer = |token: &&Arc<Token>| token.generation > refused.generation;
             if let Some(token) = state.current.as_ref().filter(newer) {
                 return Ok(Some(Arc::clone(token)));
@@ -122,7 +119,7 @@ impl CalloutToken {
 
     pub fn health(&self) -> TokenHealth {
         let state = lock(&self.0.state);
-        let now = self.0.clock.monotonic();
+        let now = self.0.instruments.clock.monotonic();
         let current = state.current.as_ref();
         TokenHealth {
             fetched: current.is_some(),
@@ -134,7 +131,7 @@ impl CalloutToken {
     /// Starts a renewal in the background if it is time.
     pub fn renew_if_due(&self) {
         let state = lock(&self.0.state);
-        let now = self.0.clock.monotonic();
+        let now = self.0.instruments.clock.monotonic();
         let due = state.current.as_ref().is_some_and(|token| token.renew_at <= now);
         if due && self.0.check_backoff(&state, now).is_ok() {
             drop(self.0.join());
@@ -160,7 +157,7 @@ impl Inner {
     }
 
     async fn fetch(&self) -> Result<Arc<Token>> {
-        let sent_at = self.clock.moment();
+        let sent_at = self.instruments.clock.moment();
         let answer = tokio::time::timeout(self.timeout, self.request.send(sent_at.wall))
             .await
             .unwrap_or(Err(CalloutTokenError::Timeout));
@@ -168,7 +165,7 @@ impl Inner {
             Ok(_) => "issued",
             Err(error) => error.as_str(),
         };
-        self.metrics.callout_token_requests.with_label_values(&[outcome]).inc();
+        self.instruments.metrics.callout_token_requests.with_label_values(&[outcome]).inc();
         answer.map(|granted| self.keep(granted, sent_at)).inspect_err(|error| self.failed(error))
     }
 
@@ -189,7 +186,7 @@ impl Inner {
         state.current = Some(Arc::clone(&token));
         state.failures = 0;
         state.last_error = None;
-        self.metrics.callout_token_expiry.set(granted.expires_at.secs() as f64);
+        self.instruments.metrics.callout_token_expiry.set(granted.expires_at.secs() as f64);
         tracing::debug!(lifetime_secs = lifetime.as_secs(), "fetched a token for the lookup");
         token
     }
@@ -205,7 +202,7 @@ impl Inner {
                 doubled.min(MAX_BACKOFF).mul_f64(0.5 + 0.5 * rand::random::<f64>())
             }
         };
-        state.retry_at = self.clock.monotonic().plus(wait);
+        state.retry_at = self.instruments.clock.monotonic().plus(wait);
         state.last_error = Some(error.clone());
         let failures = state.failures;
         if *error == CalloutTokenError::InvalidClient {

@@ -12,8 +12,8 @@ use tower::retry::budget::{Budget as _, TpsBudget};
 use crate::config::{GrpcLookup, HttpLookup, Lookup, LookupAuth, LookupLimits, Problem};
 use crate::domain::{ClientId, Clock};
 use crate::outbound::Reach;
-use crate::telemetry::Metrics;
 use crate::telemetry::traces::child;
+use crate::telemetry::{Instruments, Metrics};
 
 use super::answer::{Answer, Grants};
 use super::callout_token::{CalloutToken, TokenHealth};
@@ -129,17 +129,13 @@ enum Auth {
 
 impl Directory {
     /// `field` names the section in a problem.
-    pub fn new(
-        config: &Lookup,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Arc<Self>, Problem> {
+    pub fn new(config: &Lookup, instruments: Instruments) -> Result<Arc<Self>, Problem> {
         let remote = match config {
             Lookup::Static => None,
-            Lookup::Http(http) => Some(Remote::http(http, &clock, metrics)?),
-            Lookup::Grpc(grpc) => Some(Remote::grpc(grpc, &clock, metrics)?),
+            Lookup::Http(http) => Some(Remote::http(http, &instruments)?),
+            Lookup::Grpc(grpc) => Some(Remote::grpc(grpc, &instruments)?),
         };
-        Ok(Arc::new(Self { config: config.clone(), remote, clock }))
+        Ok(Arc::new(Self { config: config.clone(), remote, clock: instruments.clock }))
     }
 
     /// The section that it was made from.
@@ -232,30 +228,27 @@ impl Remote {
         }
     }
 
-    fn http(
-        config: &HttpLookup,
-        clock: &Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, Problem> {
+    fn http(config: &HttpLookup, instruments: &Instruments) -> Result<Self, Problem> {
         let mut urls = token_url(&config.auth);
         urls.push(config.url.0.as_str());
         let reach = Reach { tls: config.tls.clone(), proxy: config.proxy.clone() };
         let client = reach.client(FIELD, &urls)?;
-        let auth = Auth::new(&config.auth, &client, clock, &metrics)?;
-        let source = HttpSource::new(config, client, Arc::clone(clock))?;
-        Ok(Self::new(Source::Http(Box::new(source)), auth, &config.limits, metrics))
+        let auth = Auth::new(&config.auth, &client, instruments)?;
+        let source = HttpSource::new(config, client, Arc::clone(&instruments.clock))?;
+        Ok(Self::new(
+            Source::Http(Box::new(source)),
+            auth,
+            &config.limits,
+            Arc::clone(&instruments.metrics),
+        ))
     }
 
-    fn grpc(
-        config: &GrpcLookup,
-        clock: &Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, Problem> {
+    fn grpc(config: &GrpcLookup, instruments: &Instruments) -> Result<Self, Problem> {
         let reach = Reach { tls: config.tls.clone(), proxy: None };
         let client = reach.client(FIELD, &token_url(&config.auth))?;
-        let auth = Auth::new(&config.auth, &client, clock, &metrics)?;
-        let source = GrpcSource::new(config, Arc::clone(clock))?;
-        Ok(Self::new(Source::Grpc(source), auth, &config.limits, metrics))
+        let auth = Auth::new(&config.auth, &client, instruments)?;
+        let source = GrpcSource::new(config, Arc::clone(&instruments.clock))?;
+        Ok(Self::new(Source::Grpc(source), auth, &config.limits, Arc::clone(&instruments.metrics)))
     }
 
     fn new(source: Source, auth: Auth, limits: &LookupLimits, metrics: Arc<Metrics>) -> Self {
@@ -278,8 +271,7 @@ impl Auth {
     fn new(
         config: &LookupAuth,
         client: &reqwest::Client,
-        clock: &Arc<dyn Clock>,
-        metrics: &Arc<Metrics>,
+        instruments: &Instruments,
     ) -> Result<Self, Problem> {
         Ok(match config {
             LookupAuth::None => Self::None,
@@ -290,12 +282,9 @@ impl Auth {
                 let pair = STANDARD.encode(format!("{username}:{}", password.0.expose()));
                 Self::Fixed(credential("basic", "Basic", &pair)?)
             }
-            LookupAuth::OAuth2(oauth2) => Self::OAuth2(CalloutToken::new(
-                oauth2,
-                client.clone(),
-                Arc::clone(clock),
-                Arc::clone(metrics),
-            )?),
+            LookupAuth::OAuth2(oauth2) => {
+                Self::OAuth2(CalloutToken::new(oauth2, client.clone(), instruments.clone())?)
+            }
         })
     }
 }

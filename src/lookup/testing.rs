@@ -13,7 +13,7 @@ use crate::config::{
     LookupAuth, LookupHeader, LookupLimits, OAuth2Auth, OAuth2Method, SecretText, UrlTemplate,
 };
 use crate::domain::{ClientId, ManualClock, Secret, Timestamp};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Instruments, Metrics};
 
 use super::flight::lock;
 use super::{Answer, Directory, Grants, Listed, Question, Unavailable};
@@ -285,8 +285,13 @@ impl LookupBench {
     pub fn with(lookup: &Lookup) -> Self {
         let clock = Arc::new(ManualClock::at(START));
         let metrics = Arc::new(Metrics::new());
-        let directory = Directory::new(lookup, clock.clone(), metrics.clone()).unwrap();
+        let instruments = Instruments { clock: clock.clone(), metrics: metrics.clone() };
+        let directory = Directory::new(lookup, instruments).unwrap();
         Self { directory, clock, metrics }
+    }
+
+    pub fn instruments(&self) -> Instruments {
+        Instruments { clock: self.clock.clone(), metrics: self.metrics.clone() }
     }
 
     pub async fn ask(&self, id: &str) -> Asked {

@@ -206,7 +206,7 @@ async fn a_header_that_cannot_be_sent_is_a_problem_of_the_config() {
     lookup.headers = vec![header("X-Key", "two\nlines")];
     let bench = LookupBench::with(&Lookup::Static);
     let config = Lookup::Http(Box::new(lookup));
-    let directory = Directory::new(&config, bench.clock.clone(), bench.metrics.clone());
+    let directory = Directory::new(&config, bench.instruments());
     let problem = directory.err().unwrap().to_string();
     assert!(problem.starts_with("tenants.lookup.headers.X-Key: "), "{problem}");
     assert!(!problem.contains("two"), "{problem}");
