@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::Path;
 
 const DIRECTORY: &str = "proto/tenantgate/directory/v1/directory.proto";
+const CHECK: &str = "proto/tenantgate/check/v1/check.proto";
 const FEED: &str = "proto/tenantgate/feed/v1/feed.proto";
 const AUTHORIZATION: &str = "proto/envoy/service/auth/v3/external_auth.proto";
 
@@ -13,7 +14,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // It holds keys: src/feed/mod.rs prints a stand-in.
         .skip_debug(["tenantgate.feed.v1.Rules"])
-        .compile_fds(protox::compile([DIRECTORY, FEED], ["proto"])?)?;
+        // Parts of the buffer that they arrived in, not copies.
+        .bytes(".tenantgate.check.v1")
+        .compile_fds(protox::compile([DIRECTORY, FEED, CHECK], ["proto"])?)?;
 
     // For reflection; the types are for tests, which hold them to Envoy's.
     let mut compiler = protox::Compiler::new(["proto"])?;

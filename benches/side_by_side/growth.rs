@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tenantgate::authz::Snapshot;
 use tenantgate::config::ListenAddress;
 use tenantgate::domain::{
@@ -155,9 +156,10 @@ fn in_process(gate: &Gate, messages: &[Vec<u8>]) -> f64 {
     let mut messages = messages.iter().cycle();
     let batch = |_| {
         // A request that comes from a socket is in the CPU's cache; what is remembered may not be.
-        let arrived: Vec<Vec<u8>> = messages.by_ref().take(BATCH).cloned().collect();
+        let arrived = messages.by_ref().take(BATCH).cloned().map(Bytes::from);
+        let arrived: Vec<_> = arrived.collect();
         let started = Instant::now();
-        for message in &arrived {
+        for message in arrived {
             black_box(check(gate, message));
         }
         micros(started.elapsed()) / BATCH as f64
@@ -214,7 +216,7 @@ fn warmed(installation: &Installation, gate: &Gate, tokens: usize, tenants: usiz
                 let mut kept = Vec::new();
                 for at in (start..tokens).step_by(threads) {
                     let message = check_request(PATH, &installation.token(at, tenants));
-                    check(gate, &message);
+                    check(gate, message.clone());
                     if at % step == 0 {
                         kept.push(message);
                     }

@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use divan::{Bencher, Divan, black_box};
 use mimalloc::MiMalloc;
 use tenantgate::authz::path::CheckedPath;
@@ -63,9 +64,9 @@ fn allocations(call: impl FnOnce()) -> f64 {
 pub fn run() {
     let (installation, message) = typical();
     let gate = installation.typical_gate();
-    check(&gate, &message);
+    check(&gate, message.clone());
     let mut table = Table::new("decision", "A warm decision", &["us", "allocations"]);
-    let once = || drop(black_box(check(&gate, black_box(&message))));
+    let once = || drop(black_box(check(&gate, black_box(message.clone()))));
     decide(&installation, &gate, |decision| {
         let row = [Some(each(CALLS, decision)), Some(allocations(decision))];
         table.row("the decision alone", &row);
@@ -78,11 +79,11 @@ pub fn run() {
     Divan::default().run_benches();
 }
 
-fn typical() -> (Installation, Vec<u8>) {
+fn typical() -> (Installation, Bytes) {
     // Nobody is looked up: the gate is given its grants.
     let installation = Installation::new("127.0.0.1:9", "");
     let message = check_request(PATH, &installation.token(0, TENANTS));
-    (installation, message)
+    (installation, message.into())
 }
 
 /// Decoding, decision, metrics, and the reply's bytes.
@@ -90,8 +91,8 @@ fn typical() -> (Installation, Vec<u8>) {
 fn warm_check(bencher: Bencher<'_, '_>) {
     let (installation, message) = typical();
     let gate = installation.typical_gate();
-    check(&gate, &message);
-    bencher.bench(|| check(&gate, black_box(&message)));
+    check(&gate, message.clone());
+    bencher.bench(|| check(&gate, black_box(message.clone())));
 }
 
 struct OneHeader(String);
@@ -111,7 +112,7 @@ impl Headers for OneHeader {
 fn warm_decision(bencher: Bencher<'_, '_>) {
     let (installation, message) = typical();
     let gate = installation.typical_gate();
-    check(&gate, &message);
+    check(&gate, message.clone());
     decide(&installation, &gate, |decision| bencher.bench_local(decision));
 }
 
@@ -140,9 +141,9 @@ fn warm_denial(bencher: Bencher<'_, '_>) {
     let (installation, _) = typical();
     let gate = installation.typical_gate();
     let path = PATH.replace("T0", "T9");
-    let message = check_request(&path, &installation.token(0, TENANTS));
-    check(&gate, &message);
-    bencher.bench(|| check(&gate, black_box(&message)));
+    let message = Bytes::from(check_request(&path, &installation.token(0, TENANTS)));
+    check(&gate, message.clone());
+    bencher.bench(|| check(&gate, black_box(message.clone())));
 }
 
 /// A token never seen before, with its signature.
@@ -151,7 +152,7 @@ fn cold_check(bencher: Bencher<'_, '_>) {
     let (installation, message) = typical();
     bencher
         .with_inputs(|| installation.typical_gate())
-        .bench_values(|gate| check(&gate, black_box(&message)));
+        .bench_values(|gate| check(&gate, black_box(message.clone())));
 }
 
 #[divan::bench]

@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
     ParsedPublicKey,
 };
+use bytes::Bytes;
 use tenantgate::serve::check;
 
 use super::checks::{Tenantgate, micros};
@@ -136,8 +137,8 @@ pub fn cold() {
     for round in 0..ROUNDS {
         let message =
             |at| check_request(PATH, &installation.token(round * COLD_TOKENS + at, TENANTS));
-        let messages: Vec<_> = (0..COLD_TOKENS).map(message).collect();
-        let mut messages = messages.iter();
+        let messages: Vec<_> = (0..COLD_TOKENS).map(message).map(Bytes::from).collect();
+        let mut messages = messages.into_iter();
         cold.push(each(COLD_TOKENS, || {
             let message = messages.next().expect("one for each call");
             black_box(check(&gate, message));

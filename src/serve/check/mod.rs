@@ -1,7 +1,6 @@
 //! The check listener: Envoy's external authorization over gRPC. The only folder that knows Envoy's
 //! types.
 
-mod message;
 mod pairing;
 mod reply;
 #[cfg(test)]
@@ -15,10 +14,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use prost::Message as _;
 
 pub use self::pairing::{LOOKED_AT, Pairing};
 pub use self::unary::Reply;
-use self::wire::CheckMessage;
+use self::wire::v1::{CheckRequest, CheckResponse};
 use crate::authz::CheckInput;
 use crate::gate::{Gate, Request};
 use crate::telemetry::traces::Parent;
@@ -53,13 +53,13 @@ impl CheckServer {
             // What is not a message is answered as one without a request: denied, in so many words.
             message => message.ok().flatten().unwrap_or_default(),
         };
-        unary::response(&called(&self.0, &message, call))
+        unary::response(&called(&self.0, message, call))
     }
 }
 
 /// The bytes of a `CheckResponse` to those of a `CheckRequest`.
-pub fn check(gate: &Gate, message: &[u8]) -> Vec<u8> {
-    called(gate, message, Call::default())
+pub fn check(gate: &Gate, message: impl Into<Bytes>) -> Vec<u8> {
+    called(gate, message.into(), Call::default()).encode_to_vec()
 }
 
 /// What a call brings beside its message.
@@ -70,24 +70,25 @@ pub struct Call<'a> {
     pub pairing: Option<&'a Pairing>,
 }
 
-fn called(gate: &Gate, message: &[u8], call: Call<'_>) -> Vec<u8> {
-    let Ok(message) = catch_unwind(|| CheckMessage::decode(message).unwrap_or_default()) else {
+fn called(gate: &Gate, message: Bytes, call: Call<'_>) -> CheckResponse {
+    let Ok(message) = catch_unwind(|| CheckRequest::decode(message).unwrap_or_default()) else {
         return gate.failed(reply::render);
     };
     if let Some(pairing) = call.pairing {
-        pairing.look_at_request(message.http.as_ref());
+        pairing.look_at_request(message.http());
     }
-    let profile = message.extensions.iter().find(|(key, _)| *key == PROFILE);
-    let request = message.http.as_ref().map(|http| Request {
+    let request = message.http().map(|http| Request {
         input: CheckInput {
             // A name that is not text names no API.
-            profile: profile.map(|(_, name)| str::from_utf8(name).unwrap_or_default()),
+            profile: message
+                .extension(PROFILE)
+                .map(|name| str::from_utf8(name).unwrap_or_default()),
             // A method that is not text matches no route.
-            method: str::from_utf8(http.method).unwrap_or_default(),
-            target: http.path,
+            method: str::from_utf8(&http.method).unwrap_or_default(),
+            target: &http.path,
             headers: http,
         },
-        id: http.id,
+        id: &http.id,
         trace: call.trace.clone(),
         metadata: true,
     });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::wire::HttpRequest;
+use super::wire::v1::HttpRequest;
 use crate::authz::{HeaderValue, Headers as _};
 use crate::telemetry::Metrics;
 
@@ -90,15 +90,15 @@ impl Pairing {
         }
     }
 
-    pub fn look_at_request(&self, request: Option<&HttpRequest<'_>>) {
+    pub fn look_at_request(&self, request: Option<&HttpRequest>) {
         let Some(request) = request else { return self.found(Finding::NoRequest) };
-        if request.has_body {
+        if request.has_body() {
             self.found(Finding::Body);
         }
         if !matches!(request.get("cookie"), HeaderValue::Missing) {
             self.found(Finding::AllHeaders);
         }
-        if is_unresolved(request.path) {
+        if is_unresolved(&request.path) {
             self.found(Finding::Path);
         }
     }
@@ -155,15 +155,16 @@ mod tests {
 
     #[test]
     fn each_setting_that_shows_in_a_check_is_found() {
-        let request = |path: &'static [u8]| HttpRequest { path, ..HttpRequest::default() };
+        let request =
+            |path: &'static [u8]| HttpRequest { path: path.into(), ..HttpRequest::default() };
         assert_eq!(found(|pairing| pairing.look_at_request(None)), ["no_request"]);
         let fine = request(b"/api/T1/x?y=//..%2f");
         assert_eq!(found(|pairing| pairing.look_at_request(Some(&fine))), [""; 0]);
         for path in [&b"/api//T1"[..], b"/api/../T1", b"/api/T1%2Fx", b"/api/T1/.."] {
-            let odd = HttpRequest { path, ..HttpRequest::default() };
+            let odd = request(path);
             assert_eq!(found(|pairing| pairing.look_at_request(Some(&odd))), ["path"], "{path:?}");
         }
-        let body = HttpRequest { has_body: true, ..request(b"/") };
+        let body = HttpRequest { body: "{}".into(), ..request(b"/") };
         assert_eq!(found(|pairing| pairing.look_at_request(Some(&body))), ["body"]);
         for (millis, expected) in
             [("20", &["timeout_short"][..]), ("500", &[]), ("60000", &["timeout_long"]), ("x", &[])]

@@ -25,16 +25,16 @@ fn answer_to(world: World, message: &[u8]) -> CheckResponse {
     let gate = Gate {
         timed: true,
         snapshot: Arc::new(ArcSwap::from_pointee(world.snapshot)),
-        cache: Arc::new(world.cache),
+        cache: world.cache,
         probes: world.probes,
-        grants: Arc::new(world.cells),
+        grants: world.cells,
         clock: Arc::new(ManualClock::at(NOW)),
         metrics: Arc::new(Metrics::new()),
         hints: Box::new(|_| {}),
         decision_ids: AtomicU64::new(0),
         ledger: Default::default(),
     };
-    CheckResponse::decode(&super::check(&gate, message)[..]).unwrap()
+    CheckResponse::decode(&super::check(&gate, message.to_vec())[..]).unwrap()
 }
 
 fn answer(world: World, path: &str, token: Option<&str>) -> CheckResponse {
@@ -85,11 +85,11 @@ fn ok(response: OkHttpResponse, metadata: Struct) -> CheckResponse {
 
 #[test]
 fn an_allowed_request_carries_who_sent_it() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let quota = Some(Quota { requests_per_unit: 500, unit: QuotaUnit::Minute });
     world.snapshot.clients = book([Client { quota, ..client("acme") }]);
     let token = world.token();
-    let scope = "reports.read other";
+    let scope = "reports.read";
     let tenant = world.snapshot.digester.reference("T1").to_string();
     let number = Value { kind: Some(Kind::NumberValue(500.0)) };
     let quota = fields([("requests_per_unit", number), ("unit", text("MINUTE"))]);
@@ -141,7 +141,7 @@ fn a_public_request_carries_its_variables_and_nobody() {
             ("variables", Value { kind: Some(variables) }),
         ]),
     );
-    assert_eq!(answer(World::new(), &format!("/docs/{page}"), None), expected);
+    assert_eq!(answer(World::typical(), &format!("/docs/{page}"), None), expected);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_denied_request_is_told_why_and_how_to_do_better() {
         headers.push(overwrite("www-authenticate", challenge));
         headers
     };
-    let world = World::new();
+    let world = World::typical();
     let token = world.token();
     assert_eq!(
         answer(world, "/api/T1/admin", Some(&token)),
@@ -181,7 +181,7 @@ fn a_denied_request_is_told_why_and_how_to_do_better() {
         )
     );
     assert_eq!(
-        answer(World::new(), "/api/T1/report", None),
+        answer(World::typical(), "/api/T1/report", None),
         denied(
             401,
             challenge("Bearer realm=\"https://api.test\""),
@@ -189,7 +189,7 @@ fn a_denied_request_is_told_why_and_how_to_do_better() {
         )
     );
     assert_eq!(
-        answer(World::new(), "/api/../T1", None),
+        answer(World::typical(), "/api/../T1", None),
         denied(
             400,
             common(),
@@ -207,8 +207,8 @@ fn status(response: CheckResponse) -> i32 {
 
 #[test]
 fn what_is_no_check_request_is_denied_and_not_an_error() {
-    assert_eq!(status(answer_to(World::new(), &[])), 400);
-    assert_eq!(status(answer_to(World::new(), &[0xff; 64])), 400);
+    assert_eq!(status(answer_to(World::typical(), &[])), 400);
+    assert_eq!(status(answer_to(World::typical(), &[0xff; 64])), 400);
 }
 
 /// Any bug on the way.
@@ -224,7 +224,7 @@ impl Meter for Panicking {
 
 #[test]
 fn a_panic_is_an_explicit_503_so_that_nothing_fails_open() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let api = Api { meter: Box::new(Panicking), ..api("oda") };
     world.snapshot.apis = Arc::new(Apis::new(vec![api]));
     assert_eq!(status(answer(world, "/api/T1/report", None)), 503);
