@@ -8,8 +8,9 @@ use aws_lc_rs::digest;
 use aws_lc_rs::error::KeyRejected;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
+    RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
 };
+use jsonwebtoken::{DecodingKey, crypto};
 
 use crate::domain::{Algorithm, Monotonic};
 
@@ -94,13 +95,13 @@ impl From<KeyRejected> for KeyError {
 pub struct TrustedKey {
     kid: Box<str>,
     algorithm: Algorithm,
-    key: ParsedPublicKey,
+    key: DecodingKey,
     numbers: PublicKey,
     fingerprint: [u8; 32],
 }
 
 impl TrustedKey {
-    /// Checks and parses the key, so that verification does neither.
+    /// Checks the key: only what is good can verify.
     pub fn new(kid: &str, algorithm: Algorithm, key: &PublicKey) -> Result<Self, KeyError> {
         if !(1..=MAX_KID_CHARS).contains(&kid.chars().count()) {
             return Err(KeyError::Kid);
@@ -130,11 +131,18 @@ impl TrustedKey {
         &self.numbers
     }
 
-    /// Whether `signature` is this key's, in the form that a JWS carries: for ECDSA `r || s` of
+    /// Whether `signature` is this key's, as a JWS carries it: in base64url, for ECDSA `r || s` of
     /// exactly twice the coordinate's length. ECDSA signatures are malleable: `r || n - s` is
     /// accepted too, so a signature or a token's bytes identify nothing.
-    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.key.verify_sig(message, signature).is_ok()
+    pub fn verify(&self, message: &[u8], signature: &str) -> bool {
+        let algorithm = match self.algorithm {
+            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+            Algorithm::Es384 => jsonwebtoken::Algorithm::ES384,
+            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::Ps256 => jsonwebtoken::Algorithm::PS256,
+        };
+        crypto::verify(signature, message, &self.key, algorithm).unwrap_or(false)
     }
 
     /// SHA-256 over the algorithm and the key: the same for the same key under any `kid`.
@@ -149,30 +157,33 @@ impl fmt::Debug for TrustedKey {
     }
 }
 
-/// The parsed key, and bytes that are equal exactly for equal keys of one algorithm.
-fn parse(algorithm: Algorithm, key: &PublicKey) -> Result<(ParsedPublicKey, Vec<u8>), KeyError> {
+/// The key, and bytes that are equal exactly for equal keys of one algorithm. `jsonwebtoken` looks
+/// at a key when it verifies with it; here it is looked at before anybody trusts it.
+fn parse(algorithm: Algorithm, key: &PublicKey) -> Result<(DecodingKey, Vec<u8>), KeyError> {
     match (algorithm, key) {
         (Algorithm::Es256, PublicKey::Ec { curve: Curve::P256, x, y }) => {
             let point = uncompressed(Curve::P256, x, y)?;
-            Ok((ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)?, point))
+            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point)?;
+            Ok((DecodingKey::from_ec_der(&point), point))
         }
         (Algorithm::Es384, PublicKey::Ec { curve: Curve::P384, x, y }) => {
             let point = uncompressed(Curve::P384, x, y)?;
-            Ok((ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &point)?, point))
+            ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &point)?;
+            Ok((DecodingKey::from_ec_der(&point), point))
         }
         (Algorithm::EdDsa, PublicKey::Ed25519(bytes)) => {
             if bytes.len() != 32 {
                 return Err(KeyError::Length);
             }
-            Ok((ParsedPublicKey::new(&ED25519, bytes)?, bytes.clone()))
+            ParsedPublicKey::new(&ED25519, bytes)?;
+            Ok((DecodingKey::from_ed_der(bytes), bytes.clone()))
         }
-        (Algorithm::Rs256, PublicKey::Rsa { n, e }) => {
-            let (numbers, canonical) = rsa(n, e)?;
-            Ok((numbers.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)?, canonical))
-        }
-        (Algorithm::Ps256, PublicKey::Rsa { n, e }) => {
-            let (numbers, canonical) = rsa(n, e)?;
-            Ok((numbers.to_parsed_public_key(&RSA_PSS_2048_8192_SHA256)?, canonical))
+        (Algorithm::Rs256 | Algorithm::Ps256, PublicKey::Rsa { n, e }) => {
+            let (n, e) = rsa(n, e)?;
+            let numbers = RsaPublicKeyComponents { n, e };
+            numbers.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)?;
+            let canonical = [&(n.len() as u64).to_be_bytes(), n, e].concat();
+            Ok((DecodingKey::from_rsa_raw_components(n, e), canonical))
         }
         (
             Algorithm::Es256
@@ -192,10 +203,8 @@ fn uncompressed(curve: Curve, x: &[u8], y: &[u8]) -> Result<Vec<u8>, KeyError> {
     Ok([&[4], x, y].concat())
 }
 
-fn rsa<'a>(
-    n: &'a [u8],
-    e: &'a [u8],
-) -> Result<(RsaPublicKeyComponents<&'a [u8]>, Vec<u8>), KeyError> {
+/// Both numbers without leading zeros.
+fn rsa<'a>(n: &'a [u8], e: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), KeyError> {
     let (n, e) = (without_leading_zeros(n), without_leading_zeros(e));
     let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
     if !RSA_BITS.contains(&bits) || n.last().is_none_or(|last| last % 2 == 0) {
@@ -208,8 +217,7 @@ fn rsa<'a>(
     if !(3..=MAX_RSA_EXPONENT).contains(&exponent) || exponent % 2 == 0 {
         return Err(KeyError::RsaExponent);
     }
-    let canonical = [&(n.len() as u64).to_be_bytes(), n, e].concat();
-    Ok((RsaPublicKeyComponents { n, e }, canonical))
+    Ok((n, e))
 }
 
 /// RFC 7518 forbids them, yet libraries that write signed numbers put one in front of the modulus.
@@ -299,6 +307,9 @@ mod tests {
         RsaEncoding, RsaKeyPair,
     };
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     const MESSAGE: &[u8] = b"header.payload";
@@ -330,6 +341,10 @@ mod tests {
         ]
     }
 
+    fn verify(key: &TrustedKey, message: &[u8], signature: &[u8]) -> bool {
+        key.verify(message, &URL_SAFE_NO_PAD.encode(signature))
+    }
+
     fn rsa_numbers(pair: &RsaKeyPair) -> PublicKey {
         let numbers = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
         PublicKey::Rsa { n: numbers.n, e: numbers.e }
@@ -349,12 +364,12 @@ mod tests {
     fn a_true_signature_passes_and_every_changed_one_fails() {
         for (algorithm, key, signature) in signed() {
             let key = TrustedKey::new("k", algorithm, &key).unwrap();
-            assert!(key.verify(MESSAGE, &signature), "{algorithm:?}");
-            assert!(!key.verify(b"header.payloaf", &signature), "{algorithm:?}");
+            assert!(verify(&key, MESSAGE, &signature), "{algorithm:?}");
+            assert!(!verify(&key, b"header.payloaf", &signature), "{algorithm:?}");
             for at in 0..signature.len() {
                 let mut changed = signature.clone();
                 changed[at] ^= 1;
-                assert!(!key.verify(MESSAGE, &changed), "{algorithm:?} byte {at}");
+                assert!(!verify(&key, MESSAGE, &changed), "{algorithm:?} byte {at}");
             }
         }
     }
@@ -364,13 +379,13 @@ mod tests {
         for (algorithm, key, signature) in signed() {
             let key = TrustedKey::new("k", algorithm, &key).unwrap();
             for length in 0..signature.len() {
-                assert!(!key.verify(MESSAGE, &signature[..length]), "{algorithm:?} {length}");
+                assert!(!verify(&key, MESSAGE, &signature[..length]), "{algorithm:?} {length}");
             }
             let longer = [&signature[..], &[0]].concat();
             let padded = [&[0], &signature[..]].concat();
             let doubled = [&signature[..], &signature[..]].concat();
             for wrong in [longer, padded, doubled] {
-                assert!(!key.verify(MESSAGE, &wrong), "{algorithm:?} {}", wrong.len());
+                assert!(!verify(&key, MESSAGE, &wrong), "{algorithm:?} {}", wrong.len());
             }
         }
     }
@@ -383,8 +398,8 @@ mod tests {
         let key = PublicKey::Ec { curve: Curve::P256, x: x.into(), y: y.into() };
         let key = TrustedKey::new("k", Algorithm::Es256, &key).unwrap();
         let der = pair.sign(&SystemRandom::new(), MESSAGE).unwrap();
-        assert!(!key.verify(MESSAGE, der.as_ref()));
-        assert!(!key.verify(MESSAGE, &[0; 64]));
+        assert!(!verify(&key, MESSAGE, der.as_ref()));
+        assert!(!verify(&key, MESSAGE, &[0; 64]));
     }
 
     /// Not wanted, but inherent in ECDSA: it keeps the comment at `verify` true.
@@ -404,18 +419,19 @@ mod tests {
             signature[32 + at] = byte;
             borrow = first || second;
         }
-        assert!(key.verify(MESSAGE, &signature));
+        assert!(verify(&key, MESSAGE, &signature));
     }
 
     #[test]
     fn another_key_or_algorithm_does_not_verify() {
         let (all, others) = (signed(), signed());
         for ((algorithm, key, _), (_, _, foreign)) in all.iter().zip(&others) {
-            assert!(!TrustedKey::new("k", *algorithm, key).unwrap().verify(MESSAGE, foreign));
+            let key = TrustedKey::new("k", *algorithm, key).unwrap();
+            assert!(!verify(&key, MESSAGE, foreign));
         }
         let (_, rsa_key, pkcs1_signature) = &all[3];
         let pss = TrustedKey::new("k", Algorithm::Ps256, rsa_key).unwrap();
-        assert!(!pss.verify(MESSAGE, pkcs1_signature));
+        assert!(!verify(&pss, MESSAGE, pkcs1_signature));
     }
 
     #[test]

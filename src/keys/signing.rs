@@ -168,6 +168,9 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
     use crate::keys::SigningAlgorithm;
     use crate::keys::jwks::{WantedKeys, parse_jwks};
@@ -193,7 +196,7 @@ mod tests {
             let signer = keys.signer(NOW).unwrap();
             assert_eq!((signer.kid(), signer.algorithm()), (kid.as_str(), algorithm.into()));
             assert_eq!(signer.created_at(), NOW);
-            let signature = signer.sign(b"header.payload").unwrap();
+            let signature = URL_SAFE_NO_PAD.encode(signer.sign(b"header.payload").unwrap());
             let wanted = WantedKeys::named(&Algorithm::ALL);
             let (published, skipped) = parse_jwks(keys.jwks_json().as_bytes(), &wanted).unwrap();
             assert_eq!(skipped, [], "our own set has a bad key");
