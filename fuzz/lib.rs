@@ -1,5 +1,5 @@
 //! What `fuzz_targets/` runs; `tests/it/` holds the rest.
 
 pub mod targets;
-#[path = "../tests/it/world.rs"]
+#[path = "../tests/support/world.rs"]
 pub mod world;

@@ -4,6 +4,10 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+// tests/support/ is written for whoever uses the crate.
+#[cfg(test)]
+extern crate self as tenantgate;
+
 #[cfg(feature = "server")]
 mod admin;
 #[cfg(feature = "server")]

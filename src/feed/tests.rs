@@ -6,7 +6,7 @@ use prost::Message as _;
 use super::stage::Stage;
 use super::v1::from_sidecar::Message;
 use super::{Fed, FeedError, put, v1};
-use crate::authz::tests::{NOW, OwnHeaders, World, api, bearer, book, client};
+use crate::authz::tests::{NOW, Sent, World, api, bearer, book, client};
 use crate::authz::{Apis, CheckInput};
 use crate::domain::{
     ClientId, Clock as _, Floor, GrantSet, Holder, ManualClock, Quota, QuotaUnit, Target,
@@ -23,7 +23,7 @@ fn holder() -> WithdrawnHolder {
 
 /// A world with something in every place.
 fn full() -> World {
-    let mut world = World::new();
+    let mut world = World::typical();
     let refs = TenantRefs::new(&[9; 32]);
     let own = Holder { issuer: "https://issuer.test", client: "static" };
     let codes = vec![TenantCode::parse("T7").unwrap()];
@@ -91,7 +91,7 @@ fn take_sent(
 
 fn grants_of(world: &World, codes: &[&str]) -> v1::Grants {
     world.grant(codes, NOW);
-    let cell = crate::domain::GrantBook::cell(&world.cells, &ClientId::parse("acme").unwrap());
+    let cell = crate::domain::GrantBook::cell(&*world.cells, &ClientId::parse("acme").unwrap());
     let now = ManualClock::at(NOW).monotonic();
     v1::Grants { of: vec![put::grants("acme", cell.current().as_ref().unwrap(), true, now)] }
 }
@@ -102,7 +102,7 @@ fn at_now() -> (Arc<ManualClock>, Fed) {
     (clock, fed)
 }
 
-fn status(fed: &Fed, headers: &OwnHeaders) -> u16 {
+fn status(fed: &Fed, headers: &Sent) -> u16 {
     let target = b"/api/T1/report";
     let input = CheckInput { profile: Some("oda"), method: "GET", target, headers };
     fed.answer(&Request { input, id: b"", trace: None, metadata: true }, |answer| match answer {
@@ -116,14 +116,14 @@ fn what_was_told_is_the_same_when_it_is_told_on() {
     let world = full();
     let (_clock, fed) = at_now();
     take(&fed, told(&world), true).unwrap();
-    let again = World { snapshot: (*fed.snapshot()).clone(), ..World::new() };
+    let again = World { snapshot: (*fed.snapshot()).clone(), ..World::typical() };
     assert_eq!(told(&world), told(&again));
 }
 
 #[test]
 fn nothing_passes_before_the_beginning_nor_when_the_feed_is_old() {
     let (clock, fed) = at_now();
-    let world = World::new();
+    let world = World::typical();
     let headers = bearer(&world.token());
     assert_eq!(status(&fed, &headers), 503);
     take(&fed, told(&world), true).unwrap();
@@ -142,7 +142,7 @@ fn nothing_passes_before_the_beginning_nor_when_the_feed_is_old() {
 #[test]
 fn what_is_taken_away_counts_with_its_commit() {
     let (_clock, fed) = at_now();
-    let world = World::new();
+    let world = World::typical();
     let headers = bearer(&world.token());
     take(&fed, told(&world), true).unwrap();
     take(&fed, vec![Message::Grants(grants_of(&world, &["T1"]))], false).unwrap();
@@ -159,7 +159,7 @@ fn what_is_taken_away_counts_with_its_commit() {
 #[test]
 fn of_a_commit_with_anything_wrong_nothing_is_taken() {
     let (_clock, fed) = at_now();
-    let world = World::new();
+    let world = World::typical();
     let headers = bearer(&world.token());
     take(&fed, told(&world), true).unwrap();
     let other = |change: fn(&mut v1::Rules)| {
@@ -199,7 +199,7 @@ fn of_a_commit_with_anything_wrong_nothing_is_taken() {
 #[test]
 fn a_new_connection_forgets_clients_but_no_grant_that_can_be_compared() {
     let (_clock, fed) = at_now();
-    let mut world = World::new();
+    let mut world = World::typical();
     let headers = bearer(&world.token());
     take(&fed, told(&world), true).unwrap();
     take(&fed, vec![Message::Grants(grants_of(&world, &["T2"]))], false).unwrap();
@@ -210,7 +210,7 @@ fn a_new_connection_forgets_clients_but_no_grant_that_can_be_compared() {
     take(&fed, told(&world), true).unwrap();
     assert_eq!(status(&fed, &headers), 401);
     // Under another key nothing that was told before can be compared.
-    let mut world = World::new();
+    let mut world = World::typical();
     world.snapshot.digester = Arc::new(crate::domain::TenantDigester::new(&[8; 32], None));
     let headers = bearer(&world.token());
     take(&fed, told(&world), true).unwrap();

@@ -1,9 +1,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::authz::tests::{
-    API_KEY, FOREIGN, NOW, OWN, OwnHeaders, World, api, bearer, book, client,
-};
+use crate::authz::tests::{API_KEY, FOREIGN, NOW, OWN, Sent, World, api, bearer, book, client};
 use crate::authz::{Api, Apis};
 use crate::domain::{Client, ClientId, ManualClock, Meter, ScopeSet};
 
@@ -12,9 +10,9 @@ impl Gate {
         Self {
             timed: true,
             snapshot: Arc::new(ArcSwap::from_pointee(world.snapshot)),
-            cache: Arc::new(world.cache),
+            cache: world.cache,
             probes: world.probes,
-            grants: Arc::new(world.cells),
+            grants: world.cells,
             clock: Arc::new(ManualClock::at(NOW)),
             metrics: Arc::new(Metrics::new()),
             hints,
@@ -24,7 +22,7 @@ impl Gate {
     }
 
     /// The answer as text; only its parts are the contract.
-    fn ask(&self, target: &str, headers: &OwnHeaders) -> String {
+    fn ask(&self, target: &str, headers: &Sent) -> String {
         let target = target.as_bytes();
         let input = CheckInput { profile: None, method: "GET", target, headers };
         self.answer(Some(&Request { input, id: b"", trace: None, metadata: true }), shown)
@@ -32,7 +30,7 @@ impl Gate {
 }
 
 fn gate() -> (Gate, String) {
-    let world = World::new();
+    let world = World::typical();
     let token = world.token();
     (Gate::over(world, Box::new(|_| {})), token)
 }
@@ -53,7 +51,7 @@ fn an_answer_needs_no_server() {
     let (gate, token) = gate();
     assert_eq!(
         gate.ask("/api/T1/report", &bearer(&token)),
-        "allow, set x-tenantgate-client-id=acme x-tenantgate-scope=reports.read other, \
+        "allow, set x-tenantgate-client-id=acme x-tenantgate-scope=reports.read, \
          remove x-tenantgate-issuer x-tenantgate-var-page authorization"
     );
     assert_eq!(
@@ -66,7 +64,7 @@ fn an_answer_needs_no_server() {
 }
 
 fn world_with(change: impl FnOnce(&mut Api)) -> World {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut api = api("oda");
     change(&mut api);
     world.snapshot.apis = Arc::new(Apis::new(vec![api]));
@@ -85,7 +83,7 @@ fn removed(answer: &Answer<'_>) -> Vec<String> {
 }
 
 impl Gate {
-    fn removed(&self, target: &str, headers: &OwnHeaders) -> Vec<String> {
+    fn removed(&self, target: &str, headers: &Sent) -> Vec<String> {
         let target = target.as_bytes();
         let input = CheckInput { profile: None, method: "GET", target, headers };
         self.answer(Some(&Request { input, id: b"", trace: None, metadata: true }), removed)
@@ -105,7 +103,7 @@ fn with(further: &[&'static str]) -> Vec<&'static str> {
 
 #[test]
 fn credentials_stay_here_also_on_public_routes() {
-    let nobody = OwnHeaders(Vec::new());
+    let nobody = Sent(Vec::new());
     let ours = &OURS[..3];
     let on_docs = |change: fn(&mut Api)| of(world_with(change)).removed("/docs/start", &nobody);
     assert_eq!(on_docs(|_| {}), [ours, &["authorization"]].concat());
@@ -120,7 +118,7 @@ fn credentials_stay_here_also_on_public_routes() {
     assert_eq!(on_docs(both), [ours, &["x-api-key"]].concat());
     let world = world_with(both);
     world.grant(&["T1"], NOW);
-    let key = OwnHeaders(vec![("x-api-key", API_KEY.to_owned())]);
+    let key = Sent(vec![("x-api-key", API_KEY.into())]);
     let removed = of(world).removed("/api/T1/report", &key);
     assert_eq!(removed, ["x-tenantgate-issuer", "x-tenantgate-var-page", "x-api-key"]);
 }
@@ -131,8 +129,8 @@ fn what_shadow_mode_lets_pass_goes_on_as_it_came_but_for_our_names_and_secrets()
         api.shadow = true;
         api.api_key_header = Some("x-api-key".into());
     };
-    let ask = |target: &str, headers: &OwnHeaders| of(world_with(shadow)).removed(target, headers);
-    let key = |key: &str| OwnHeaders(vec![("x-api-key", key.to_owned())]);
+    let ask = |target: &str, headers: &Sent| of(world_with(shadow)).removed(target, headers);
+    let key = |key: &str| Sent(vec![("x-api-key", key.into())]);
     assert_eq!(ask("/api/T1/report", &bearer("what the API behind knows")), OURS);
     assert_eq!(ask("/api/T1/report", &key("what the API behind knows")), OURS);
     // Never forwarded, not even where the path is refused before credentials are read.
@@ -148,13 +146,13 @@ fn what_shadow_mode_lets_pass_goes_on_as_it_came_but_for_our_names_and_secrets()
 
 #[test]
 fn two_issuers_clients_of_one_name_are_told_apart() {
-    let world = World::new();
+    let world = World::typical();
     let mut claims = world.foreign_claims();
     claims["azp"] = serde_json::json!("acme");
     let own = bearer(&world.token());
     let foreign = bearer(&world.foreign.sign(&world.foreign.header(), &claims));
     let gate = of(world);
-    let issuers = |headers: &OwnHeaders| {
+    let issuers = |headers: &Sent| {
         let target = b"/api/T1/report";
         let input = CheckInput { profile: None, method: "GET", target, headers };
         gate.answer(Some(&Request { input, id: b"", trace: None, metadata: true }), |answer| {
@@ -170,7 +168,7 @@ fn two_issuers_clients_of_one_name_are_told_apart() {
 
 #[test]
 fn only_the_scopes_that_still_count_reach_the_upstream() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = bearer(&world.token());
     let scopes = ScopeSet::parse("reports.read").unwrap();
     world.snapshot.clients = book([Client { scopes, ..client("acme") }]);
@@ -194,7 +192,7 @@ fn every_reason_is_told_with_a_status_of_its_own_and_json() {
 
 #[test]
 fn wishes_are_passed_on_and_questions_leave_none() {
-    let world = World::new();
+    let world = World::typical();
     let token = world.token();
     let wishes = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&wishes);
@@ -222,11 +220,11 @@ fn what_is_no_request_and_what_panics_are_told_so() {
         }
         fn shadowed(&self, _: DenyReason) {}
     }
-    let mut world = World::new();
+    let mut world = World::typical();
     let api = Api { meter: Box::new(Panicking), ..api("oda") };
     world.snapshot.apis = Arc::new(Apis::new(vec![api]));
     let gate = Gate::over(world, Box::new(|_| {}));
-    let nobody = OwnHeaders(Vec::new());
+    let nobody = Sent(Vec::new());
     assert!(gate.ask("/api/T1/report", &nobody).starts_with("deny 503 "));
 }
 

@@ -449,7 +449,7 @@ fn token(world: &World, plan: &TokenPlan) -> String {
     if let Some(flaw) = FLAWS.get(plan.flaw) {
         flaw(&mut header, &mut claims);
     }
-    signer.sign(&header.to_string(), &claims.to_string())
+    signer.sign(&header, &claims)
 }
 
 /// Ways to show a token; the first one is right.
@@ -493,7 +493,7 @@ fn credential(way: usize, token: &str, world: &World) -> (Vec<Vec<u8>>, Vec<Vec<
 fn twice_named(world: &World) -> String {
     let claims = world.claims().to_string();
     let twice = format!("{},\"sub\":\"acme\"}}", &claims[..claims.len() - 1]);
-    world.own.sign(&world.own.header().to_string(), &twice)
+    world.own.sign_text(&world.own.header().to_string(), &twice)
 }
 
 fn signed_by_nobody(token: &str) -> String {

@@ -17,4 +17,5 @@ mod state;
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 mod wish;
+#[path = "../support/world.rs"]
 mod world;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::{GRANTS_AT, Quota, QuotaUnit, ScopeSet, TenantDigester};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -6,19 +7,19 @@ fn secs(secs: u64) -> Duration {
 
 #[test]
 fn credentials_are_judged_before_routes() {
-    let world = World::new();
-    let none = OwnHeaders(vec![]);
+    let world = World::typical();
+    let none = Sent(vec![]);
     assert_eq!(world.ask("/api/T1/report", &none).0, Some(DenyReason::NoCredential));
     assert_eq!(world.ask("/nowhere", &none).0, Some(DenyReason::NoCredential));
     assert_eq!(world.ask("/nowhere", &bearer(&world.token())).0, Some(DenyReason::NoRoute));
     assert_eq!(world.ask("/api/T1/../T2", &none).0, Some(DenyReason::PathRefused));
-    let twice = OwnHeaders(vec![("authorization", "a".into()), ("authorization", "b".into())]);
+    let twice = Sent(vec![("authorization", "a".into()), ("authorization", "b".into())]);
     assert_eq!(world.ask("/api/T1/report", &twice).0, Some(DenyReason::SeveralCredentials));
 }
 
 #[test]
 fn tenant_scope_and_method_decide() {
-    let world = World::new();
+    let world = World::typical();
     let token = bearer(&world.token());
     assert_eq!(world.ask("/api/T1/report", &token).0, None);
     assert_eq!(world.ask("/api/T1/report?tenant=T2", &token).0, None);
@@ -34,8 +35,8 @@ fn tenant_scope_and_method_decide() {
 
 #[test]
 fn a_public_route_passes_anybody_without_an_identity() {
-    let world = World::new();
-    for headers in [OwnHeaders(vec![]), bearer("nonsense"), bearer(&world.token())] {
+    let world = World::typical();
+    for headers in [Sent(vec![]), bearer("nonsense"), bearer(&world.token())] {
         let input =
             CheckInput { profile: None, method: "GET", target: b"/docs/start", headers: &headers };
         let outcome = world.authorizer().decide(&input, &mut ());
@@ -43,13 +44,13 @@ fn a_public_route_passes_anybody_without_an_identity() {
         assert!(permit.caller.is_none());
         assert_eq!(permit.variables, [("page", "start")]);
     }
-    let docs = world.ask("/docs/../api/T1/report", &OwnHeaders(vec![]));
+    let docs = world.ask("/docs/../api/T1/report", &Sent(vec![]));
     assert_eq!(docs.0, Some(DenyReason::PathRefused));
 }
 
 #[test]
 fn facts_are_remembered_but_verdicts_are_not() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = bearer(&world.token());
     assert_eq!(world.ask("/api/T1/report", &token).0, None);
     assert_eq!(world.cache.len(), 1);
@@ -65,8 +66,8 @@ fn facts_are_remembered_but_verdicts_are_not() {
 
 #[test]
 fn remembered_tokens_stay_within_their_bytes() {
-    let mut world = World::new();
-    world.cache = FactsCache::new(64 * 1024);
+    let mut world = World::typical();
+    world.cache = Arc::new(FactsCache::new(64 * 1024));
     let mut claims = world.claims();
     for number in 0..1000 {
         claims["jti"] = json!(number.to_string());
@@ -79,10 +80,10 @@ fn remembered_tokens_stay_within_their_bytes() {
 
 #[test]
 fn a_key_that_is_gone_stops_remembered_tokens_too() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = world.token();
     assert_eq!(world.ask_with(&token), None);
-    world.trust(vec![Signer::new("k1").trusted()], vec![]);
+    world.trust(vec![Signer::new("k1", 3).trusted()], vec![]);
     assert_eq!(world.ask_with(&token), Some(DenyReason::TokenSignatureInvalid));
     world.trust(vec![], vec![]);
     assert_eq!(world.ask_with(&token), Some(DenyReason::TokenKeyUnknown));
@@ -90,7 +91,7 @@ fn a_key_that_is_gone_stops_remembered_tokens_too() {
 
 #[test]
 fn a_key_set_that_never_loaded_or_is_too_old_cannot_decide() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = world.foreign_token();
     assert_eq!(world.ask_with(&token), None);
     let aged =
@@ -106,7 +107,7 @@ fn a_key_set_that_never_loaded_or_is_too_old_cannot_decide() {
 
 #[test]
 fn a_withdrawn_client_is_stopped_at_once() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = world.token();
     assert_eq!(world.ask_with(&token), None);
     for change in [(|client| client.approved = false) as fn(&mut Client), |client| {
@@ -126,7 +127,7 @@ fn a_withdrawn_client_is_stopped_at_once() {
 
 #[test]
 fn tokens_issued_until_they_were_revoked_are_refused_and_ties_deny() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = world.token();
     for (floor, expected) in [
         (NOW.minus(secs(1)), None),
@@ -142,7 +143,7 @@ fn tokens_issued_until_they_were_revoked_are_refused_and_ties_deny() {
 
 #[test]
 fn fresh_grants_only_subtract() {
-    let world = World::new();
+    let world = World::typical();
     let token = world.token();
     world.grant(&["T1", "T2"], NOW.plus(secs(1)));
     assert_eq!(world.ask_with(&token), None);
@@ -159,7 +160,7 @@ fn fresh_grants_only_subtract() {
 
 #[test]
 fn the_lookup_behind_a_token_is_as_old_as_it_says() {
-    let world = World::new();
+    let world = World::typical();
     let mut claims = world.claims();
     claims[GRANTS_AT] = json!(NOW.secs() - 50);
     let token = world.own.sign(&world.own.header(), &claims);
@@ -174,7 +175,7 @@ fn the_lookup_behind_a_token_is_as_old_as_it_says() {
 
 #[test]
 fn what_vouches_is_the_lookup_behind_a_token_and_not_its_iat() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut claims = world.claims();
     claims["exp"] = json!(NOW.secs() + 1800);
     claims[GRANTS_AT] = json!(NOW.secs() - 60);
@@ -187,7 +188,7 @@ fn what_vouches_is_the_lookup_behind_a_token_and_not_its_iat() {
 
 #[test]
 fn when_another_issuer_signs_is_no_evidence_against_a_lookup() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let policy = IssuerPolicy { fresh_grants: true, ..foreign_policy() };
     let keys = Arc::new(KeySet::new(vec![world.foreign.trusted()], None));
     world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), Some(keys))]));
@@ -205,7 +206,7 @@ fn when_another_issuer_signs_is_no_evidence_against_a_lookup() {
 
 #[test]
 fn a_clock_that_is_set_makes_nothing_younger_or_older() {
-    let world = World::new();
+    let world = World::typical();
     world.grant(&["T1"], NOW);
     // A token minted after the clock was set, from what had been looked up before.
     for set_to in [NOW.minus(secs(3600)), NOW.plus(secs(3600))] {
@@ -229,7 +230,7 @@ fn a_clock_that_is_set_makes_nothing_younger_or_older() {
 
 #[test]
 fn nobody_vouches_for_longer_than_max_age() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut claims = world.claims();
     claims["exp"] = json!(NOW.secs() + 1800);
     let token = bearer(&world.own.sign(&world.own.header(), &claims));
@@ -253,7 +254,7 @@ fn nobody_vouches_for_longer_than_max_age() {
 
 #[test]
 fn static_grants_are_the_registry_of_now() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = world.token();
     let holder = Holder { issuer: OWN, client: "acme" };
     let statically = |code: &str| {
@@ -277,7 +278,7 @@ fn static_grants_are_the_registry_of_now() {
 
 #[test]
 fn plain_codes_outlive_the_digest_key_they_were_remembered_under() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = world.foreign_token();
     assert_eq!(world.ask_with(&token), None);
     for keys in [([8; 32], Some([7; 32])), ([8; 32], None), ([9; 32], None)] {
@@ -288,7 +289,7 @@ fn plain_codes_outlive_the_digest_key_they_were_remembered_under() {
 
 #[test]
 fn who_cannot_be_looked_up_does_not_pass_without_a_lookup() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let policy = IssuerPolicy { fresh_grants: true, ..foreign_policy() };
     let keys = Arc::new(KeySet::new(vec![world.foreign.trusted()], None));
     world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), Some(keys))]));
@@ -301,7 +302,7 @@ fn who_cannot_be_looked_up_does_not_pass_without_a_lookup() {
 
 #[test]
 fn a_miss_is_looked_up_only_where_the_config_says_so() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = bearer(&world.token());
     assert_eq!(world.ask("/api/T2/report", &token).1, None);
     world.snapshot.lookup_on_miss = true;
@@ -313,7 +314,7 @@ fn a_miss_is_looked_up_only_where_the_config_says_so() {
 
 #[test]
 fn several_apis_are_told_apart_by_name_only() {
-    let mut world = World::new();
+    let mut world = World::typical();
     world.snapshot.apis = Arc::new(Apis::new(vec![api("one"), api("two")]));
     let token = bearer(&world.token());
     for (profile, expected) in [
@@ -331,7 +332,7 @@ fn several_apis_are_told_apart_by_name_only() {
 
 #[test]
 fn scopes_of_a_live_token_count_as_far_as_the_registry_still_has_them() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut claims = world.claims();
     claims["scope"] = json!("reports.read admin");
     let token = bearer(&world.own.sign(&world.own.header(), &claims));
@@ -356,7 +357,7 @@ fn scope_set(text: &str) -> ScopeSet {
 
 #[test]
 fn the_registry_says_nothing_of_another_issuers_client_of_the_same_name() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut claims = world.foreign_claims();
     claims["azp"] = json!("acme");
     let token = bearer(&world.foreign.sign(&world.foreign.header(), &claims));
@@ -374,7 +375,7 @@ fn the_registry_says_nothing_of_another_issuers_client_of_the_same_name() {
 
 #[test]
 fn what_a_lookup_tells_of_another_issuers_client_does_not_depend_on_our_registry() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let policy = IssuerPolicy { fresh_grants: true, ..foreign_policy() };
     let keys = Arc::new(KeySet::new(vec![world.foreign.trusted()], None));
     world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), Some(keys))]));
@@ -391,7 +392,7 @@ fn what_a_lookup_tells_of_another_issuers_client_does_not_depend_on_our_registry
 
 #[test]
 fn a_quota_is_the_registrys_or_else_the_last_lookups() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let quota = |requests_per_unit| Quota { requests_per_unit, unit: QuotaUnit::Hour };
     let holder = Holder { issuer: OWN, client: "acme" };
     let codes = vec![TenantCode::parse("T1").unwrap()];
@@ -416,7 +417,7 @@ fn a_quota_is_the_registrys_or_else_the_last_lookups() {
 #[test]
 fn one_api_is_for_requests_that_name_it_or_none() {
     // It may be what a reload left of several.
-    let world = World::new();
+    let world = World::typical();
     let token = bearer(&world.token());
     for (profile, expected) in [
         (None, None),
@@ -433,7 +434,7 @@ fn one_api_is_for_requests_that_name_it_or_none() {
 
 #[test]
 fn a_client_may_be_kept_to_some_apis() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut kept = client("acme");
     kept.apis = Some(vec!["else".into()]);
     world.snapshot.clients = book([kept]);
@@ -442,17 +443,17 @@ fn a_client_may_be_kept_to_some_apis() {
 
 #[test]
 fn an_api_key_is_a_credential_only_where_the_api_says_so() {
-    let mut world = World::new();
-    let key = |value: &str| OwnHeaders(vec![("x-api-key", value.to_owned())]);
+    let mut world = World::typical();
+    let key = |value: &str| Sent(vec![("x-api-key", value.into())]);
     assert_eq!(world.ask("/api/T1/report", &key(API_KEY)).0, Some(DenyReason::NoCredential));
 
     let mut open = api("oda");
     open.api_key_header = Some("x-api-key".into());
     world.snapshot.apis = Arc::new(Apis::new(vec![open]));
     assert_eq!(world.ask("/api/T1/report", &key("wrong")).0, Some(DenyReason::ApiKeyInvalid));
-    let both = OwnHeaders(vec![
+    let both = Sent(vec![
         ("x-api-key", API_KEY.into()),
-        ("authorization", format!("Bearer {}", world.token())),
+        ("authorization", format!("Bearer {}", world.token()).into()),
     ]);
     assert_eq!(world.ask("/api/T1/report", &both).0, Some(DenyReason::SeveralCredentials));
 
@@ -472,7 +473,7 @@ fn an_api_key_is_a_credential_only_where_the_api_says_so() {
 
 #[test]
 fn shadow_mode_lets_pass_and_says_what_would_have_been() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut shadow = api("oda");
     shadow.shadow = true;
     world.snapshot.apis = Arc::new(Apis::new(vec![shadow]));
@@ -493,7 +494,7 @@ fn shadow_mode_lets_pass_and_says_what_would_have_been() {
 
 #[test]
 fn probing_is_noticed_and_throttled_where_the_config_says_so() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = bearer(&world.token());
     for code in ["A", "B", "C", "D", "E"] {
         let refused = world.ask(&format!("/api/{code}/report"), &token).0;
@@ -520,12 +521,12 @@ fn probing_is_noticed_and_throttled_where_the_config_says_so() {
 
 #[test]
 fn a_tenant_granted_since_passes_on_a_fresh_lookup_where_the_config_says_so() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let token = bearer(&world.token());
     let mut claims = world.claims();
     claims["narrowed"] = json!(true);
     let narrowed = bearer(&world.own.sign(&world.own.header(), &claims));
-    let t2 = |world: &World, token: &OwnHeaders| world.ask("/api/T2/report", token).0;
+    let t2 = |world: &World, token: &Sent| world.ask("/api/T2/report", token).0;
     let denied = Some(DenyReason::TenantNotGranted);
     world.grant(&["T1", "T2"], NOW.plus(secs(1)));
     assert_eq!(t2(&world, &token), denied);

@@ -1,6 +1,11 @@
 //! The JWT table of docs/security.md, row by row.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
+use crate::authz::route::{RouteRule, Router, Template};
+use crate::domain::{Algorithm, ScopeSet};
 
 type Change = fn(&mut Value);
 
@@ -24,37 +29,37 @@ fn header_with(world: &World, change: impl Fn(&mut Value)) -> Option<DenyReason>
 
 #[test]
 fn good_tokens_of_both_issuers_pass() {
-    let world = World::new();
+    let world = World::typical();
     assert_eq!(world.ask_with(&world.token()), None);
     assert_eq!(world.ask_with(&world.foreign_token()), None);
 }
 
 #[test]
 fn alg_none_and_symmetric_algorithms_are_refused() {
-    let world = World::new();
+    let world = World::typical();
     for alg in ["none", "None", "HS256", "HS512", "RS256", "ES384", "es256", ""] {
         let refused = header_with(&world, |header| header["alg"] = json!(alg));
         assert_eq!(refused, Some(DenyReason::TokenAlgorithmRefused), "{alg}");
     }
-    let refused = header_with(&world, |header| header["alg"] = json!(["ES256"]));
+    let refused = header_with(&world, |header| header["alg"] = json!(["EdDSA"]));
     assert_eq!(refused, Some(DenyReason::TokenAlgorithmRefused));
 }
 
 #[test]
 fn a_key_is_good_for_its_own_algorithm_only() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let algorithms = vec![Algorithm::Es256, Algorithm::EdDsa];
     let policy = IssuerPolicy { algorithms, ..own_policy() };
     let keys = Arc::new(KeySet::new(vec![world.own.trusted()], None));
     world.snapshot.trust = Arc::new(Trust::new([(Arc::new(policy), Some(keys))]));
     assert_eq!(world.ask_with(&world.token()), None);
-    let refused = header_with(&world, |header| header["alg"] = json!("EdDSA"));
+    let refused = header_with(&world, |header| header["alg"] = json!("ES256"));
     assert_eq!(refused, Some(DenyReason::TokenAlgorithmRefused));
 }
 
 #[test]
 fn all_scopes_of_a_route_are_required() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut both = api("oda");
     both.router = Router::new(vec![RouteRule {
         template: Template::parse("/api/{tenant}/report", false).unwrap(),
@@ -79,14 +84,14 @@ fn all_scopes_of_a_route_are_required() {
 
 #[test]
 fn the_public_key_as_hmac_secret_is_refused() {
-    let world = World::new();
+    let world = World::typical();
     let header = json!({ "alg": "HS256", "typ": "at+jwt", "kid": "k1" });
     let signed = format!(
         "{}.{}",
         URL_SAFE_NO_PAD.encode(header.to_string()),
         URL_SAFE_NO_PAD.encode(world.claims().to_string())
     );
-    let point = world.own.pair.public_key().as_ref();
+    let point = &world.own.public();
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, point);
     let tag = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
     let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag));
@@ -95,7 +100,7 @@ fn the_public_key_as_hmac_secret_is_refused() {
 
 #[test]
 fn claims_of_the_wrong_type_or_missing_are_refused() {
-    let world = World::new();
+    let world = World::typical();
     let wrong = [json!(null), json!(1), json!([]), json!({}), json!(true), json!("")];
     for claim in ["iss", "sub", "aud", "exp", "iat", "jti", "client_id"] {
         for value in &wrong {
@@ -111,7 +116,7 @@ fn claims_of_the_wrong_type_or_missing_are_refused() {
 
 #[test]
 fn audience_must_name_us() {
-    let world = World::new();
+    let world = World::typical();
     for (aud, expected) in [
         (json!(AUDIENCE), None),
         (json!(["x", AUDIENCE]), None),
@@ -127,7 +132,7 @@ fn audience_must_name_us() {
 
 #[test]
 fn times_are_held_with_ten_seconds_of_leeway() {
-    let world = World::new();
+    let world = World::typical();
     let now = NOW.secs() as i64;
     let cases: [(i64, i64, Option<i64>, Option<DenyReason>); 9] = [
         (-100, -9, None, None),
@@ -167,7 +172,7 @@ fn times_are_held_with_ten_seconds_of_leeway() {
 
 #[test]
 fn iat_is_required_of_other_issuers_too_and_jti_only_of_our_own() {
-    let world = World::new();
+    let world = World::typical();
     let without: [(&str, Change); 1] = [("iat", |claims| {
         claims.as_object_mut().unwrap().remove("iat");
     })];
@@ -179,7 +184,7 @@ fn iat_is_required_of_other_issuers_too_and_jti_only_of_our_own() {
 
 #[test]
 fn typ_must_be_an_access_token() {
-    let world = World::new();
+    let world = World::typical();
     for (typ, expected) in [
         (json!("application/at+jwt"), None),
         (json!("AT+JWT"), None),
@@ -194,7 +199,7 @@ fn typ_must_be_an_access_token() {
 
 #[test]
 fn headers_that_change_the_meaning_or_bring_keys_are_refused() {
-    let world = World::new();
+    let world = World::typical();
     for name in ["crit", "b64", "zip", "jku", "x5u", "jwk", "x5c", "enc", "cty"] {
         let refused = header_with(&world, |header| header[name] = json!([]));
         assert_eq!(refused, Some(DenyReason::TokenHeaderRefused), "{name}");
@@ -203,7 +208,7 @@ fn headers_that_change_the_meaning_or_bring_keys_are_refused() {
 
 #[test]
 fn kid_is_required_short_and_looked_up_within_its_issuer() {
-    let mut world = World::new();
+    let mut world = World::typical();
     for kid in [json!(""), json!(1), json!(null), json!("x".repeat(129))] {
         let refused = header_with(&world, |header| header["kid"] = kid.clone());
         assert_eq!(refused, Some(DenyReason::TokenHeaderRefused), "{kid}");
@@ -211,8 +216,8 @@ fn kid_is_required_short_and_looked_up_within_its_issuer() {
     let (unknown, hint) = world.ask(
         "/api/T1/report",
         &bearer(
-            &Signer::new("k2")
-                .sign(&json!({ "alg": "ES256", "typ": "at+jwt", "kid": "k2" }), &world.claims()),
+            &Signer::new("k2", 4)
+                .sign(&json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": "k2" }), &world.claims()),
         ),
     );
     assert_eq!(unknown, Some(DenyReason::TokenKeyUnknown));
@@ -221,13 +226,13 @@ fn kid_is_required_short_and_looked_up_within_its_issuer() {
     let forged = world.foreign.sign(&world.foreign.header(), &world.claims());
     assert_eq!(world.ask_with(&forged), Some(DenyReason::TokenSignatureInvalid));
     // Two keys of one set under one kid: neither is used.
-    world.trust(vec![world.own.trusted(), Signer::new("k1").trusted()], vec![]);
+    world.trust(vec![world.own.trusted(), Signer::new("k1", 4).trusted()], vec![]);
     assert_eq!(world.ask_with(&world.token()), Some(DenyReason::TokenKeyUnknown));
 }
 
 #[test]
 fn sizes_are_bounded_before_decoding() {
-    let world = World::new();
+    let world = World::typical();
     let long = own_with(&world, |claims| claims["x"] = json!("x".repeat(16 * 1024)));
     assert_eq!(long, Some(DenyReason::TokenTooLarge));
     let header = header_with(&world, |header| header["x"] = json!("x".repeat(4 * 1024)));
@@ -236,19 +241,19 @@ fn sizes_are_bounded_before_decoding() {
 
 #[test]
 fn claims_named_twice_are_refused() {
-    let world = World::new();
+    let world = World::typical();
     let claims = world.claims().to_string();
     let twice = format!("{},\"sub\":\"acme\"}}", claims.trim_end_matches('}'));
     let token = world.own.sign_text(&world.own.header().to_string(), &twice);
     assert_eq!(world.ask_with(&token), Some(DenyReason::TokenMalformed));
-    let header = r#"{"alg":"ES256","typ":"at+jwt","kid":"k1","kid":"k1"}"#;
+    let header = r#"{"alg":"EdDSA","typ":"at+jwt","kid":"k1","kid":"k1"}"#;
     let token = world.own.sign_text(header, &claims);
     assert_eq!(world.ask_with(&token), Some(DenyReason::TokenMalformed));
 }
 
 #[test]
 fn what_is_no_compact_jws_is_refused() {
-    let world = World::new();
+    let world = World::typical();
     let token = world.token();
     let (head, signature) = token.rsplit_once('.').unwrap();
     for bad in [
@@ -274,7 +279,7 @@ fn what_is_no_compact_jws_is_refused() {
 
 #[test]
 fn every_flipped_bit_of_a_token_is_noticed() {
-    let world = World::new();
+    let world = World::typical();
     let token = world.token();
     for at in (0..token.len()).step_by(7) {
         let mut bytes = token.clone().into_bytes();
@@ -286,7 +291,7 @@ fn every_flipped_bit_of_a_token_is_noticed() {
 
 #[test]
 fn unknown_issuers_are_refused() {
-    let world = World::new();
+    let world = World::typical();
     for issuer in ["https://evil.test", "https://issuer.test/", "HTTPS://issuer.test"] {
         let refused = own_with(&world, |claims| claims["iss"] = json!(issuer));
         assert_eq!(refused, Some(DenyReason::TokenIssuerUnknown), "{issuer}");
@@ -295,14 +300,14 @@ fn unknown_issuers_are_refused() {
 
 #[test]
 fn sub_and_client_id_of_our_own_tokens_agree() {
-    let world = World::new();
+    let world = World::typical();
     let refused = own_with(&world, |claims| claims["sub"] = json!("other"));
     assert_eq!(refused, Some(DenyReason::TokenClaimsInvalid));
 }
 
 #[test]
 fn the_client_claim_cannot_smuggle_into_headers() {
-    let world = World::new();
+    let world = World::typical();
     for client in ["a\r\nx: y", "a b", "\u{e9}", "", &"x".repeat(257)] {
         let refused = foreign_with(&world, |claims| claims["azp"] = json!(client));
         assert_eq!(refused, Some(DenyReason::TokenClaimsInvalid), "{client:?}");
@@ -311,7 +316,7 @@ fn the_client_claim_cannot_smuggle_into_headers() {
 
 #[test]
 fn the_tenant_claim_may_be_an_array_or_a_list_in_a_string() {
-    let world = World::new();
+    let world = World::typical();
     for list in [json!("T0,T1"), json!("T0 T1"), json!("T0, T1"), json!(["T0", "T1"])] {
         assert_eq!(foreign_with(&world, |claims| claims["tenants"] = list.clone()), None, "{list}");
     }
@@ -329,7 +334,7 @@ fn the_tenant_claim_may_be_an_array_or_a_list_in_a_string() {
 
 #[test]
 fn a_digest_of_another_client_does_not_help() {
-    let mut world = World::new();
+    let mut world = World::typical();
     world.snapshot.clients = book([client("acme"), client("evil")]);
     let stolen = own_with(&world, |claims| {
         claims["sub"] = json!("evil");
@@ -340,7 +345,7 @@ fn a_digest_of_another_client_does_not_help() {
 
 #[test]
 fn scopes_of_our_own_tokens_come_from_scope_alone() {
-    let world = World::new();
+    let world = World::typical();
     let smuggled = own_with(&world, |claims| {
         claims.as_object_mut().unwrap().remove("scope");
         claims["scp"] = json!("reports.read");
@@ -357,7 +362,7 @@ fn foreign_only(world: &mut World, policy: IssuerPolicy, keys: Vec<TrustedKey>) 
 
 #[test]
 fn a_missing_kid_is_let_pass_only_where_that_is_allowed_and_one_key_fits() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut header = world.foreign.header();
     header.as_object_mut().unwrap().remove("kid");
     let token = world.foreign.sign(&header, &world.foreign_claims());
@@ -373,9 +378,9 @@ fn a_missing_kid_is_let_pass_only_where_that_is_allowed_and_one_key_fits() {
     let odd = world.foreign.sign(&header, &world.foreign_claims());
     assert_eq!(world.ask_with(&odd), Some(DenyReason::TokenHeaderRefused));
 
-    let keys = vec![world.foreign.trusted(), Signer::new("k2").trusted()];
+    let keys = vec![world.foreign.trusted(), Signer::new("k2", 4).trusted()];
     foreign_only(&mut world, allowed(), keys);
-    world.cache = FactsCache::new(1 << 20);
+    world.cache = Arc::new(FactsCache::new(1 << 20));
     assert_eq!(world.ask_with(&token), Some(DenyReason::TokenKeyUnknown), "two keys fit");
     foreign_only(&mut world, allowed(), Vec::new());
     assert_eq!(world.ask_with(&token), Some(DenyReason::TokenKeyUnknown), "none fits");
@@ -386,7 +391,7 @@ fn a_missing_kid_is_let_pass_only_where_that_is_allowed_and_one_key_fits() {
 
 #[test]
 fn what_another_issuer_s_tenant_claim_is_can_be_said() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let key = || world.foreign.trusted();
     let (granted, not) = (None, Some(DenyReason::TenantNotGranted));
     let wrong = Some(DenyReason::TokenClaimsInvalid);

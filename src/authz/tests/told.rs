@@ -31,7 +31,7 @@ impl World {
 
 #[test]
 fn the_nearest_route_is_named_with_what_differs() {
-    let world = World::new();
+    let world = World::typical();
     for (method, target, told) in [
         (
             "POST",
@@ -70,7 +70,7 @@ fn the_nearest_route_is_named_with_what_differs() {
 
 #[test]
 fn what_is_near_a_route_says_to_which() {
-    let world = World::new();
+    let world = World::typical();
     for (step, target, told) in [
         ("route", "/api/T1/REPORT", "the case of segment 3, `report`"),
         ("route", "/api/T1/report/", "a slash at the end that it does not have"),
@@ -84,10 +84,10 @@ fn what_is_near_a_route_says_to_which() {
 
 #[test]
 fn a_token_says_who_issued_it_and_how_far_its_times_are_from_now() {
-    let world = World::new();
+    let world = World::typical();
     let steps = world.told("GET", "/api/T1/report", &world.token());
     let of = |name| &steps.0.iter().find(|(step, _)| *step == name).unwrap().1;
-    let token = "says, unverified: alg ES256, typ at+jwt, kid k1, iss https://issuer.test, aud \
+    let token = "says, unverified: alg EdDSA, typ at+jwt, kid k1, iss https://issuer.test, aud \
                  https://api.test, client_id acme";
     assert_eq!(of("token"), token);
     let times = "issued 2027-01-15T08:00:00Z (0s ago), expires 2027-01-15T08:05:00Z (in 5m); it is \
@@ -96,14 +96,14 @@ fn a_token_says_who_issued_it_and_how_far_its_times_are_from_now() {
     for text in steps.0.iter().map(|(_, text)| text) {
         assert!(!text.contains("T1"), "{text}");
     }
-    let old = World { now: NOW.plus(Duration::from_secs(302)), ..World::new() };
+    let old = World { now: NOW.plus(Duration::from_secs(302)), ..World::typical() };
     let times = old.told_of("times", "GET", "/api/T1/report");
     assert!(times.contains("expires 2027-01-15T08:05:00Z (2s ago)"), "{times}");
 }
 
 #[test]
 fn what_anybody_may_have_written_is_shown_harmlessly() {
-    let world = World::new();
+    let world = World::typical();
     let token = world
         .own
         .sign_text(r#"{"alg":"none\n\u001b[31m"}"#, &json!({"iss": "x".repeat(500)}).to_string());
@@ -118,7 +118,7 @@ fn what_anybody_may_have_written_is_shown_harmlessly() {
 #[test]
 fn a_client_s_trouble_is_named() {
     let told = |change: fn(&mut Client), id: &str| {
-        let mut world = World::new();
+        let mut world = World::typical();
         let mut registered = client(id);
         change(&mut registered);
         world.snapshot.clients = book([registered]);
@@ -140,7 +140,7 @@ fn a_client_s_trouble_is_named() {
 
 #[test]
 fn a_tenant_s_refusal_says_who_does_not_list_it() {
-    let mut world = World::new();
+    let mut world = World::typical();
     world.now = NOW.plus(Duration::from_secs(20));
     let told = |world: &World, tenant| {
         let text = world.told_of("tenant", "GET", &format!("/api/{tenant}/report"));
@@ -165,7 +165,7 @@ fn a_tenant_s_refusal_says_who_does_not_list_it() {
 
 #[test]
 fn stale_grants_say_how_old_they_are() {
-    let mut world = World::new();
+    let mut world = World::typical();
     let mut claims = world.claims();
     claims["exp"] = json!(NOW.secs() + 3600);
     let token = world.own.sign(&world.own.header(), &claims);

@@ -1,5 +1,5 @@
-//! A whole deployment in memory, without a network: two issuers, a registry with one client, one
-//! API. The tests of this binary and the fuzz targets share it.
+//! A whole deployment in memory, without a network: two issuers, a registry with one client, and
+//! APIs. The tests in `src/`, those in `tests/it/` and the fuzz targets share it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tenantgate::authz::route::{RouteRule, Router, Template};
 use tenantgate::authz::trust::{KeySet, PublicKey, TrustedKey};
 use tenantgate::authz::{
-    Api, Apis, Authorizer, CheckInput, FactsCache, FreshnessRule, HeaderValue, Headers,
+    Api, Apis, Authorizer, CheckInput, FactsCache, FreshnessRule, HeaderValue, Headers, Hint,
     IssuerPolicy, ProbeWatch, Probing, Route, Snapshot, TenantForm, Trust,
 };
 use tenantgate::domain::{
@@ -50,7 +50,11 @@ impl Signer {
         self.pair.public_key().as_ref().to_vec()
     }
 
-    pub fn sign(&self, header: &str, payload: &str) -> String {
+    pub fn sign(&self, header: &Value, payload: &Value) -> String {
+        self.sign_text(&header.to_string(), &payload.to_string())
+    }
+
+    pub fn sign_text(&self, header: &str, payload: &str) -> String {
         let signed =
             format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
         let signature = self.pair.sign(signed.as_bytes());
@@ -116,13 +120,13 @@ impl World {
             snapshot: Snapshot {
                 apis: Arc::new(Apis::new(apis)),
                 trust: Arc::new(trust),
-                clients: Some(Arc::new([client()].into_iter().collect())),
+                clients: Some(Arc::new([client(CLIENT)].into_iter().collect())),
                 digester: Arc::new(TenantDigester::new(&[7; 32], None)),
                 withdrawals: None,
                 own_issuer: OWN.into(),
                 freshness: FreshnessRule::MaxAge(MAX_AGE),
                 lookup_on_miss: false,
-                probing: Probing { tenants: 3, window: MAX_AGE, throttle: false },
+                probing: Probing { tenants: 3, window: Duration::from_secs(60), throttle: false },
                 realm: AUDIENCE.into(),
                 no_api: Arc::new(Silent),
                 issuer_meters: Arc::default(),
@@ -150,7 +154,7 @@ impl World {
     }
 
     pub fn token(&self) -> String {
-        self.own.sign(&self.own.header().to_string(), &self.claims().to_string())
+        self.own.sign(&self.own.header(), &self.claims())
     }
 
     pub fn authorizer(&self) -> Authorizer<'_> {
@@ -163,10 +167,16 @@ impl World {
         }
     }
 
-    /// `None`: allowed.
-    pub fn ask(&self, method: &str, target: &[u8], headers: &Sent) -> Option<DenyReason> {
+    /// The reason of the denial, `None` for allowed, and the hint.
+    pub fn decide(
+        &self,
+        method: &str,
+        target: &[u8],
+        headers: &Sent,
+    ) -> (Option<DenyReason>, Option<Hint>) {
         let input = CheckInput { profile: None, method, target, headers };
-        self.authorizer().decide(&input, &mut ()).denied()
+        let outcome = self.authorizer().decide(&input, &mut ());
+        (outcome.denied(), outcome.hint().cloned())
     }
 }
 
@@ -209,9 +219,9 @@ pub fn foreign_policy() -> IssuerPolicy {
     }
 }
 
-pub fn client() -> Client {
+pub fn client(id: &str) -> Client {
     Client {
-        id: ClientId::parse(CLIENT).expect("a good id"),
+        id: ClientId::parse(id).expect("a good id"),
         approved: true,
         developer_active: true,
         credentials: Vec::new(),
