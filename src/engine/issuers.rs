@@ -103,11 +103,7 @@ impl RemoteIssuers {
         let snapshot = Arc::clone(&self.snapshot);
         let policy = Arc::clone(&followed.policy);
         let publish = Arc::new(move |_: &str, keys: KeySet| {
-            let keys = Arc::new(keys);
-            snapshot.rcu(|current| {
-                let trust = current.trust.with_keys(&policy, &keys);
-                Snapshot { trust: Arc::new(trust), ..Snapshot::clone(current) }
-            });
+            put_in_force(&snapshot, &policy, &Arc::new(keys));
         });
         let Followed { field, policy, location, reach } = &followed;
         let builder = reach.builder(field, &[location.url().as_str()])?;
@@ -152,5 +148,67 @@ fn location(issuer: &TrustedIssuer) -> Option<Location> {
         KeySource::Url(url) => Some(Location::Jwks(url.clone())),
         KeySource::Discovery(url) => Some(Location::Discovery(url.clone())),
         KeySource::File(_) => None,
+    }
+}
+
+/// A reload may swap the snapshot at the same time; neither takes back what the other did.
+fn put_in_force(snapshot: &ArcSwap<Snapshot>, policy: &IssuerPolicy, keys: &Arc<KeySet>) {
+    snapshot.rcu(|current| {
+        let trust = current.trust.with_keys(policy, keys);
+        Snapshot { trust: Arc::new(trust), ..Snapshot::clone(current) }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::domain::SystemClock;
+    use crate::engine::Engine;
+    use crate::sources::Look;
+
+    /// Nobody answers at its address.
+    const CONFIG: &str = "
+listen: { check: '127.0.0.1:0', admin: '127.0.0.1:0' }
+issuers:
+  - issuer: https://other.test
+    jwks_url: http://127.0.0.1:9/jwks
+    audience: https://api.test
+    tenant_claim: /tenants
+    client_claim: /azp
+apis: [{ name: oda, routes: [{ path: '/{tenant}', methods: [GET] }] }]
+";
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reload_takes_no_keys_back_that_are_published_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tenantgate.yaml");
+        std::fs::write(&file, CONFIG).unwrap();
+        let engine = Engine::open(&file, Arc::new(SystemClock)).unwrap();
+        let snapshot = Arc::clone(&engine.gate.snapshot);
+        let trust = Arc::clone(&snapshot.load().trust);
+        let policy = Arc::clone(&trust.issuer("https://other.test").unwrap().policy);
+        let (stop, reloads) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let mut kept = true;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(engine.reload(Look::Everything).is_empty());
+                    reloads.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            // So often that a publication meets every step of a reload.
+            while kept && reloads.load(Ordering::Relaxed) < 200 {
+                let keys = Arc::<KeySet>::default();
+                put_in_force(&snapshot, &policy, &keys);
+                kept = (0..20).all(|_| {
+                    let in_force = snapshot.load().trust.keys_of(&policy);
+                    in_force.is_some_and(|now| Arc::ptr_eq(&now, &keys))
+                });
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert!(kept, "a reload put the keys from before it back");
     }
 }

@@ -1,6 +1,7 @@
 //! The check listener: Envoy's external authorization over gRPC. The only folder that knows Envoy's
 //! types.
 
+mod message;
 mod pairing;
 mod reply;
 #[cfg(test)]
@@ -18,7 +19,7 @@ use prost::Message as _;
 
 pub use self::pairing::{LOOKED_AT, Pairing};
 pub use self::unary::Reply;
-use self::wire::v1::{CheckRequest, CheckResponse};
+use self::wire::v1::CheckRequest;
 use crate::authz::CheckInput;
 use crate::gate::{Gate, Request};
 use crate::telemetry::traces::Parent;
@@ -59,7 +60,7 @@ impl CheckServer {
 
 /// The bytes of a `CheckResponse` to those of a `CheckRequest`.
 pub fn check(gate: &Gate, message: impl Into<Bytes>) -> Vec<u8> {
-    called(gate, message.into(), Call::default()).encode_to_vec()
+    called(gate, message.into(), Call::default())
 }
 
 /// What a call brings beside its message.
@@ -70,7 +71,7 @@ pub struct Call<'a> {
     pub pairing: Option<&'a Pairing>,
 }
 
-fn called(gate: &Gate, message: Bytes, call: Call<'_>) -> CheckResponse {
+fn called(gate: &Gate, message: Bytes, call: Call<'_>) -> Vec<u8> {
     let Ok(message) = catch_unwind(|| CheckRequest::decode(message).unwrap_or_default()) else {
         return gate.failed(reply::render);
     };

@@ -1,5 +1,5 @@
-//! The messages of a check (`proto/tenantgate/check/v1`), and how the headers of one are found.
-//! What is read of a request are parts of the buffer that it arrived in.
+//! What of Envoy's `CheckRequest` matters to a decision (`proto/tenantgate/check/v1`): parts of the
+//! buffer that it arrived in. A test holds the numbers against the types of `envoy-types`.
 
 use self::v1::{CheckRequest, HttpRequest};
 use crate::authz::{HeaderValue, Headers};
