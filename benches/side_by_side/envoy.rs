@@ -24,17 +24,17 @@ pub const UNDER_WAY: usize = 64;
 pub const BODY: &str = "ok";
 pub const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters";
 
-struct Contender<'a> {
-    name: &'static str,
-    envoy: Server,
-    load: Load<'a>,
+pub struct Contender<'a> {
+    pub name: &'static str,
+    pub envoy: Server,
+    pub load: Load<'a>,
     /// The service that Envoy asks, if it asks one.
-    asked: Option<&'a Server>,
+    pub asked: Option<&'a Server>,
 }
 
 impl Contender<'_> {
     /// Envoy's CPU time together with that of the service that it asks.
-    fn cpu(&self) -> Duration {
+    pub fn cpu(&self) -> Duration {
         self.envoy.cpu() + self.asked.map_or(Duration::ZERO, Server::cpu)
     }
 

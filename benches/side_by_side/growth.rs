@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tenantgate::authz::Snapshot;
 use tenantgate::config::ListenAddress;
-use tenantgate::domain::{
-    Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, ScopeSet,
-};
+use tenantgate::domain::{Client, ClientBook, ClientId, Credential, CredentialDigest, ScopeSet};
 use tenantgate::gate::Gate;
 use tenantgate::lifecycle::Readiness;
 use tenantgate::serve::{
@@ -232,21 +230,14 @@ fn warmed(installation: &Installation, gate: &Gate, tokens: usize, tenants: usiz
 /// The bench's own client among so many.
 fn clients(count: usize) -> ClientBook {
     let client = |id: &str| Client {
-        id: ClientId::parse(id).expect("a client id"),
         approved: true,
-        developer_active: true,
         credentials: vec![Credential {
             digest: CredentialDigest::Sha256(CredentialDigest::sha256_of(id)),
             active: true,
             expires_at: None,
         }],
         scopes: ScopeSet::parse("reports.read").expect("a scope"),
-        static_grants: None,
-        token_ttl: None,
-        tokens_not_before: None,
-        apis: None,
-        attributes: Attributes::new(),
-        quota: None,
+        ..Client::new(ClientId::parse(id).expect("a client id"))
     };
     (1..count).map(|at| client(&format!("client-{at}"))).chain([client(CLIENT)]).collect()
 }

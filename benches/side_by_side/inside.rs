@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::checks::{Tenantgate, micros, start_empty};
-use super::envoy::{BODY, FILTERS, Site, UNDER_WAY, envoy_program, ext_authz, jwt_authn, start};
+use super::envoy::{
+    BODY, Contender, FILTERS, Site, UNDER_WAY, envoy_program, ext_authz, jwt_authn, start,
+};
 use super::load::{Expect, Load, Requests};
-use super::process::Server;
 use super::report::{Table, median, median_ratio, target};
 use crate::common::{Installation, PATH, TENANTS, codes};
 
@@ -39,20 +40,6 @@ function envoy_on_request(handle)
   handle:respond({[":status"] = "403"}, "")
 end
 "#;
-
-struct Contender<'a> {
-    name: &'static str,
-    envoy: Server,
-    load: Load<'a>,
-    asked: Option<&'a Server>,
-}
-
-impl Contender<'_> {
-    /// Envoy's CPU time together with that of the service that it asks.
-    fn cpu(&self) -> Duration {
-        self.envoy.cpu() + self.asked.map_or(Duration::ZERO, Server::cpu)
-    }
-}
 
 pub fn run() {
     let program = envoy_program();

@@ -168,7 +168,8 @@ impl<'a> CheckedPath<'a> {
 
     /// The segments as sent. Only the last can be empty: the path then ends in `/`.
     pub fn segments(&self) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
-        self.after_root.split('/')
+        // Not `split('/')`: to begin its search costs more than to read a short segment.
+        self.after_root.split(|character| character == '/')
     }
 
     /// Whether `%25` occurs, which only a route that allows it may accept.

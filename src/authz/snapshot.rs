@@ -93,6 +93,13 @@ pub struct Route {
     pub public: bool,
 }
 
+impl Route {
+    /// The challenge follows from the scopes.
+    pub fn new(name: &str, scopes: &[String], public: bool) -> Self {
+        Self { name: name.to_owned(), scopes: scopes.to_vec(), challenge: scopes.join(" "), public }
+    }
+}
+
 impl Demands for Route {
     fn is_public(&self) -> bool {
         self.public

@@ -247,7 +247,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::domain::{Attributes, ClientId, Credential, ScopeSet};
+    use crate::domain::{ClientId, Credential};
 
     const NOW: Timestamp = Timestamp::from_secs(1_000);
     const COST: &str = "$argon2id$v=19$m=8,t=1,p=1";
@@ -300,19 +300,7 @@ mod tests {
     }
 
     fn client(id: &str, credentials: Vec<Credential>) -> Client {
-        Client {
-            id: ClientId::parse(id).unwrap(),
-            approved: true,
-            developer_active: true,
-            credentials,
-            scopes: ScopeSet::default(),
-            static_grants: None,
-            token_ttl: None,
-            tokens_not_before: None,
-            apis: None,
-            attributes: Attributes::new(),
-            quota: None,
-        }
+        Client { approved: true, credentials, ..Client::new(ClientId::parse(id).unwrap()) }
     }
 
     fn book(clients: impl IntoIterator<Item = Client>) -> ClientBook {

@@ -234,7 +234,6 @@ impl FromIterator<Client> for ClientBook {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Attributes, ScopeSet};
     use super::*;
 
     const CHEAP: &str = "$argon2id$v=19$m=8,t=1,p=1";
@@ -243,17 +242,9 @@ mod tests {
     fn client(id: &str, digests: Vec<(CredentialDigest, bool)>) -> Client {
         let credential = |(digest, active)| Credential { digest, active, expires_at: None };
         Client {
-            id: ClientId::parse(id).unwrap(),
             approved: true,
-            developer_active: true,
             credentials: digests.into_iter().map(credential).collect(),
-            scopes: ScopeSet::default(),
-            static_grants: None,
-            token_ttl: None,
-            tokens_not_before: None,
-            apis: None,
-            attributes: Attributes::new(),
-            quota: None,
+            ..Client::new(ClientId::parse(id).unwrap())
         }
     }
 

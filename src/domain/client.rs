@@ -46,6 +46,23 @@ pub enum Standing {
 }
 
 impl Client {
+    /// One that may do nothing: not approved, and without credentials and scopes.
+    pub fn new(id: ClientId) -> Self {
+        Self {
+            id,
+            approved: false,
+            developer_active: true,
+            credentials: Vec::new(),
+            scopes: ScopeSet::default(),
+            static_grants: None,
+            token_ttl: None,
+            tokens_not_before: None,
+            apis: None,
+            attributes: Attributes::new(),
+            quota: None,
+        }
+    }
+
     /// The first reason that stops it, if there is one.
     pub fn standing(&self) -> Standing {
         if self.approved && self.developer_active { Standing::Good } else { Standing::Withdrawn }

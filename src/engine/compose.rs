@@ -209,12 +209,7 @@ fn api(api: &config::Api, metrics: &Metrics) -> Api {
         methods: route.methods.clone(),
         head: route.head,
         allow_encoded_percent: route.allow_encoded_percent,
-        data: Route {
-            name: route.name.clone(),
-            scopes: route.scopes.clone(),
-            challenge: route.scopes.join(" "),
-            public: route.public,
-        },
+        data: Route::new(&route.name, &route.scopes, route.public),
     });
     let router = Router::new(rules.collect())
         .unwrap_or_else(|_| unreachable!("the config has no conflicting routes: it was parsed"));

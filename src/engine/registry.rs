@@ -82,22 +82,9 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Attributes, ScopeSet};
 
     fn client(id: &str, approved: bool) -> Client {
-        Client {
-            id: ClientId::parse(id).unwrap(),
-            approved,
-            developer_active: true,
-            credentials: Vec::new(),
-            scopes: ScopeSet::default(),
-            static_grants: None,
-            token_ttl: None,
-            tokens_not_before: None,
-            apis: None,
-            attributes: Attributes::new(),
-            quota: None,
-        }
+        Client { approved, ..Client::new(ClientId::parse(id).unwrap()) }
     }
 
     fn put(id: &str, approved: bool) -> ClientChange {

@@ -75,12 +75,7 @@ fn route(route: &v1::Route) -> Taken<RouteRule<Route>> {
         methods: route.methods.clone(),
         head: route.head,
         allow_encoded_percent: route.allow_encoded_percent,
-        data: Route {
-            name: route.name.clone(),
-            scopes: route.scopes.clone(),
-            challenge: route.scopes.join(" "),
-            public: route.public,
-        },
+        data: Route::new(&route.name, &route.scopes, route.public),
     })
 }
 

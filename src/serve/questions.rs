@@ -11,7 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::peer::Peer;
-use super::token::{Posted, Shared, error, realm, refusal, uncached};
+use super::token::{Posted, Refused, Shared, error, realm, refusal, uncached};
 use crate::authz::Bearer;
 use crate::domain::{Client, DenyReason, Holder, Target};
 use crate::engine::Engine;
@@ -29,17 +29,13 @@ pub async fn revoke(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Response {
-    let question = match asked(&shared, peer, request).await {
-        Ok(question) => question,
-        Err(refused) => return *refused,
-    };
-    let Question { client, token } = &question;
+) -> Result<Response, Refused> {
+    let Question { client, token } = &asked(&shared, peer, request).await?;
     if shared.engine.state().is_none() {
         let text = "tokens cannot be revoked here: the config has no `state`";
-        return error(StatusCode::BAD_REQUEST, "unsupported_token_type", text);
+        return Ok(error(StatusCode::BAD_REQUEST, "unsupported_token_type", text));
     }
-    match shared.engine.gate.bearer_of(token.expose()) {
+    Ok(match shared.engine.gate.bearer_of(token.expose()) {
         Ok(bearer) if !bearer.is_ours => done(),
         Ok(bearer) if bearer.client != client.id.as_str() => {
             let text = "the token was issued to another client";
@@ -55,24 +51,21 @@ pub async fn revoke(
         Err(reason) if is_undecided(reason) => unavailable(&shared, "its keys are not known now"),
         // Not a token, or not any more: nothing is left to be revoked (RFC 7009, section 2.2).
         Err(_) => done(),
-    }
+    })
 }
 
 pub async fn introspect(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Response {
-    let question = match asked(&shared, peer, request).await {
-        Ok(question) => question,
-        Err(refused) => return *refused,
-    };
-    let inactive = || uncached(Json(json!({ "active": false })).into_response());
-    let Question { client, token } = &question;
+) -> Result<Response, Refused> {
+    let Question { client, token } = &asked(&shared, peer, request).await?;
+    let inactive = || Ok(uncached(Json(json!({ "active": false })).into_response()));
     let caller = match shared.engine.gate.token_standing(token.expose()) {
         Ok(caller) => caller,
         Err(reason) if is_undecided(reason) => {
-            return unavailable(&shared, "whether the token is still good is not known now");
+            let told = "whether the token is still good is not known now";
+            return Ok(unavailable(&shared, told));
         }
         Err(_) => return inactive(),
     };
@@ -91,14 +84,14 @@ pub async fn introspect(
     if !caller.scopes().is_empty() {
         shown.insert("scope".to_owned(), json!(caller.scopes().as_str()));
     }
-    uncached(Json(shown).into_response())
+    Ok(uncached(Json(shown).into_response()))
 }
 
-async fn asked(shared: &Shared, peer: Peer, request: Request) -> Result<Question, Box<Response>> {
+async fn asked(shared: &Shared, peer: Peer, request: Request) -> Result<Question, Refused> {
     let posted = Posted::read(shared, peer, request).await?;
     let authorization = posted.authorization();
     let question = shared.service.question(posted.request(&authorization)).await;
-    question.map_err(|error| Box::new(refusal(error, &realm(&shared.service.context))))
+    question.map_err(|error| Refused::from(refusal(error, &realm(&shared.service.context))))
 }
 
 async fn store(engine: &Engine, client: &Client, bearer: &Bearer) -> Result<(), &'static str> {

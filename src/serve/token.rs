@@ -71,11 +71,8 @@ async fn token(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Response {
-    let posted = match Posted::read(&shared, peer, request).await {
-        Ok(posted) => posted,
-        Err(refused) => return *refused,
-    };
+) -> Result<Response, Refused> {
+    let posted = Posted::read(&shared, peer, request).await?;
     let authorization = posted.authorization();
     let issue = shared.service.issue(posted.request(&authorization));
     let issued = match posted.trace(&shared) {
@@ -88,9 +85,24 @@ async fn token(
         }
         None => issue.await,
     };
-    match issued {
+    Ok(match issued {
         Ok(issued) => success(issued),
         Err(error) => refusal(error, &realm(&shared.service.context)),
+    })
+}
+
+/// The answer where no question was understood.
+pub(super) struct Refused(Box<Response>);
+
+impl From<Response> for Refused {
+    fn from(response: Response) -> Self {
+        Self(Box::new(response))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
     }
 }
 
@@ -102,12 +114,7 @@ pub(super) struct Posted {
 }
 
 impl Posted {
-    /// The error is the answer.
-    pub async fn read(
-        shared: &Shared,
-        peer: Peer,
-        request: Request,
-    ) -> Result<Self, Box<Response>> {
+    pub async fn read(shared: &Shared, peer: Peer, request: Request) -> Result<Self, Refused> {
         let (head, body) = request.into_parts();
         let caller = Caller(shared.forwarded_by.source(peer, &head.headers));
         let arrival = Arrival { caller, request_id: request_id(&head.headers) };
@@ -117,13 +124,13 @@ impl Posted {
             let status = StatusCode::METHOD_NOT_ALLOWED;
             let mut response = error(status, refused.code(), refused.description());
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            return Err(Box::new(response));
+            return Err(response.into());
         }
         match form(&head, body).await {
             Ok(body) => Ok(Self { head, caller, body }),
             Err(error) => {
                 let error = shared.service.refuse_early(arrival, error);
-                Err(Box::new(refusal(error, &realm(&shared.service.context))))
+                Err(refusal(error, &realm(&shared.service.context)).into())
             }
         }
     }

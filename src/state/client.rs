@@ -106,7 +106,7 @@ impl ClientContext<'_> {
             tracing::error!(client = %id, "a stored client cannot be read, and is taken for \
                                            withdrawn; is state.key_file the one it was stored \
                                            under?");
-            withdrawn(id)
+            Client::new(id)
         }))
     }
 
@@ -134,7 +134,7 @@ impl ClientContext<'_> {
             quota,
             approved: true,
             developer_active: !document.developer_inactive,
-            ..withdrawn(id.clone())
+            ..Client::new(id.clone())
         })
     }
 }
@@ -148,22 +148,6 @@ impl StoredCredential {
             active: self.active,
             expires_at: self.expires_at.map(timestamp),
         })
-    }
-}
-
-fn withdrawn(id: ClientId) -> Client {
-    Client {
-        id,
-        approved: false,
-        developer_active: true,
-        credentials: Vec::new(),
-        scopes: ScopeSet::default(),
-        static_grants: None,
-        token_ttl: None,
-        tokens_not_before: None,
-        apis: None,
-        attributes: BTreeMap::new(),
-        quota: None,
     }
 }
 

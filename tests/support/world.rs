@@ -16,8 +16,8 @@ use tenantgate::authz::{
     IssuerPolicy, ProbeWatch, Probing, Route, Snapshot, TenantForm, Trust,
 };
 use tenantgate::domain::{
-    Algorithm, Attributes, Client, ClientId, DenyReason, GrantBook, GrantCell, Holder, Meter,
-    Moment, ScopeSet, TenantDigester, Timestamp,
+    Algorithm, Client, ClientId, DenyReason, GrantBook, GrantCell, Holder, Meter, Moment, ScopeSet,
+    TenantDigester, Timestamp,
 };
 
 pub const OWN: &str = "https://issuer.test";
@@ -221,17 +221,9 @@ pub fn foreign_policy() -> IssuerPolicy {
 
 pub fn client(id: &str) -> Client {
     Client {
-        id: ClientId::parse(id).expect("a good id"),
         approved: true,
-        developer_active: true,
-        credentials: Vec::new(),
         scopes: ScopeSet::parse("reports.read").expect("good scopes"),
-        static_grants: None,
-        token_ttl: None,
-        tokens_not_before: None,
-        apis: None,
-        attributes: Attributes::new(),
-        quota: None,
+        ..Client::new(ClientId::parse(id).expect("a good id"))
     }
 }
 
@@ -260,18 +252,17 @@ impl RouteLine {
         }
     }
 
+    fn scopes(&self) -> Vec<String> {
+        self.scopes.iter().map(ToString::to_string).collect()
+    }
+
     pub fn rule(&self) -> RouteRule<Route> {
         RouteRule {
             template: Template::parse(self.path, self.ignore_case).expect("a good template"),
             methods: self.methods.iter().map(ToString::to_string).collect(),
             head: self.head,
             allow_encoded_percent: self.allow_encoded_percent,
-            data: Route {
-                name: self.path.into(),
-                scopes: self.scopes.iter().map(ToString::to_string).collect(),
-                challenge: self.scopes.join(" "),
-                public: self.public,
-            },
+            data: Route::new(self.path, &self.scopes(), self.public),
         }
     }
 }

@@ -62,6 +62,9 @@ impl Message {
     }
 
     fn varint(&mut self, value: usize) {
+        if value < 0x80 {
+            return self.0.push(value as u8);
+        }
         encode_length_delimiter(value, &mut self.0).expect("a vector grows");
     }
 }
