@@ -17,8 +17,8 @@ use crate::telemetry::{Instruments, Metrics};
 
 use super::answer::{Answer, Grants};
 use super::callout_token::{CalloutToken, TokenHealth};
-use super::grpc::GrpcSource;
-use super::http::HttpSource;
+use super::grpc::GrpcTransport;
+use super::http::HttpTransport;
 use super::select::Listed;
 use super::shape::Body;
 use super::unavailable::Unavailable;
@@ -105,7 +105,7 @@ pub struct Directory {
 }
 
 struct Remote {
-    source: Source,
+    transport: Transport,
     auth: Auth,
     limits: LookupLimits,
     permits: Semaphore,
@@ -116,9 +116,9 @@ struct Remote {
     metrics: Arc<Metrics>,
 }
 
-enum Source {
-    Http(Box<HttpSource>),
-    Grpc(GrpcSource),
+enum Transport {
+    Http(Box<HttpTransport>),
+    Grpc(GrpcTransport),
 }
 
 enum Auth {
@@ -234,9 +234,9 @@ impl Remote {
         let reach = Reach { tls: config.tls.clone(), proxy: config.proxy.clone() };
         let client = reach.client(FIELD, &urls)?;
         let auth = Auth::new(&config.auth, &client, instruments)?;
-        let source = HttpSource::new(config, client, Arc::clone(&instruments.clock))?;
+        let transport = HttpTransport::new(config, client, Arc::clone(&instruments.clock))?;
         Ok(Self::new(
-            Source::Http(Box::new(source)),
+            Transport::Http(Box::new(transport)),
             auth,
             &config.limits,
             Arc::clone(&instruments.metrics),
@@ -247,15 +247,20 @@ impl Remote {
         let reach = Reach { tls: config.tls.clone(), proxy: None };
         let client = reach.client(FIELD, &token_url(&config.auth))?;
         let auth = Auth::new(&config.auth, &client, instruments)?;
-        let source = GrpcSource::new(config, Arc::clone(&instruments.clock))?;
-        Ok(Self::new(Source::Grpc(source), auth, &config.limits, Arc::clone(&instruments.metrics)))
+        let transport = GrpcTransport::new(config, Arc::clone(&instruments.clock))?;
+        Ok(Self::new(
+            Transport::Grpc(transport),
+            auth,
+            &config.limits,
+            Arc::clone(&instruments.metrics),
+        ))
     }
 
-    fn new(source: Source, auth: Auth, limits: &LookupLimits, metrics: Arc<Metrics>) -> Self {
+    fn new(transport: Transport, auth: Auth, limits: &LookupLimits, metrics: Arc<Metrics>) -> Self {
         let concurrency = limits.concurrency.max(1);
         let background_places = concurrency.div_ceil(2);
         Self {
-            source,
+            transport,
             auth,
             limits: limits.clone(),
             permits: Semaphore::new(concurrency),
@@ -372,14 +377,14 @@ impl Inquiry<'_> {
     }
 
     async fn ask(&self, authorization: Option<&HeaderValue>) -> Result<Answer, Unavailable> {
-        let source = &self.remote.source;
+        let transport = &self.remote.transport;
         let Question { client, etag, .. } = self.question;
-        (self.observer)(Step::Asking { url: source.shown_url(client) });
+        (self.observer)(Step::Asking { url: transport.shown_url(client) });
         let started = Instant::now();
         let asking = async {
-            match source {
-                Source::Http(http) => http.ask(client, etag, authorization, self.observer).await,
-                Source::Grpc(grpc) => grpc.ask(client, etag, authorization).await,
+            match transport {
+                Transport::Http(http) => http.ask(client, etag, authorization, self.observer).await,
+                Transport::Grpc(grpc) => grpc.ask(client, etag, authorization).await,
             }
         };
         let outcome = |answer: &Result<Answer, Unavailable>| match answer {
@@ -393,7 +398,7 @@ impl Inquiry<'_> {
     }
 }
 
-impl Source {
+impl Transport {
     /// Where `client` is looked up, without what may be secret.
     fn shown_url(&self, client: &ClientId) -> String {
         match self {

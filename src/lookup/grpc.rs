@@ -24,13 +24,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const METHOD: &str = "tenantgate.directory.v1.Directory/ListAuthorizedTenants";
 
 /// One question to the provider's gRPC service, and what its answer means.
-pub struct GrpcSource {
+pub struct GrpcTransport {
     client: DirectoryClient<Channel>,
     url: String,
     clock: Arc<dyn Clock>,
 }
 
-impl GrpcSource {
+impl GrpcTransport {
     pub fn new(config: &GrpcLookup, clock: Arc<dyn Clock>) -> Result<Self, Problem> {
         let problem = |field: &str, cure: &str| {
             let (field, cure) = (format!("tenants.lookup.{field}"), cure.to_owned());

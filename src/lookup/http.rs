@@ -16,7 +16,7 @@ use super::shape::Body;
 use super::unavailable::Unavailable;
 
 /// One question to the provider's HTTP API, and what its answer means.
-pub struct HttpSource {
+pub struct HttpTransport {
     client: reqwest::Client,
     template: Template,
     selector: Selector,
@@ -40,7 +40,7 @@ enum Reply {
     NoGrants(StatusCode),
 }
 
-impl HttpSource {
+impl HttpTransport {
     pub fn new(
         config: &HttpLookup,
         client: reqwest::Client,

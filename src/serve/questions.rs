@@ -11,7 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::peer::Peer;
-use super::token::{Posted, Refused, Shared, error, realm, refusal, uncached};
+use super::token::{ErrorResponse, Posted, Shared, error, realm, refusal, uncached};
 use crate::authz::Bearer;
 use crate::domain::{Client, DenyReason, Holder, Target};
 use crate::engine::Engine;
@@ -29,7 +29,7 @@ pub async fn revoke(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, ErrorResponse> {
     let Question { client, token } = &asked(&shared, peer, request).await?;
     if shared.engine.state().is_none() {
         let text = "tokens cannot be revoked here: the config has no `state`";
@@ -58,7 +58,7 @@ pub async fn introspect(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, ErrorResponse> {
     let Question { client, token } = &asked(&shared, peer, request).await?;
     let inactive = || Ok(uncached(Json(json!({ "active": false })).into_response()));
     let caller = match shared.engine.gate.token_standing(token.expose()) {
@@ -87,11 +87,11 @@ pub async fn introspect(
     Ok(uncached(Json(shown).into_response()))
 }
 
-async fn asked(shared: &Shared, peer: Peer, request: Request) -> Result<Question, Refused> {
+async fn asked(shared: &Shared, peer: Peer, request: Request) -> Result<Question, ErrorResponse> {
     let posted = Posted::read(shared, peer, request).await?;
     let authorization = posted.authorization();
     let question = shared.service.question(posted.request(&authorization)).await;
-    question.map_err(|error| Refused::from(refusal(error, &realm(&shared.service.context))))
+    question.map_err(|error| ErrorResponse::from(refusal(error, &realm(&shared.service.context))))
 }
 
 async fn store(engine: &Engine, client: &Client, bearer: &Bearer) -> Result<(), &'static str> {

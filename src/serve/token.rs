@@ -71,7 +71,7 @@ async fn token(
     State(shared): State<Shared>,
     Extension(peer): Extension<Peer>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, ErrorResponse> {
     let posted = Posted::read(&shared, peer, request).await?;
     let authorization = posted.authorization();
     let issue = shared.service.issue(posted.request(&authorization));
@@ -92,15 +92,15 @@ async fn token(
 }
 
 /// The answer where no question was understood.
-pub(super) struct Refused(Box<Response>);
+pub(super) struct ErrorResponse(Box<Response>);
 
-impl From<Response> for Refused {
+impl From<Response> for ErrorResponse {
     fn from(response: Response) -> Self {
         Self(Box::new(response))
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         *self.0
     }
@@ -114,7 +114,11 @@ pub(super) struct Posted {
 }
 
 impl Posted {
-    pub async fn read(shared: &Shared, peer: Peer, request: Request) -> Result<Self, Refused> {
+    pub async fn read(
+        shared: &Shared,
+        peer: Peer,
+        request: Request,
+    ) -> Result<Self, ErrorResponse> {
         let (head, body) = request.into_parts();
         let caller = Caller(shared.forwarded_by.source(peer, &head.headers));
         let arrival = Arrival { caller, request_id: request_id(&head.headers) };

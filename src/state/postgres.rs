@@ -17,8 +17,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 use super::record::{AuditEntry, AuditQuery, Change, UsageQuery, UsageRow, Written};
 use super::schema::{LATEST, MIGRATIONS, Schema, VERSION_TABLE};
 use super::store::{
-    Ages, Answer, Cursor, Loaded, LookupTurn, LookupWish, Polled, Retention, SharedLookup,
-    SharedLookups, Store, StoreError,
+    Ages, Cursor, Loaded, LookupTurn, LookupWish, Polled, Retention, SharedLookup, SharedLookups,
+    Store, StoreError, StoreFuture,
 };
 use super::wire;
 use crate::domain::Secret;
@@ -125,7 +125,7 @@ impl Postgres {
 }
 
 impl Store for Postgres {
-    fn migrate(&self) -> Answer<'_, Schema> {
+    fn migrate(&self) -> StoreFuture<'_, Schema> {
         Box::pin(async {
             let before = self.version().await?;
             if before.version > LATEST {
@@ -139,11 +139,11 @@ impl Store for Postgres {
         })
     }
 
-    fn schema(&self) -> Answer<'_, Schema> {
+    fn schema(&self) -> StoreFuture<'_, Schema> {
         Box::pin(self.version())
     }
 
-    fn write(&self, change: Change) -> Answer<'_, Written> {
+    fn write(&self, change: Change) -> StoreFuture<'_, Written> {
         Box::pin(async move {
             match self.rows(sql::WRITE, &wire::WriteArgument::of(&change), SHORT).await {
                 Ok(rows) => match rows.first().filter(|row| !row.is_empty()) {
@@ -163,11 +163,11 @@ impl Store for Postgres {
         })
     }
 
-    fn request(&self, id: String) -> Answer<'_, Option<AuditEntry>> {
+    fn request(&self, id: String) -> StoreFuture<'_, Option<AuditEntry>> {
         Box::pin(async move { self.repeated(&id).await })
     }
 
-    fn poll(&self, cursor: &Cursor) -> Answer<'_, Polled> {
+    fn poll(&self, cursor: &Cursor) -> StoreFuture<'_, Polled> {
         let argument = json!({ "seq": cursor.seq });
         Box::pin(async move {
             let polled: wire::FromPrimary<Polled> = self.one(sql::POLL, &argument).await?;
@@ -175,28 +175,28 @@ impl Store for Postgres {
         })
     }
 
-    fn load(&self) -> Answer<'_, Loaded> {
+    fn load(&self) -> StoreFuture<'_, Loaded> {
         Box::pin(async {
             let rows = self.rows(sql::LOAD, &json!({}), LONG).await?;
             wire::loaded(&rows)
         })
     }
 
-    fn tidy(&self, retention: Retention) -> Answer<'_, ()> {
+    fn tidy(&self, retention: Retention) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.rows(sql::TIDY, &Ages::from(retention), LONG).await?;
             Ok(())
         })
     }
 
-    fn audit(&self, query: AuditQuery) -> Answer<'_, Vec<AuditEntry>> {
+    fn audit(&self, query: AuditQuery) -> StoreFuture<'_, Vec<AuditEntry>> {
         Box::pin(async move {
             let rows = self.rows(sql::AUDIT, &query, SHORT).await?;
             rows.iter().map(|row| wire::from_json(row)).collect()
         })
     }
 
-    fn add_usage(&self, rows: &[UsageRow]) -> Answer<'_, ()> {
+    fn add_usage(&self, rows: &[UsageRow]) -> StoreFuture<'_, ()> {
         let rows = json!(rows);
         Box::pin(async move {
             self.rows(sql::ADD_USAGE, &rows, LONG).await?;
@@ -204,14 +204,14 @@ impl Store for Postgres {
         })
     }
 
-    fn lookup_turn(&self, wish: LookupWish) -> Answer<'_, LookupTurn> {
+    fn lookup_turn(&self, wish: LookupWish) -> StoreFuture<'_, LookupTurn> {
         Box::pin(async move {
             let state: wire::LookupState = self.one(sql::LOOKUP_TURN, &wish).await?;
             Ok(state.turn(&wish))
         })
     }
 
-    fn share_lookup(&self, wish: LookupWish, answer: SharedLookup) -> Answer<'_, ()> {
+    fn share_lookup(&self, wish: LookupWish, answer: SharedLookup) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let argument = json!({
                 "section": wish.section,
@@ -225,19 +225,19 @@ impl Store for Postgres {
         })
     }
 
-    fn release_lookup(&self, wish: LookupWish) -> Answer<'_, ()> {
+    fn release_lookup(&self, wish: LookupWish) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.rows(sql::RELEASE_LOOKUP, &wish, SHORT).await?;
             Ok(())
         })
     }
 
-    fn shared_lookups(&self, section: &str, after: i64) -> Answer<'_, SharedLookups> {
+    fn shared_lookups(&self, section: &str, after: i64) -> StoreFuture<'_, SharedLookups> {
         let argument = json!({ "section": section, "after": after });
         Box::pin(async move { self.one(sql::SHARED_LOOKUPS, &argument).await })
     }
 
-    fn usage(&self, query: UsageQuery) -> Answer<'_, Vec<UsageRow>> {
+    fn usage(&self, query: UsageQuery) -> StoreFuture<'_, Vec<UsageRow>> {
         Box::pin(async move {
             let rows = self.rows(sql::USAGE, &query, SHORT).await?;
             rows.iter().map(|row| wire::from_json(row)).collect()

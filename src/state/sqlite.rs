@@ -21,7 +21,7 @@ use super::record::{
     AuditEntry, AuditQuery, Change, Record, UsageQuery, UsageRow, Written, micros,
 };
 use super::schema::{LATEST, MIGRATIONS, Schema, VERSION_TABLE};
-use super::store::{Ages, Answer, Cursor, Loaded, Polled, Retention, Store, StoreError};
+use super::store::{Ages, Cursor, Loaded, Polled, Retention, Store, StoreError, StoreFuture};
 use super::wire;
 use crate::domain::Clock;
 
@@ -139,7 +139,7 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn migrate(&self) -> Answer<'_, Schema> {
+    fn migrate(&self) -> StoreFuture<'_, Schema> {
         Box::pin(async {
             let before = self.version().await?;
             if before.version > LATEST {
@@ -152,22 +152,22 @@ impl Store for Sqlite {
         })
     }
 
-    fn schema(&self) -> Answer<'_, Schema> {
+    fn schema(&self) -> StoreFuture<'_, Schema> {
         Box::pin(self.version())
     }
 
-    fn write(&self, change: Change) -> Answer<'_, Written> {
+    fn write(&self, change: Change) -> StoreFuture<'_, Written> {
         Box::pin(async move { self.write_once(&change).await })
     }
 
-    fn request(&self, id: String) -> Answer<'_, Option<AuditEntry>> {
+    fn request(&self, id: String) -> StoreFuture<'_, Option<AuditEntry>> {
         Box::pin(async move {
             let rows = self.rows(sql::AUDIT_OF, &json!({ "id": id })).await?;
             rows.first().map(|row| wire::from_json(row)).transpose()
         })
     }
 
-    fn poll(&self, cursor: &Cursor) -> Answer<'_, Polled> {
+    fn poll(&self, cursor: &Cursor) -> StoreFuture<'_, Polled> {
         let argument = json!({ "seq": cursor.seq });
         Box::pin(async move {
             let rows = self.rows(sql::POLL, &argument).await?;
@@ -175,11 +175,11 @@ impl Store for Sqlite {
         })
     }
 
-    fn load(&self) -> Answer<'_, Loaded> {
+    fn load(&self) -> StoreFuture<'_, Loaded> {
         Box::pin(async { wire::loaded(&self.rows(sql::LOAD, &json!({})).await?) })
     }
 
-    fn tidy(&self, retention: Retention) -> Answer<'_, ()> {
+    fn tidy(&self, retention: Retention) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let ages = Ages::from(retention);
             for statement in sql::TIDY {
@@ -189,14 +189,14 @@ impl Store for Sqlite {
         })
     }
 
-    fn audit(&self, query: AuditQuery) -> Answer<'_, Vec<AuditEntry>> {
+    fn audit(&self, query: AuditQuery) -> StoreFuture<'_, Vec<AuditEntry>> {
         Box::pin(async move {
             let rows = self.rows(sql::AUDIT, &query).await?;
             rows.iter().map(|row| wire::from_json(row)).collect()
         })
     }
 
-    fn add_usage(&self, rows: &[UsageRow]) -> Answer<'_, ()> {
+    fn add_usage(&self, rows: &[UsageRow]) -> StoreFuture<'_, ()> {
         let rows = json!(rows);
         Box::pin(async move {
             self.rows(sql::ADD_USAGE, &rows).await?;
@@ -204,7 +204,7 @@ impl Store for Sqlite {
         })
     }
 
-    fn usage(&self, query: UsageQuery) -> Answer<'_, Vec<UsageRow>> {
+    fn usage(&self, query: UsageQuery) -> StoreFuture<'_, Vec<UsageRow>> {
         Box::pin(async move {
             let rows = self.rows(sql::USAGE, &query).await?;
             rows.iter().map(|row| wire::from_json(row)).collect()

@@ -11,58 +11,58 @@ use super::schema::Schema;
 /// Where the state is kept. Every call is bounded in time.
 pub trait Store: Send + Sync {
     /// Brings the schema up to what this build wants. Several may call it at once.
-    fn migrate(&self) -> Answer<'_, Schema>;
+    fn migrate(&self) -> StoreFuture<'_, Schema>;
 
     /// What schema is there.
-    fn schema(&self) -> Answer<'_, Schema>;
+    fn schema(&self) -> StoreFuture<'_, Schema>;
 
     /// All or nothing: the record, the feed and the line of the audit.
-    fn write(&self, change: Change) -> Answer<'_, Written>;
+    fn write(&self, change: Change) -> StoreFuture<'_, Written>;
 
     /// What was done under a request id.
-    fn request(&self, id: String) -> Answer<'_, Option<AuditEntry>>;
+    fn request(&self, id: String) -> StoreFuture<'_, Option<AuditEntry>>;
 
     /// What has changed since `cursor`; its first event is the cursor's own if the history is the
     /// same.
-    fn poll(&self, cursor: &Cursor) -> Answer<'_, Polled>;
+    fn poll(&self, cursor: &Cursor) -> StoreFuture<'_, Polled>;
 
     /// Everything that counts, as of one moment.
-    fn load(&self) -> Answer<'_, Loaded>;
+    fn load(&self) -> StoreFuture<'_, Loaded>;
 
     /// Removes what nobody needs any more.
-    fn tidy(&self, retention: Retention) -> Answer<'_, ()>;
+    fn tidy(&self, retention: Retention) -> StoreFuture<'_, ()>;
 
     /// The newest entries that match.
-    fn audit(&self, query: AuditQuery) -> Answer<'_, Vec<AuditEntry>>;
+    fn audit(&self, query: AuditQuery) -> StoreFuture<'_, Vec<AuditEntry>>;
 
     /// Adds counts to those that are there. After an error they may or may not have been added.
-    fn add_usage(&self, rows: &[UsageRow]) -> Answer<'_, ()>;
+    fn add_usage(&self, rows: &[UsageRow]) -> StoreFuture<'_, ()>;
 
     /// The rows that match, by hour.
-    fn usage(&self, query: UsageQuery) -> Answer<'_, Vec<UsageRow>>;
+    fn usage(&self, query: UsageQuery) -> StoreFuture<'_, Vec<UsageRow>>;
 
     /// Whose turn it is to look a client up, for replicas.
-    fn lookup_turn(&self, _wish: LookupWish) -> Answer<'_, LookupTurn> {
+    fn lookup_turn(&self, _wish: LookupWish) -> StoreFuture<'_, LookupTurn> {
         one_process()
     }
 
     /// Shares an answer, and ends the turn of its giver.
-    fn share_lookup(&self, _wish: LookupWish, _answer: SharedLookup) -> Answer<'_, ()> {
+    fn share_lookup(&self, _wish: LookupWish, _answer: SharedLookup) -> StoreFuture<'_, ()> {
         one_process()
     }
 
     /// Ends a turn without an answer.
-    fn release_lookup(&self, _wish: LookupWish) -> Answer<'_, ()> {
+    fn release_lookup(&self, _wish: LookupWish) -> StoreFuture<'_, ()> {
         one_process()
     }
 
     /// The answers that were shared after a time of the database's.
-    fn shared_lookups(&self, _section: &str, _after: i64) -> Answer<'_, SharedLookups> {
+    fn shared_lookups(&self, _section: &str, _after: i64) -> StoreFuture<'_, SharedLookups> {
         one_process()
     }
 }
 
-fn one_process<T>() -> Answer<'static, T> {
+fn one_process<T>() -> StoreFuture<'static, T> {
     Box::pin(async {
         Err(StoreError::Refused(
             "a single process has no other to share \
@@ -119,7 +119,7 @@ pub struct SharedLookups {
     pub answers: Vec<SharedLookup>,
 }
 
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// A place in the feed. The id tells whether it is still the same history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
