@@ -94,7 +94,7 @@ def wait_until(what, probe, process, seconds=20):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         process.check_alive()
-        with contextlib.suppress(requests.ConnectionError, FileNotFoundError, json.JSONDecodeError):
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout, FileNotFoundError, json.JSONDecodeError):
             if result := probe():
                 return result
         time.sleep(0.05)

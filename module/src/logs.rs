@@ -7,7 +7,7 @@ use tenantgate::telemetry::log_panics;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::{self, MakeWriter};
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::abi;
@@ -21,9 +21,11 @@ pub fn start() {
             let ours = metadata.target().starts_with("tenantgate");
             (ours || *metadata.level() <= Level::INFO) && abi::log_enabled(*metadata.level())
         };
-        let layer = fmt::layer().without_time().with_level(false).with_ansi(false).with_writer(Log);
-        let layer = layer.with_filter(dynamic_filter_fn(move |metadata, _| wanted(metadata)));
-        if tracing_subscriber::registry().with(layer).try_init().is_ok() {
+        // For the whole log: one that belongs to a layer has the fields of a line made before it is
+        // asked, and a line on each request is mostly not wanted.
+        let filter = dynamic_filter_fn(move |metadata, _| wanted(metadata));
+        let lines = fmt::layer().without_time().with_level(false).with_ansi(false).with_writer(Log);
+        if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
             log_panics();
         }
     });

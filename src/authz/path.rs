@@ -208,7 +208,14 @@ fn check(after_root: &[u8]) -> Result<bool, PathError> {
     let mut segments = 1;
     let mut segment = DecodedSegment::default();
     let mut encoded_percent = false;
-    while let Some((&byte, after)) = rest.split_first() {
+    loop {
+        // Most of a path is characters that mean nothing but themselves.
+        if segment.digits_after_percent.is_none() {
+            let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
+            segment.bytes += plain;
+            rest = &rest[plain..];
+        }
+        let Some((&byte, after)) = rest.split_first() else { break };
         rest = after;
         match byte {
             b'/' => {
@@ -292,6 +299,10 @@ impl DecodedSegment {
             _ => Ok(()),
         }
     }
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
 fn check_raw(byte: u8) -> Result<(), PathError> {

@@ -312,7 +312,7 @@ impl<'r, 'p, T> Search<'r, 'p, T> {
                 self.fitting(&node.rest)
             });
         };
-        let literal = node.literals.get(lower_case(segment.bytes()));
+        let literal = node.literals.get_in_any_case(segment);
         self.escaped_literal |= literal.is_none()
             && other_reading(segment)
                 .is_some_and(|read| node.literals.get(lower_case(read.bytes())).is_some());
@@ -357,6 +357,15 @@ impl Children {
 
     fn get(&self, text: impl Iterator<Item = u8> + Clone) -> Option<&Node> {
         self.position(text).ok().map(|at| &self.0[at].1)
+    }
+
+    /// Most segments are sent in lower case, which is compared at once.
+    fn get_in_any_case(&self, segment: &str) -> Option<&Node> {
+        let as_sent = self.0.binary_search_by(|(known, _)| known.as_str().cmp(segment));
+        match as_sent {
+            Ok(at) => Some(&self.0[at].1),
+            Err(_) => self.get(lower_case(segment.bytes())),
+        }
     }
 
     fn entry(&mut self, text: String) -> &mut Node {

@@ -90,6 +90,9 @@ impl ScopeSet {
 
     /// Those that `allowed` has too. `None`: all of them.
     pub fn narrowed_to(&self, allowed: &Self) -> Option<Self> {
+        if self == allowed {
+            return None;
+        }
         let counts = |scope: &&str| allowed.contains(scope);
         (!self.iter().all(|scope| counts(&scope)))
             .then(|| Self::from_tokens(self.iter().filter(counts)))
