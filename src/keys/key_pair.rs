@@ -155,8 +155,8 @@ impl KeyPair {
         }
     }
 
-    /// The signature in the form that a JWS carries. Not by `jsonwebtoken`, which parses the private
-    /// key at every signature.
+    /// The signature in the form that a JWS carries. Not by `jsonwebtoken`, which parses the
+    /// private key at every signature.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         let random = SystemRandom::new();
         Ok(match self {

@@ -1,5 +1,5 @@
-"""Instructions that Envoy spends on a request: without a filter, with jwt_authn and its token cache, and with the module,
-and how many of them are the module's hook. Times are noisy on shared machines; instructions are not.
+"""Instructions that Envoy spends on a request: without a filter, with jwt_authn and its token cache, and with the
+module, and how many of them are the module's hook. Times are noisy on shared machines; instructions are not.
 
 `make module build`, then in `tests/e2e`: `../../.tools/venv/bin/python module_instructions.py` (needs valgrind).
 """
