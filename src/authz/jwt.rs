@@ -167,6 +167,7 @@ impl<'t> Unverified<'t> {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part);
         let header = decode(header).map_err(|_| malformed("header is base64url"))?;
         let payload = decode(payload).map_err(|_| malformed("payload is base64url"))?;
+        // Only whether it can be read: whoever verifies it reads it for himself.
         decode(signature).map_err(|_| malformed("signature is base64url"))?;
         let header = parse_strict(&header).map_err(|_| malformed("header is JSON"))?;
         let payload = parse_strict(&payload).map_err(|_| malformed("payload is JSON"))?;

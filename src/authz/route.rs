@@ -315,7 +315,7 @@ impl<'r, 'p, T> Search<'r, 'p, T> {
         let literal = node.literals.get_in_any_case(segment);
         self.escaped_literal |= literal.is_none()
             && other_reading(segment)
-                .is_some_and(|read| node.literals.get(lower_case(read.bytes())).is_some());
+                .is_some_and(|read| node.literals.get_in_any_case(&read).is_some());
         // The empty segment after a trailing slash does not match a variable.
         let variable = node.variable.as_deref().filter(|_| !segment.is_empty());
         for child in [literal, variable].into_iter().flatten() {

@@ -51,7 +51,7 @@ fn an_answer_needs_no_server() {
     let (gate, token) = gate();
     assert_eq!(
         gate.ask("/api/T1/report", &bearer(&token)),
-        "allow, set x-tenantgate-client-id=acme x-tenantgate-scope=reports.read, \
+        "allow, set x-tenantgate-client-id=acme x-tenantgate-scope=reports.read other, \
          remove x-tenantgate-issuer x-tenantgate-var-page authorization"
     );
     assert_eq!(

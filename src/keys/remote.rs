@@ -242,19 +242,12 @@ impl RemoteKeys {
 
     fn succeeded(&self, set: KeySet, skipped: &[Skipped], tell: bool) {
         let issuer = [self.of.issuer.as_str()];
-        self.instruments.metrics.jwks_refreshes.with_label_values(&[issuer[0], "ok"]).inc();
-        let now = self.instruments.clock.now();
+        let Instruments { clock, metrics } = &self.instruments;
+        metrics.jwks_refreshes.with_label_values(&[issuer[0], "ok"]).inc();
+        let now = clock.now();
         self.status.store(Arc::new(FetchStatus { last_success: Some(now), error: None }));
-        self.instruments
-            .metrics
-            .jwks_last_success
-            .with_label_values(&issuer)
-            .set(now.secs() as f64);
-        self.instruments
-            .metrics
-            .jwks_keys_skipped
-            .with_label_values(&issuer)
-            .inc_by(skipped.len() as u64);
+        metrics.jwks_last_success.with_label_values(&issuer).set(now.secs() as f64);
+        metrics.jwks_keys_skipped.with_label_values(&issuer).inc_by(skipped.len() as u64);
         // Once a change, and not at every fetch.
         if tell {
             tell_skipped(issuer[0], skipped, set.len());

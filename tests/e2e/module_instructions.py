@@ -12,12 +12,13 @@ import tempfile
 from pathlib import Path
 
 import requests
-from conftest import ROOT, entry  # also puts the stack's folder on the path
+from conftest import ROOT  # also puts the stack's folder on the path
 
 import stack  # isort: skip
 import test_module
 from feeding import FedWorld, status
 from replies import REPORT
+from test_module import http_filters
 
 WARM_UP, REQUESTS = 300, 2000
 HOOK = "envoy_dynamic_module_on_http_filter_request_headers"
@@ -42,13 +43,13 @@ def main():
         stack.wait_until.__defaults__ = (300,)  # under valgrind everything takes fifty times as long
         client = world.client("T1")
         keys = requests.get(f"{world.tenantgate.token_url}/oauth2/jwks", timeout=5).text
-        change = {
+        changes = {
             "no filter": without_module,
             "jwt_authn, token cache": lambda config: jwt_authn_instead(config, world, keys),
             "tenantgate, module": lambda config: None,
         }
         base = None
-        for name, change in change.items():
+        for name, change in changes.items():
             whole, hook = measure(world, name, change, client)
             base = base or whole
             print(f"{name}: {whole:.0f} instructions a request ({whole / base:.3f} of no filter), {hook:.0f} in the hook")
@@ -115,10 +116,6 @@ def jwt_authn_instead(config, world, keys):
             "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "own"}}],
         },
     }
-
-
-def http_filters(config):
-    return config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
 
 
 if __name__ == "__main__":

@@ -25,10 +25,13 @@ LIBRARY = bin_dir() / "libtenantgate_module.so"
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason=f"no {LIBRARY}; `make test` builds it")
 
 
-def filter_of(config):
+def http_filters(config):
     (listener,) = config["static_resources"]["listeners"]
-    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    return next(entry for entry in manager["http_filters"] if entry["name"] == "tenantgate")["typed_config"]
+    return listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+
+
+def filter_of(config):
+    return next(entry for entry in http_filters(config) if entry["name"] == "tenantgate")["typed_config"]
 
 
 def in_process(work, **settings):

@@ -105,6 +105,8 @@ pub struct World {
     pub cache: Arc<FactsCache>,
     pub probes: ProbeWatch,
     pub now: Timestamp,
+    /// Of the tokens that `claims` and `token` make.
+    pub scope: &'static str,
 }
 
 impl World {
@@ -137,6 +139,7 @@ impl World {
             cache: Arc::new(FactsCache::new(1 << 20)),
             probes: ProbeWatch::default(),
             now: Timestamp::from_secs(NOW),
+            scope: "reports.read",
         }
     }
 
@@ -148,7 +151,7 @@ impl World {
     pub fn claims(&self) -> Value {
         json!({
             "iss": OWN, "aud": AUDIENCE, "sub": CLIENT, "client_id": CLIENT, "jti": "j",
-            "iat": NOW, "exp": NOW + 300, "scope": "reports.read",
+            "iat": NOW, "exp": NOW + 300, "scope": self.scope,
             "tenant_list": [self.digest(OWN, CLIENT, "T1")],
         })
     }

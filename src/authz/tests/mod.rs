@@ -19,16 +19,17 @@ use super::trust::{KeySet, TrustedKey};
 use super::*;
 use crate::domain::{
     Client, ClientBook, ClientId, Credential, CredentialDigest, DenyReason, GrantBook as _,
-    GrantSet, Holder, Moment, TenantCode, Timestamp,
+    GrantSet, Holder, Moment, ScopeSet, TenantCode, Timestamp,
 };
 
 pub const NOW: Timestamp = Timestamp::from_secs(world::NOW);
 pub const API_KEY: &str = "tgs_key";
+const SCOPE: &str = "reports.read other";
 
 impl World {
-    /// With one API, and a client that has a key.
+    /// With one API, and a client that has a key and two scopes.
     pub fn typical() -> Self {
-        let mut world = Self::new(vec![api("oda")]);
+        let mut world = Self { scope: SCOPE, ..Self::new(vec![api("oda")]) };
         world.snapshot.clients = book([client(CLIENT)]);
         world
     }
@@ -79,6 +80,7 @@ pub fn client(id: &str) -> Client {
             active: true,
             expires_at: Some(NOW.plus(Duration::from_secs(3600))),
         }],
+        scopes: ScopeSet::parse(SCOPE).unwrap(),
         ..world::client(id)
     }
 }

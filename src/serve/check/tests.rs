@@ -89,7 +89,7 @@ fn an_allowed_request_carries_who_sent_it() {
     let quota = Some(Quota { requests_per_unit: 500, unit: QuotaUnit::Minute });
     world.snapshot.clients = book([Client { quota, ..client("acme") }]);
     let token = world.token();
-    let scope = "reports.read";
+    let scope = "reports.read other";
     let tenant = world.snapshot.digester.reference("T1").to_string();
     let number = Value { kind: Some(Kind::NumberValue(500.0)) };
     let quota = fields([("requests_per_unit", number), ("unit", text("MINUTE"))]);
