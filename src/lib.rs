@@ -41,3 +41,4 @@ mod sources;
 pub mod state;
 pub mod telemetry;
 pub mod token;
+mod yaml;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, redirect};
 use url::Url;
 
-use crate::config::{ClientTls, Problem};
+use crate::config::ClientTls;
+use crate::domain::Problem;
 
 pub const USER_AGENT: &str = concat!("tenantgate/", env!("CARGO_PKG_VERSION"));
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tenantgate::config::{FedConfig, Problem};
-use tenantgate::domain::SystemClock;
+use tenantgate::config::FedConfig;
+use tenantgate::domain::{Problem, SystemClock};
 use tenantgate::engine::{Engine, StartError};
 use tenantgate::feed::Fed;
 use tenantgate::gate::{Answer, Request};
@@ -105,7 +105,7 @@ impl Drop for Running {
 
 fn told(error: StartError) -> String {
     match error {
-        StartError::Config(problems) => lines(problems),
+        StartError::Config { problems, .. } => lines(problems),
         StartError::Other(error) => format!("{error:#}"),
     }
 }

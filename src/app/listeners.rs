@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, ListenAddress, ListenOn, Problem};
-use crate::domain::Clock;
+use crate::config::{Config, ListenAddress, ListenOn};
+use crate::domain::{Clock, Problem};
 use crate::serve::{self, Bound, Connections, Entrance, Listener, Patience, Protocols, Tls};
 use crate::telemetry::Metrics;
 

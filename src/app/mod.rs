@@ -16,8 +16,8 @@ pub use crate::engine::StartError;
 
 use self::listeners::{Listeners, Planned};
 use crate::clients::Authenticator;
-use crate::config::{Config, Limits, Problem};
-use crate::domain::Clock;
+use crate::config::{Config, Limits};
+use crate::domain::{Clock, Problem};
 use crate::engine::Engine;
 use crate::lifecycle::{DRAIN_LIMIT, Readiness};
 use crate::serve::{
@@ -90,7 +90,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let stop = Stop::default();
     let background = CancellationToken::new();
     let listeners = Listeners::plan(&config, &engine.clock, &engine.metrics);
-    let listeners = listeners.map_err(StartError::Config)?;
+    let listeners = listeners?;
     let status = listeners.status();
     for tls in status.certificates.iter().map(Arc::clone) {
         let follow = move || Arc::clone(&tls).follow();

@@ -6,8 +6,9 @@ use clap::Args;
 use schemars::JsonSchema;
 
 use crate::clients::RawRegistry;
-use crate::config::{docs, raw, schema};
+use crate::config::raw;
 use crate::telemetry::Metrics;
+use crate::yaml::{docs, schema};
 
 /// Write the reference of the configuration, the JSON Schemas for editors and the table of the
 /// metrics.

@@ -46,7 +46,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let engine = match Engine::open(&args.config, Arc::new(SystemClock)) {
             Ok(engine) => engine,
-            Err(StartError::Config(problems)) => {
+            Err(StartError::Config { problems, .. }) => {
                 for problem in problems {
                     eprintln!("tenantgate: {problem}");
                 }
@@ -56,7 +56,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         };
         match engine.open_state().await {
             Ok(()) => {}
-            Err(StartError::Config(problems)) => bail!("{}", problems[0]),
+            Err(StartError::Config { problems, .. }) => bail!("{}", problems[0]),
             Err(StartError::Other(error)) => {
                 return Err(error.context(
                     "what is withdrawn by calls is not known here; ask the running process, by \

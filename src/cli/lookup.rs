@@ -7,12 +7,15 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
 use super::{CONFIG_ENV, CONFIG_FILE};
-use crate::config::{AnswerReading, ClaimForm, CodesOf, Config, Lookup, Problem, locate};
-use crate::domain::{ClientId, DIGEST_KEY_LEN, Quota, SystemClock, TenantCode, TenantDigester};
+use crate::config::{AnswerReading, ClaimForm, CodesOf, Config, Lookup};
+use crate::domain::{
+    ClientId, DIGEST_KEY_LEN, Problem, Quota, SystemClock, TenantCode, TenantDigester,
+};
 use crate::lookup::{
     Body, CalloutTokenError, Directory, Grants, Listed, Question, Step, TlsFault, Unavailable,
 };
 use crate::telemetry::{Instruments, Metrics};
+use crate::yaml::locate;
 
 const DENIED: u8 = 3;
 /// Characters of a body.

@@ -21,7 +21,7 @@ pub struct ReferenceArgs {
 pub fn run(args: &ReferenceArgs) -> anyhow::Result<ExitCode> {
     let engine = match Engine::open(&args.config, Arc::new(SystemClock)) {
         Ok(engine) => engine,
-        Err(StartError::Config(problems)) => {
+        Err(StartError::Config { problems, .. }) => {
             for problem in problems {
                 eprintln!("tenantgate: {problem}");
             }

@@ -50,7 +50,7 @@ async fn serve(args: &ServeArgs, environment: Environment) -> anyhow::Result<Exi
     let mut signals = Signals::listen().context("signals cannot be listened to")?;
     let mut running = match app::start(&args.config, environment).await {
         Ok(running) => running,
-        Err(StartError::Config(problems)) => {
+        Err(StartError::Config { problems, .. }) => {
             for problem in problems {
                 eprintln!("tenantgate: {problem}");
             }

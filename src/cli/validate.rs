@@ -6,8 +6,7 @@ use clap::Args;
 
 use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::app::certificate_problems;
-use crate::config::{Config, Problem};
-use crate::domain::{Clock, SystemClock};
+use crate::domain::{Clock, Problem, SystemClock};
 use crate::engine::{Inputs, StartError};
 
 /// Read the config, the client registry and every file they name, and show every problem. What is
@@ -25,7 +24,10 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let inputs = Inputs::open(&args.config, Arc::clone(&clock)).and_then(|inputs| {
         let problems = certificate_problems(&inputs.config(), &clock);
-        if problems.is_empty() { Ok(inputs) } else { Err(StartError::Config(problems)) }
+        match problems.is_empty() {
+            true => Ok(inputs),
+            false => Err(StartError::Config { problems, warnings: inputs.warnings() }),
+        }
     });
     match inputs {
         Ok(inputs) => {
@@ -38,11 +40,11 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
             Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Err(StartError::Other(error)) => Err(error),
-        Err(StartError::Config(problems)) => {
+        Err(StartError::Config { problems, warnings }) => {
             for problem in problems {
                 println!("{problem}");
             }
-            warn(&Config::warnings_of(&args.config));
+            warn(&warnings);
             Ok(ExitCode::FAILURE)
         }
     }

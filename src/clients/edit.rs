@@ -11,9 +11,9 @@ use super::file::{
     Misshapen, RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawRegistry, read,
 };
 use super::load::parse_time;
-use crate::config::{Problem, locate};
-use crate::domain::{MAX_ACTIVE_CREDENTIALS, Timestamp};
+use crate::domain::{MAX_ACTIVE_CREDENTIALS, Problem, Timestamp};
 use crate::files;
+use crate::yaml::locate;
 
 const HEAD: &str = "\
 # The client registry of tenantgate. The commands `tenantgate clients add`, `rotate`, `revoke` and \

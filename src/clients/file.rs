@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::config::Problem;
-use crate::config::schema::{self, PathStep};
-use crate::config::yaml::{self, Checked};
+use crate::domain::Problem;
+use crate::yaml::schema::{self, PathStep};
+use crate::yaml::{self, Checked};
 
 /// The client registry of tenantgate.
 #[derive(Default, Deserialize, Serialize, JsonSchema)]

@@ -12,11 +12,10 @@ use super::file::{
     RawQuota, RawQuotaUnit, read,
 };
 use super::secret::parse_digest;
-use crate::config::Problem;
 use crate::domain::{
     Attributes, Client, ClientBook, ClientId, Credential, CredentialDigest, GrantSet, Holder,
-    MAX_ACTIVE_CREDENTIALS, Quota, QuotaUnit, ScopeSet, TenantCode, TenantDigester, Timestamp,
-    argon2id_cost, is_reserved_claim, is_scope_token, parse_duration,
+    MAX_ACTIVE_CREDENTIALS, Problem, Quota, QuotaUnit, ScopeSet, TenantCode, TenantDigester,
+    Timestamp, argon2id_cost, is_reserved_claim, is_scope_token, parse_duration,
 };
 use crate::files::{self, Others, Unguarded};
 

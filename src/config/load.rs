@@ -5,13 +5,25 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::reader::Reader;
-use super::schema::{self, PathStep};
-use super::yaml::{self, Checked};
-use super::{Config, Problem, locate, parse, raw};
-use crate::domain::Secret;
+use super::{Config, parse, raw};
+use crate::domain::{Problem, Secret};
+use crate::yaml::schema::{self, PathStep};
+use crate::yaml::{self, Checked, locate};
+
+/// Why nothing of a config can be taken, and what can be told of it all the same.
+#[derive(Debug)]
+pub struct BrokenConfig {
+    /// With their places in the file.
+    pub problems: Vec<Problem>,
+    /// What is allowed, but rarely meant.
+    pub warnings: Vec<Problem>,
+    /// `None`: the file is not there, or not YAML.
+    pub outline: Option<Box<Outline>>,
+}
 
 /// What even a broken config says of the files beside it, so that their problems can be shown in
 /// the same run.
+#[derive(Debug)]
 pub struct Outline {
     /// `None`: no registry in a file.
     pub clients_file: Option<PathBuf>,
@@ -26,20 +38,24 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// `None`: the file is not there, or not YAML.
-    pub fn read(path: &Path) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
-        let root = yaml::check::<raw::Root>("", &text).value?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let apis = root.apis.into_iter().flatten().flatten();
-        let issuer = root.issuer.unwrap_or_default();
-        Some(Self {
-            clients_file: root.clients.and_then(|clients| Some(folder.join(clients.file?.0))),
-            signing_keys: issuer.signing_keys.map(|keys| folder.join(keys.0)),
-            mints: root.listen.is_some_and(|listen| listen.token.is_some()),
-            tenant_claim: issuer.tenant_claim.and_then(|claim| claim.name).unwrap_or_default(),
-            api_names: apis.filter_map(|api| api.name).collect(),
-        })
+    fn of(root: &raw::Root, file: &Path) -> Self {
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let in_folder = |file: &raw::FileText| folder.join(&file.0);
+        let (listen, clients) = (root.listen.as_ref().value(), root.clients.as_ref().value());
+        let issuer = root.issuer.as_ref().value();
+        let tenant_claim = issuer.and_then(|issuer| issuer.tenant_claim.as_ref().value());
+        let tenant_claim = tenant_claim.and_then(|claim| claim.name.as_ref().value());
+        let apis = root.apis.as_ref().value().into_iter().flatten();
+        let apis = apis.filter_map(|api| api.as_ref().value());
+        Self {
+            clients_file: clients.and_then(|clients| clients.file.as_ref().value()).map(in_folder),
+            signing_keys: issuer
+                .and_then(|issuer| issuer.signing_keys.as_ref().value())
+                .map(in_folder),
+            mints: listen.is_some_and(|listen| listen.token.is_given()),
+            tenant_claim: tenant_claim.cloned().unwrap_or_default(),
+            api_names: apis.filter_map(|api| api.name.clone().value()).collect(),
+        }
     }
 }
 
@@ -60,9 +76,8 @@ impl FedConfig {
         let Checked { value, problems, .. } = yaml::check::<raw::Root>(&name, &text);
         match value {
             Some(root) if problems.is_empty() => {
-                let limits = root.limits.unwrap_or_default();
-                let bytes = limits.token_cache_bytes.or(raw::Limits::default().token_cache_bytes);
-                Ok(Self { token_cache_bytes: bytes.unwrap_or_default() })
+                let limits = root.limits.value().unwrap_or_default();
+                Ok(Self { token_cache_bytes: limits.token_cache_bytes.value().unwrap_or_default() })
             }
             _ => Err(locate::place_in(ordered(problems), &name, &text)),
         }
@@ -74,13 +89,7 @@ impl Config {
     /// its place in the file.
     pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
         let read = LastGood::default().read(path);
-        read.map(|reading| reading.config).map_err(|problems| locate::place(problems, path))
-    }
-
-    /// What can be told of a file that is not in order beside its problems.
-    pub fn warnings_of(path: &Path) -> Vec<Problem> {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        parse_text(path, &text, &HashMap::new()).warnings
+        read.map(|reading| reading.config).map_err(|broken| broken.problems)
     }
 }
 
@@ -96,7 +105,7 @@ pub struct LastGood {
 pub struct Reading {
     /// The config itself.
     pub config: Config,
-    /// Why the file itself is not what `config` was read from.
+    /// Why the file itself is not what `config` was read from, with the places in it.
     pub problems: Vec<Problem>,
     /// The secrets and certificates that it names, by their fields. With problems: it was taken as
     /// it last was.
@@ -106,6 +115,7 @@ pub struct Reading {
 /// One reading of one text.
 struct Parsed {
     config: Option<Config>,
+    outline: Option<Box<Outline>>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     named: HashMap<PathBuf, Secret>,
@@ -114,22 +124,23 @@ struct Parsed {
 
 impl LastGood {
     /// An error where nothing was good before, or what was good cannot be read any more.
-    pub fn read(&mut self, path: &Path) -> Result<Reading, Vec<Problem>> {
-        let name = path.display().to_string();
-        let text = fs::read_to_string(path);
-        let text = text.map_err(|error| vec![yaml::unreadable(&name, &error)]);
-        let problems = match text.and_then(|text| self.parse_and_keep(path, text)) {
+    pub fn read(&mut self, path: &Path) -> Result<Reading, BrokenConfig> {
+        let text = fs::read_to_string(path).map_err(|error| {
+            let problems = vec![yaml::unreadable(&path.display().to_string(), &error)];
+            BrokenConfig { problems, warnings: Vec::new(), outline: None }
+        });
+        let broken = match text.and_then(|text| self.parse_and_keep(path, text)) {
             Ok(reading) => return Ok(reading),
-            Err(problems) => problems,
+            Err(broken) => broken,
         };
-        let Some(text) = self.config.clone() else { return Err(problems) };
+        let Some(text) = self.config.clone() else { return Err(broken) };
         match self.parse_and_keep(path, text) {
-            Ok(reading) => Ok(Reading { problems, ..reading }),
-            Err(_) => Err(problems),
+            Ok(reading) => Ok(Reading { problems: broken.problems, ..reading }),
+            Err(_) => Err(broken),
         }
     }
 
-    fn parse_and_keep(&mut self, path: &Path, text: String) -> Result<Reading, Vec<Problem>> {
+    fn parse_and_keep(&mut self, path: &Path, text: String) -> Result<Reading, BrokenConfig> {
         let fresh = parse_text(path, &text, &HashMap::new());
         if let Some(config) = fresh.config {
             self.config = Some(text);
@@ -138,17 +149,18 @@ impl LastGood {
             return Ok(Reading { config, problems: Vec::new(), named });
         }
         let blamed = self.blamed(&fresh);
-        let problems = fresh.problems;
+        let Parsed { problems, warnings, outline, .. } = fresh;
+        let broken = BrokenConfig { problems, warnings, outline };
         if blamed.is_empty() {
-            return Err(problems);
+            return Err(broken);
         }
         let paths: HashSet<&PathBuf> = blamed.iter().map(|(_, path)| path).collect();
         let old = self.named.iter().filter(|(path, _)| paths.contains(path));
         let old = old.map(|(path, text)| (path.clone(), text.clone())).collect();
         let again = parse_text(path, &text, &old);
-        let Some(config) = again.config else { return Err(problems) };
+        let Some(config) = again.config else { return Err(broken) };
         let own = |field: &String| {
-            let own = problems.iter().filter(|problem| problem.field == *field);
+            let own = broken.problems.iter().filter(|problem| problem.field == *field);
             own.cloned().collect()
         };
         let named = again.fields.iter().map(|(field, _)| (field.clone(), own(field))).collect();
@@ -173,16 +185,18 @@ fn parse_text(path: &Path, text: &str, instead: &HashMap<PathBuf, Secret>) -> Pa
     let Checked { value, document, problems } = yaml::check::<raw::Root>(&name, text);
     let with_variables = variables(&document);
     let mut reader = Reader::new(path, document, problems, instead);
+    let outline = value.as_ref().map(|root| Box::new(Outline::of(root, path)));
     let config = value.and_then(|root| parse::root(&mut reader, root));
     let config = config.filter(|_| reader.problems.is_empty());
     call_out(&mut reader, &with_variables);
-    let problems = ordered(reader.problems);
+    let problems = locate::place_in(ordered(reader.problems), &name, text);
     debug_assert!(config.is_some() || !problems.is_empty(), "what cannot be parsed is reported");
     let warnings = locate::place_in(ordered(reader.warnings), &name, text);
     let files = std::iter::once(path.to_owned());
     let files = files.chain(reader.files.iter().map(|(_, path)| path.clone())).collect();
     Parsed {
         config: config.map(|config| Config { files, warnings: warnings.clone(), ..config }),
+        outline,
         problems,
         warnings,
         named: reader.texts,

@@ -1,18 +1,13 @@
 //! `tenantgate.yaml` parsed into types. What is here is valid: there is no `validate()`
 //! afterwards. `raw/` holds the shape of the file, `load.rs` the way from there to here.
 
-#[cfg(feature = "server")]
-pub(crate) mod docs;
 mod load;
-pub(crate) mod locate;
 mod lookup;
 mod parse;
 pub(crate) mod raw;
 mod reader;
-pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
-pub(crate) mod yaml;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -22,12 +17,12 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-pub use load::{FedConfig, LastGood, Outline, Reading};
+pub use load::{BrokenConfig, FedConfig, LastGood, Outline, Reading};
 pub use lookup::*;
 
 use crate::authz::Probing;
 use crate::authz::route::Template;
-use crate::domain::{Algorithm, DIGEST_KEY_LEN, Secret};
+use crate::domain::{Algorithm, DIGEST_KEY_LEN, Problem, Secret};
 
 /// `tenantgate.yaml`, with every value checked.
 #[derive(Debug)]
@@ -444,29 +439,6 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// RFC 7239.
     Forwarded,
-}
-
-/// One thing wrong with a file: `FIELD.PATH: what is wrong; what to do`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Its path in the file, such as `apis[0].routes[1].path`.
-    pub field: String,
-    /// What is wrong, and after `; ` the cure.
-    pub message: String,
-}
-
-impl Problem {
-    /// `wrong` and `cure` become the message.
-    pub fn new(field: impl Into<String>, wrong: impl AsRef<str>, cure: impl AsRef<str>) -> Self {
-        let message = format!("{}; {}", wrong.as_ref(), cure.as_ref());
-        Self { field: field.into(), message }
-    }
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
 }
 
 impl std::fmt::Debug for ClaimForm {

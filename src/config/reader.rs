@@ -11,9 +11,10 @@ use super::raw::{DurationText, FileText, UrlText};
 use super::{Problem, SecretText};
 use crate::domain::{DurationError, Secret, parse_duration};
 use crate::files::{self, Others, Unguarded};
+use crate::yaml::{Field, schema};
 
-/// Turns single values into types and gathers what is wrong with them. A `None` that comes in
-/// was left out or has been reported; a `None` that goes out has been reported, too.
+/// Turns single values into types and gathers what is wrong with them. A `None` that goes out has
+/// been reported, and so has a field that comes in broken, or absent where it is needed.
 pub struct Reader<'a> {
     folder: PathBuf,
     document: Value,
@@ -48,28 +49,18 @@ impl<'a> Reader<'a> {
         self.warnings.push(Problem::new(field, odd, cure));
     }
 
-    /// Whether the file says anything for `field`, be it right or wrong.
-    pub fn given(&self, field: &str) -> bool {
-        let mut steps = field.split(['.', '[']);
-        let found = steps.try_fold(&self.document, |value, step| {
-            match step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok()) {
-                Some(index) => value.get(index),
-                None => value.get(step),
-            }
-        });
-        found.is_some()
-    }
-
     /// Parses every entry of a list, also those after a broken one.
     pub fn each<T, U>(
         &mut self,
         at: &str,
-        list: Option<Vec<Option<T>>>,
+        list: Field<Vec<Field<T>>>,
         mut parse: impl FnMut(&mut Self, &str, T) -> Option<U>,
     ) -> Option<Vec<U>> {
-        let entries = list?.into_iter().enumerate();
-        let parsed: Vec<Option<U>> =
-            entries.map(|(index, entry)| parse(self, &format!("{at}[{index}]"), entry?)).collect();
+        let entries = list.value()?.into_iter().enumerate();
+        let mut parse = |(index, entry): (usize, Field<T>)| {
+            parse(self, &format!("{at}[{index}]"), entry.value()?)
+        };
+        let parsed: Vec<Option<U>> = entries.map(&mut parse).collect();
         parsed.into_iter().collect()
     }
 
@@ -77,15 +68,16 @@ impl<'a> Reader<'a> {
     pub fn without_effect(&mut self, at: &str, keys: &[&str], because: &str) {
         for key in keys {
             let field = format!("{at}.{key}");
-            if self.given(&field) {
+            // Of a key with a default its `Field` does not tell.
+            if schema::at(&self.document, &field).is_some() {
                 self.problem(&field, format!("has no effect {because}"), "remove it");
             }
         }
     }
 
     /// Text that is not empty and has no control characters.
-    pub fn text(&mut self, field: &str, text: Option<String>) -> Option<String> {
-        let text = text?;
+    pub fn text(&mut self, field: &str, text: Field<String>) -> Option<String> {
+        let text = text.value()?;
         if text.trim().is_empty() {
             self.problem(field, "is empty", "write a value");
             return None;
@@ -97,8 +89,8 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    pub fn duration(&mut self, field: &str, text: Option<DurationText>) -> Option<Duration> {
-        let DurationText(text) = text?;
+    pub fn duration(&mut self, field: &str, text: Field<DurationText>) -> Option<Duration> {
+        let DurationText(text) = text.value()?;
         let parsed = parse_duration(&text);
         if parsed.is_err() {
             self.problem(field, "is not a duration", DurationError::CURE);
@@ -109,7 +101,7 @@ impl<'a> Reader<'a> {
     pub fn positive_duration(
         &mut self,
         field: &str,
-        text: Option<DurationText>,
+        text: Field<DurationText>,
     ) -> Option<Duration> {
         let duration = self.duration(field, text)?;
         if duration.is_zero() {
@@ -119,7 +111,7 @@ impl<'a> Reader<'a> {
         Some(duration)
     }
 
-    pub fn leeway(&mut self, field: &str, text: Option<DurationText>) -> Option<Duration> {
+    pub fn leeway(&mut self, field: &str, text: Field<DurationText>) -> Option<Duration> {
         let duration = self.duration(field, text)?;
         if duration > Duration::from_secs(30) {
             self.problem(
@@ -137,12 +129,12 @@ impl<'a> Reader<'a> {
     pub fn url(
         &mut self,
         field: &str,
-        text: Option<UrlText>,
-        allow_http: Option<bool>,
+        text: Field<UrlText>,
+        allow_http: Field<bool>,
     ) -> Option<Url> {
         let url = self.any_url(field, text)?;
         let plain = url.scheme() == "http" && !is_loopback(&url);
-        if plain && allow_http == Some(false) {
+        if plain && allow_http == Field::Value(false) {
             self.problem(
                 field,
                 "plain http:// outside loopback can be read and changed on its way",
@@ -154,8 +146,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A URL whose safety is not ours to judge, such as a proxy's.
-    pub fn any_url(&mut self, field: &str, text: Option<UrlText>) -> Option<Url> {
-        let UrlText(text) = text?;
+    pub fn any_url(&mut self, field: &str, text: Field<UrlText>) -> Option<Url> {
+        let UrlText(text) = text.value()?;
         let example = "write it like `https://host.example.com/path`";
         let url = match Url::parse(&text) {
             Ok(url) => url,
@@ -181,8 +173,8 @@ impl<'a> Reader<'a> {
         self.folder.join(&text.0)
     }
 
-    pub fn file(&mut self, field: &str, file: Option<FileText>) -> Option<String> {
-        let path = self.path(&file?);
+    pub fn file(&mut self, field: &str, file: Field<FileText>) -> Option<String> {
+        let path = self.path(&file.value()?);
         self.files.push((field.to_owned(), path.clone()));
         let old = self.instead.get(&path).map(|text| text.expose().to_owned());
         let text = match old.map_or_else(|| fs::read_to_string(&path), Ok) {
@@ -198,7 +190,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A secret on one line of its own file.
-    pub fn secret_file(&mut self, field: &str, file: Option<FileText>) -> Option<SecretText> {
+    pub fn secret_file(&mut self, field: &str, file: Field<FileText>) -> Option<SecretText> {
         let mut text = self.file(field, file)?;
         let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
         text.truncate(line.unwrap_or(&text).len());
@@ -233,9 +225,9 @@ impl<'a> Reader<'a> {
     pub fn guarded_secret_file(
         &mut self,
         field: &str,
-        file: Option<FileText>,
+        file: Field<FileText>,
     ) -> Option<SecretText> {
-        let path = self.path(file.as_ref()?);
+        let path = self.path(file.as_ref().value()?);
         let secret = self.secret_file(field, file)?;
         // What is taken as it last was has passed this.
         if !self.instead.contains_key(&path)
@@ -248,11 +240,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A secret that is sent as the value of a header.
-    pub fn header_secret_file(
-        &mut self,
-        field: &str,
-        file: Option<FileText>,
-    ) -> Option<SecretText> {
+    pub fn header_secret_file(&mut self, field: &str, file: Field<FileText>) -> Option<SecretText> {
         let secret = self.secret_file(field, file)?;
         if !secret.0.expose().bytes().all(|b| matches!(b, b' '..=b'~')) {
             self.problem(

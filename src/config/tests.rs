@@ -1,4 +1,5 @@
 mod dialects;
+mod schema;
 mod state;
 
 use std::fs;

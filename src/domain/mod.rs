@@ -11,6 +11,7 @@ mod duration;
 mod grants;
 mod ids;
 mod meter;
+mod problem;
 mod quota;
 mod secret;
 mod tenant;
@@ -35,6 +36,7 @@ pub use duration::{DurationError, parse_duration};
 pub use grants::{Attributes, GrantBook, GrantCell, GrantSet};
 pub use ids::{ClientId, ScopeSet, is_scope_token};
 pub use meter::Meter;
+pub use problem::Problem;
 pub use quota::{Quota, QuotaUnit};
 pub use secret::Secret;
 pub use tenant::{

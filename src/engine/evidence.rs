@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, StartError};
-use crate::config::{Audit, Problem};
+use crate::config::Audit;
+use crate::domain::Problem;
 use crate::gate::Counted;
 use crate::state::{StoreError, UsageRow};
 use crate::telemetry::traces::Traces;
@@ -29,7 +30,7 @@ impl Engine {
             let traces = Traces::new(collector.as_str(), dropped).map_err(|error| {
                 let message = format!("{error}; check the URL of the collector");
                 let field = "telemetry.traces.otlp_grpc".to_owned();
-                StartError::Config(vec![Problem { field, message }])
+                StartError::from(vec![Problem { field, message }])
             })?;
             let _ = self.gate.ledger.traces.set(Arc::new(traces));
         }
@@ -43,7 +44,7 @@ impl Engine {
                         "{} cannot be written ({error}); check the folder and its permissions",
                         path.display()
                     );
-                    StartError::Config(vec![Problem { field: "audit.file".to_owned(), message }])
+                    StartError::from(vec![Problem { field: "audit.file".to_owned(), message }])
                 })?
             }
         };

@@ -10,11 +10,12 @@ use super::state;
 use crate::authz::trust::KeySet;
 use crate::clients::{self, LoadContext, Registry};
 use crate::config::{
-    ClaimForm, Config, KeySource, LastGood, Lookup, Outline, Problem, TrustedIssuer, locate,
+    BrokenConfig, ClaimForm, Config, KeySource, LastGood, Lookup, Outline, TrustedIssuer,
 };
-use crate::domain::{ClientBook, Clock, DIGEST_KEY_LEN, TenantDigester, Withdrawals};
+use crate::domain::{ClientBook, Clock, DIGEST_KEY_LEN, Problem, TenantDigester, Withdrawals};
 use crate::keys::{self, FileKeys, LoadedKeys, Need, SigningKeys};
 use crate::sources::{Glance, Look, Reading, Source, SourceStatus};
+use crate::yaml::locate;
 
 /// Everything that a process runs with and that is in files, each part from a source of its
 /// own.
@@ -23,6 +24,8 @@ pub struct Inputs {
     process_key: ProcessKey,
     clock: Arc<dyn Clock>,
     last_good: LastGood,
+    /// The config on disk, where nothing of it could be taken.
+    broken: Option<BrokenConfig>,
     config: Source<Config>,
     /// The secrets and certificates that are part of the config, by their fields.
     named: BTreeMap<String, Source<()>>,
@@ -73,12 +76,19 @@ struct ClientsContext {
 /// Why nothing can be run with.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// What is wrong with the files.
-    #[error("the config has {} problem(s)", .0.len())]
-    Config(Vec<Problem>),
+    /// What is wrong with the files, and what is allowed in them, but rarely meant.
+    #[error("the config has {} problem(s)", .problems.len())]
+    #[expect(missing_docs, reason = "said in the line above")]
+    Config { problems: Vec<Problem>, warnings: Vec<Problem> },
     /// What failed apart from them, such as the database.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
+}
+
+impl From<Vec<Problem>> for StartError {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self::Config { problems, warnings: Vec::new() }
+    }
 }
 
 impl Inputs {
@@ -92,6 +102,7 @@ impl Inputs {
             process_key,
             clock,
             last_good: LastGood::default(),
+            broken: None,
             config: Source::default(),
             named: BTreeMap::new(),
             restart_only: RestartOnly::default(),
@@ -106,10 +117,15 @@ impl Inputs {
         };
         inputs.read(Look::Everything);
         let mut problems = inputs.problems();
-        if inputs.config.value().is_none() {
-            problems.extend(beside(path));
+        let mut warnings = Vec::new();
+        if let Some(broken) = inputs.broken.take() {
+            problems.extend(broken.outline.into_iter().flat_map(|outline| beside(*outline, path)));
+            warnings = broken.warnings;
         }
-        if problems.is_empty() { Ok(inputs) } else { Err(StartError::Config(problems)) }
+        match problems.is_empty() {
+            true => Ok(inputs),
+            false => Err(StartError::Config { problems, warnings }),
+        }
     }
 
     /// Looks at every source, and says whether any was read.
@@ -134,14 +150,15 @@ impl Inputs {
         let path = self.path.as_path();
         let before = self.config.value().cloned();
         let files = before.as_ref().map_or_else(|| vec![path.to_owned()], |c| c.files.clone());
-        let (last_good, mut named) = (&mut self.last_good, None);
+        let (last_good, broken, mut named) = (&mut self.last_good, &mut self.broken, None);
+        *broken = None;
         let read = self.config.read("config", files.iter().map(PathBuf::as_path), glance, |_| {
             match last_good.read(path) {
                 Ok(reading) => {
                     named = Some(reading.named);
-                    Reading::new(reading.config, locate::place(reading.problems, path))
+                    Reading::new(reading.config, reading.problems)
                 }
-                Err(problems) => Reading::Broken(locate::place(problems, path)),
+                Err(found) => Reading::Broken(broken.insert(found).problems.clone()),
             }
         });
         if let Some(named) = named {
@@ -150,7 +167,7 @@ impl Inputs {
                 let mut source = old.remove(&field).unwrap_or_default();
                 let reading = match problems.is_empty() {
                     true => Reading::Good(()),
-                    false => Reading::Broken(locate::place(problems, path)),
+                    false => Reading::Broken(problems),
                 };
                 source.take(reading, glance.at);
                 self.named.insert(field, source);
@@ -366,8 +383,7 @@ impl ClientsContext {
 }
 
 /// What is wrong with the registry and the keys that a broken config names.
-fn beside(config: &Path) -> Vec<Problem> {
-    let Some(outline) = Outline::read(config) else { return Vec::new() };
+fn beside(outline: Outline, config: &Path) -> Vec<Problem> {
     let need = if outline.mints { Need::Sign } else { Need::VerifyOnly };
     let keys = outline.signing_keys.and_then(|dir| {
         let problems = SigningKeys::load(&dir, need).err()?;
@@ -438,7 +454,9 @@ mod tests {
         );
         let config = folder.path().join("tenantgate.yaml");
         let opened = Inputs::open(&config, Arc::new(SystemClock));
-        let Err(StartError::Config(problems)) = opened else { panic!("the config is broken") };
+        let Err(StartError::Config { problems, .. }) = opened else {
+            panic!("the config is broken")
+        };
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         for (field, place) in [
             ("issuer.token_ttl: ", "/tenantgate.yaml:2:41)"),

@@ -35,8 +35,8 @@ use self::issuers::RemoteIssuers;
 use self::registry::Registry;
 use crate::authz::{FactsCache, Hint, ProbeWatch, Snapshot};
 use crate::clients::{self, LoadContext, RawClient};
-use crate::config::{Config, Lookup, Problem};
-use crate::domain::{ClientBook, ClientChange, Clock, GrantBook, Timestamp};
+use crate::config::{Config, Lookup};
+use crate::domain::{ClientBook, ClientChange, Clock, GrantBook, Problem, Timestamp};
 use crate::gate::Gate;
 use crate::grants::{Settings, Tenants};
 use crate::lifecycle::Supervisor;
@@ -93,7 +93,7 @@ impl Engine {
         let lookup = &config.tenants.lookup;
         let instruments = Instruments { clock: Arc::clone(&clock), metrics: Arc::clone(&metrics) };
         let directory = Directory::new(lookup, instruments.clone())
-            .map_err(|problem| StartError::Config(vec![problem]))?;
+            .map_err(|problem| StartError::from(vec![problem]))?;
         let settings = settings(&inputs, &directory);
         let tenants = Tenants::new(settings, instruments.clone());
         compose::tell_shadow_mode(&config, &metrics);
@@ -103,7 +103,7 @@ impl Engine {
         let issuers = RemoteIssuers::new(Arc::clone(&snapshot), instruments, tasks.clone());
         let problems = issuers.follow(&config);
         if !problems.is_empty() {
-            return Err(StartError::Config(problems));
+            return Err(problems.into());
         }
         let (issuers, look) = (Arc::new(issuers), Arc::default());
         let gate = Gate {

@@ -1,8 +1,7 @@
 use std::fmt::Write as _;
 
 use super::{Engine, Inputs};
-use crate::config::Problem;
-use crate::domain::Timestamp;
+use crate::domain::{Problem, Timestamp};
 use crate::sources::SourceStatus;
 
 /// How the sources were doing when they were last looked at.

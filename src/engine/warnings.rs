@@ -1,10 +1,11 @@
 use std::path::Path;
 
 use super::{Engine, Inputs};
-use crate::config::schema::nearest;
-use crate::config::{Config, Problem, locate};
-use crate::domain::ClientBook;
+use crate::config::Config;
+use crate::domain::{ClientBook, Problem};
 use crate::keys;
+use crate::yaml::locate;
+use crate::yaml::schema::nearest;
 
 impl Inputs {
     /// What is allowed, but rarely meant: what the config says of itself, and what only shows

@@ -22,8 +22,8 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 
-use crate::config::{Freshness, Lookup, LookupLimits, MassAction, MassWithdrawal, Problem};
-use crate::domain::{ClientId, GrantBook, GrantCell, GrantSet, Monotonic, TenantDigester};
+use crate::config::{Freshness, Lookup, LookupLimits, MassAction, MassWithdrawal};
+use crate::domain::{ClientId, GrantBook, GrantCell, GrantSet, Monotonic, Problem, TenantDigester};
 use crate::lookup::{Directory, Question, Seat, TokenHealth, Unavailable};
 use crate::telemetry::Instruments;
 

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::store::problem;
-use crate::config::Problem;
+use crate::domain::Problem;
 
 /// What is in the key directory and is not part of a key, although it may be taken for one: a PEM
 /// without its record, or a file of another kind. Nothing where the directory cannot be read.

@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 
 use crate::authz::IssuerPolicy;
 use crate::authz::trust::{Curve, KeyError, KeySet, PublicKey, TrustedKey};
-use crate::config::Problem;
-use crate::domain::Algorithm;
+use crate::domain::{Algorithm, Problem};
 
 /// Real sets hold two to ten keys of one to two kilobytes.
 pub const MAX_JWKS_BYTES: usize = 256 * 1024;

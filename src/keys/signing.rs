@@ -9,8 +9,7 @@ use serde_json::json;
 use super::store::{KeyRecord, Scan, json_path, problem, read_key_pair, scan};
 use super::{KeyPair, SignError};
 use crate::authz::trust::KeySet;
-use crate::config::Problem;
-use crate::domain::{Algorithm, Timestamp};
+use crate::domain::{Algorithm, Problem, Timestamp};
 
 /// What the keys are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

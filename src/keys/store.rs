@@ -16,8 +16,7 @@ use zeroize::Zeroizing;
 
 use super::jwks::{PublicJwk, WantedKeys, thumbprint};
 use super::{KeyPair, SignError, SigningAlgorithm};
-use crate::config::Problem;
-use crate::domain::{Algorithm, DIGEST_KEY_LEN, Timestamp};
+use crate::domain::{Algorithm, DIGEST_KEY_LEN, Problem, Timestamp};
 use crate::files::{self, Others, Unguarded};
 
 /// How long a new key is published before it signs, where another one is active. Enough for

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 
-use crate::config::{OAuth2Auth, Problem};
-use crate::domain::{Moment, Monotonic};
+use crate::config::OAuth2Auth;
+use crate::domain::{Moment, Monotonic, Problem};
 use crate::telemetry::Instruments;
 
 use super::flight::{Flight, Seat, lock};

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use crate::config::{GrpcLookup, HttpLookup, Lookup, LookupAuth, LookupLimits, Problem};
-use crate::domain::{ClientId, Clock};
+use crate::config::{GrpcLookup, HttpLookup, Lookup, LookupAuth, LookupLimits};
+use crate::domain::{ClientId, Clock, Problem};
 use crate::outbound::Reach;
 use crate::telemetry::traces::child;
 use crate::telemetry::{Instruments, Metrics};

@@ -7,8 +7,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
-use crate::config::{ClientTls, GrpcLookup, Problem};
-use crate::domain::{ClientId, Clock, is_reserved_claim};
+use crate::config::{ClientTls, GrpcLookup};
+use crate::domain::{ClientId, Clock, Problem, is_reserved_claim};
 use crate::outbound::{USER_AGENT, root_cause};
 use crate::telemetry::traces::{TRACEPARENT, outgoing};
 

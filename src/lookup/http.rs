@@ -3,8 +3,8 @@ use std::sync::Arc;
 use reqwest::StatusCode;
 use reqwest::header::{ETAG, HeaderMap, HeaderValue};
 
-use crate::config::{HttpLookup, PageKind, Pages, Problem};
-use crate::domain::{ClientId, Clock};
+use crate::config::{HttpLookup, PageKind, Pages};
+use crate::domain::{ClientId, Clock, Problem};
 
 use super::answer::{Answer, Grants, usable_etag};
 use super::directory::{Step, StepObserver};

@@ -4,8 +4,8 @@ use reqwest::header::{
 };
 use url::Url;
 
-use crate::config::{BodyTemplate, HttpLookup, LookupHeader, Problem};
-use crate::domain::ClientId;
+use crate::config::{BodyTemplate, HttpLookup, LookupHeader};
+use crate::domain::{ClientId, Problem};
 use crate::telemetry::traces::{TRACEPARENT, outgoing};
 
 use super::pages::Page;

@@ -7,8 +7,8 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::config::{OAuth2Auth, OAuth2Method, Problem};
-use crate::domain::{Algorithm, Secret, Timestamp};
+use crate::config::{OAuth2Auth, OAuth2Method};
+use crate::domain::{Algorithm, Problem, Secret, Timestamp};
 
 use super::outbound::{read_body, transport_failure};
 use super::unavailable::{CalloutTokenError, Unavailable};

@@ -23,8 +23,8 @@ use tokio_rustls::server::TlsStream;
 pub use self::identity::CertificateName;
 use self::identity::NamedClients;
 use super::listener::Socket;
-use crate::config::{Problem, ServerTls};
-use crate::domain::{Clock, Timestamp};
+use crate::config::ServerTls;
+use crate::domain::{Clock, Problem, Timestamp};
 use crate::telemetry::Metrics;
 
 /// cert-manager and the kubelet swap symbolic links, so the content is what is compared.

@@ -8,8 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::Problem;
-use crate::domain::Timestamp;
+use crate::domain::{Problem, Timestamp};
 
 pub use fingerprint::Fingerprint;
 pub use watch::FolderWatch;

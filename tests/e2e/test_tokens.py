@@ -112,10 +112,15 @@ def test_the_log_says_why_a_token_was_refused(own_world):
         form = {"grant_type": "client_credentials"}
         return requests.post(f"{world.url}/oauth2/token", data=form, auth=(client_id, secret), timeout=10)
 
-    def line_of(answer):
+    def lines_of(answer):
         lines = [json.loads(line) for line in world.tenantgate.log.read_text().splitlines() if "token refused" in line]
         flat = [{**line, **line.get("fields", {})} for line in lines]
-        (line,) = [line for line in flat if line["request_id"] == answer.headers["x-request-id"]]
+        return [line for line in flat if line["request_id"] == answer.headers["x-request-id"]]
+
+    def line_of(answer):
+        # The log is written behind the answers.
+        stack.wait_until("the line", lambda: lines_of(answer), world.tenantgate)
+        (line,) = lines_of(answer)
         assert line["reason"] == answer.json()["error"]
         # As Envoy saw the caller: on loopback it says the machine's own address.
         assert ipaddress.ip_address(line["source"])

@@ -1,15 +1,21 @@
+use super::Given;
 use crate::authz::route::{Conflict, RouteRule, Router, Template, TemplateError};
 use crate::config::reader::Reader;
-use crate::config::schema::nearest;
 use crate::config::{Api, Route, raw};
 use crate::domain::is_scope_token;
+use crate::yaml::Field;
+use crate::yaml::schema::nearest;
 
 const MAX_NAME: usize = 128;
 
-pub fn parse(reader: &mut Reader, apis: Option<Vec<Option<raw::Api>>>) -> Option<Vec<Api>> {
+pub fn parse(
+    reader: &mut Reader,
+    apis: Field<Vec<Field<raw::Api>>>,
+    given: Given,
+) -> Option<Vec<Api>> {
     let mut names: Vec<String> = Vec::new();
     reader.each("apis", apis, |reader, at, api| {
-        if let Some(name) = &api.name {
+        if let Field::Value(name) = &api.name {
             if names.contains(name) {
                 reader.problem(
                     &format!("{at}.name"),
@@ -19,11 +25,11 @@ pub fn parse(reader: &mut Reader, apis: Option<Vec<Option<raw::Api>>>) -> Option
             }
             names.push(name.clone());
         }
-        one(reader, at, api)
+        one(reader, at, api, given)
     })
 }
 
-fn one(reader: &mut Reader, at: &str, api: raw::Api) -> Option<Api> {
+fn one(reader: &mut Reader, at: &str, api: raw::Api, given: Given) -> Option<Api> {
     let name = reader.text(&format!("{at}.name"), api.name).filter(|name| {
         let fits = name.len() <= MAX_NAME;
         if !fits {
@@ -35,14 +41,14 @@ fn one(reader: &mut Reader, at: &str, api: raw::Api) -> Option<Api> {
         }
         fits
     });
-    let api_key_header = api.api_key.map(|key| api_key_header(reader, at, key));
-    if api_key_header.is_some() && !reader.given("clients") {
+    if api.api_key.is_given() && !given.clients {
         reader.problem(
             &format!("{at}.api_key"),
             "accepts registered credentials, but there is no `clients` section",
             "add it, or remove `api_key`",
         );
     }
+    let api_key_header = api.api_key.optional(|key| api_key_header(reader, at, key));
     // Those that are sound are held against each other, whatever is wrong with the rest.
     let mut sound = Vec::new();
     let routes = reader.each(&format!("{at}.routes"), api.routes, |reader, at, route| {
@@ -54,19 +60,16 @@ fn one(reader: &mut Reader, at: &str, api: raw::Api) -> Option<Api> {
     Some(Api {
         name: name?,
         routes: routes?,
-        forward_authorization: api.forward_authorization?,
-        shadow: api.shadow?,
-        api_key_header: match api_key_header {
-            Some(header) => Some(header?),
-            None => None,
-        },
+        forward_authorization: api.forward_authorization.value()?,
+        shadow: api.shadow.value()?,
+        api_key_header: api_key_header?,
     })
 }
 
 /// In lower case.
 fn api_key_header(reader: &mut Reader, at: &str, key: raw::ApiKey) -> Option<String> {
     let field = format!("{at}.api_key.header");
-    let Ok(name) = http::HeaderName::from_bytes(key.header?.as_bytes()) else {
+    let Ok(name) = http::HeaderName::from_bytes(key.header.value()?.as_bytes()) else {
         reader.problem(&field, "is not a header's name", "write it like `x-api-key`");
         return None;
     };
@@ -86,22 +89,23 @@ fn api_key_header(reader: &mut Reader, at: &str, key: raw::ApiKey) -> Option<Str
 
 fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
     let path = format!("{at}.path");
-    let text = route.path.map(|path| path.0);
-    let template = text.as_deref().zip(route.ignore_case).and_then(|(text, ignore_case)| {
-        Template::parse(text, ignore_case)
-            .map_err(|error| {
-                let mut message = error.to_string();
-                if let TemplateError::VariableName(name) = &error
-                    && means_tenant(&format!("{{{name}}}"))
-                {
-                    message.push_str("; did you mean `{tenant}`?");
-                }
-                reader.problems.push(crate::config::Problem { field: path.clone(), message });
-            })
-            .ok()
-    });
+    let text = route.path.value().map(|path| path.0);
+    let template =
+        text.as_deref().zip(route.ignore_case.value()).and_then(|(text, ignore_case)| {
+            Template::parse(text, ignore_case)
+                .map_err(|error| {
+                    let mut message = error.to_string();
+                    if let TemplateError::VariableName(name) = &error
+                        && means_tenant(&format!("{{{name}}}"))
+                    {
+                        message.push_str("; did you mean `{tenant}`?");
+                    }
+                    reader.problems.push(crate::domain::Problem { field: path.clone(), message });
+                })
+                .ok()
+        });
     let lacks_tenant = template.as_ref().is_some_and(|template| !template.has_tenant());
-    if lacks_tenant && route.public == Some(false) {
+    if lacks_tenant && route.public == Field::Value(false) {
         let meant = text.as_deref().unwrap_or_default().split('/').find(|part| means_tenant(part));
         match meant {
             Some(meant) => reader.problem(
@@ -119,7 +123,9 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
     }
     let methods = reader.each(&format!("{at}.methods"), route.methods, method);
     let scopes = reader.each(&format!("{at}.scopes"), route.scopes, scope);
-    if route.public == Some(true) && scopes.as_ref().is_some_and(|scopes| !scopes.is_empty()) {
+    if route.public == Field::Value(true)
+        && scopes.as_ref().is_some_and(|scopes| !scopes.is_empty())
+    {
         reader.problem(
             &format!("{at}.scopes"),
             "has no effect on a public route",
@@ -127,17 +133,17 @@ fn route(reader: &mut Reader, at: &str, route: raw::Route) -> Option<Route> {
         );
     }
     let name = match route.name {
-        Some(name) => reader.text(&format!("{at}.name"), Some(name)),
-        None => text,
+        Field::Absent => text,
+        name => reader.text(&format!("{at}.name"), name),
     };
     Some(Route {
         name: name?,
         template: template?,
         methods: methods?,
-        head: route.head?,
+        head: route.head.value()?,
         scopes: scopes?,
-        public: route.public?,
-        allow_encoded_percent: route.allow_encoded_percent?,
+        public: route.public.value()?,
+        allow_encoded_percent: route.allow_encoded_percent.value()?,
     })
 }
 

@@ -4,17 +4,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use crate::config::reader::Reader;
 use crate::config::{ClientTls, LookupAuth, OAuth2Auth, OAuth2Method, SecretText, raw};
 use crate::domain::{Algorithm, ScopeSet, Secret};
+use crate::yaml::Field;
 
 const AT: &str = "tenants.lookup.auth";
 const OAUTH2: &str = "tenants.lookup.auth.oauth2";
 
-pub fn parse(reader: &mut Reader, auth: Option<raw::Auth>) -> Option<LookupAuth> {
-    if !reader.given(AT) {
+pub fn parse(reader: &mut Reader, auth: Field<raw::Auth>) -> Option<LookupAuth> {
+    if auth.is_absent() {
         return Some(LookupAuth::None);
     }
-    let auth = auth?;
-    let kinds = ["oauth2", "bearer", "basic"];
-    let given = kinds.iter().filter(|kind| reader.given(&format!("{AT}.{kind}"))).count();
+    let raw::Auth { oauth2, bearer, basic } = auth.value()?;
+    let given = [oauth2.is_given(), bearer.is_given(), basic.is_given()];
+    let given = given.into_iter().filter(|given| *given).count();
     if given != 1 {
         let wrong = if given == 0 {
             "says no way to authenticate"
@@ -23,17 +24,14 @@ pub fn parse(reader: &mut Reader, auth: Option<raw::Auth>) -> Option<LookupAuth>
         };
         reader.problem(AT, wrong, "keep exactly one of `oauth2`, `bearer` and `basic`");
     }
-    let oauth2 = auth.oauth2.map(|oauth2| self::oauth2(reader, oauth2));
-    let bearer = auth.bearer.map(|bearer| {
+    // All are looked at, for their own problems.
+    let oauth2 = oauth2.value().and_then(|oauth2| self::oauth2(reader, oauth2));
+    let token = bearer.value().and_then(|bearer| {
         reader.header_secret_file("tenants.lookup.auth.bearer.token_file", bearer.token_file)
     });
-    let basic = auth.basic.map(|basic| self::basic(reader, basic));
-    match (oauth2, bearer, basic) {
-        (Some(oauth2), None, None) => Some(LookupAuth::OAuth2(Box::new(oauth2?))),
-        (None, Some(token), None) => Some(LookupAuth::Bearer(token?)),
-        (None, None, Some(basic)) => basic,
-        _ => None,
-    }
+    let basic = basic.value().and_then(|basic| self::basic(reader, basic));
+    let oauth2 = oauth2.map(|oauth2| LookupAuth::OAuth2(Box::new(oauth2)));
+    oauth2.or(token.map(LookupAuth::Bearer)).or(basic)
 }
 
 fn basic(reader: &mut Reader, basic: raw::Basic) -> Option<LookupAuth> {
@@ -56,8 +54,9 @@ fn oauth2(reader: &mut Reader, mut oauth2: raw::OAuth2) -> Option<OAuth2Auth> {
     let method = method(reader, &mut oauth2);
     let token_url = reader.url(&field("token_url"), oauth2.token_url, oauth2.allow_http);
     let client_id = reader.text(&field("client_id"), oauth2.client_id);
-    let scope = oauth2.scope.map(|scope| self::scope(reader, &scope));
-    let audience = oauth2.audience.map(|audience| reader.text(&field("audience"), Some(audience)));
+    let scope = oauth2.scope.optional(|scope| self::scope(reader, &scope));
+    let audience =
+        oauth2.audience.optional(|audience| reader.text(&field("audience"), audience.into()));
     let refresh = reader.duration(&field("refresh_before_expiry"), oauth2.refresh_before_expiry);
     let lifetime = reader.positive_duration(&field("default_lifetime"), oauth2.default_lifetime);
     if refresh.zip(lifetime).is_some_and(|(refresh, lifetime)| refresh >= lifetime) {
@@ -72,14 +71,8 @@ fn oauth2(reader: &mut Reader, mut oauth2: raw::OAuth2) -> Option<OAuth2Auth> {
         token_url: token_url?,
         client_id: client_id?,
         method: method?,
-        scope: match scope {
-            Some(scope) => Some(scope?),
-            None => None,
-        },
-        audience: match audience {
-            Some(audience) => Some(audience?),
-            None => None,
-        },
+        scope: scope?,
+        audience: audience?,
         refresh_before_expiry: refresh?,
         default_lifetime: lifetime?,
         timeout: timeout?,
@@ -99,50 +92,45 @@ fn scope(reader: &mut Reader, text: &str) -> Option<String> {
 }
 
 fn method(reader: &mut Reader, oauth2: &mut raw::OAuth2) -> Option<OAuth2Method> {
-    let method = oauth2.method?;
-    let (needed, name) = match method {
+    let method = oauth2.method.value()?;
+    let (needed, file, name) = match method {
         raw::OAuth2Method::PrivateKeyJwt => {
             reader.without_effect(OAUTH2, &["client_secret_file"], "with `private_key_jwt`");
-            ("private_key_file", "private_key_jwt")
+            ("private_key_file", oauth2.private_key_file.take(), "private_key_jwt")
         }
         raw::OAuth2Method::ClientSecretBasic | raw::OAuth2Method::ClientSecretPost => {
             let because = "without `method: private_key_jwt`";
             reader.without_effect(OAUTH2, &["private_key_file", "algorithm", "kid"], because);
-            ("client_secret_file", "client_secret_basic or client_secret_post")
+            let name = "client_secret_basic or client_secret_post";
+            ("client_secret_file", oauth2.client_secret_file.take(), name)
         }
     };
     let needed = format!("{OAUTH2}.{needed}");
-    if !reader.given(&needed) {
+    if file.is_absent() {
         reader.problem(&needed, format!("missing, and {name} needs it"), "add it");
     }
     if matches!(method, raw::OAuth2Method::PrivateKeyJwt) {
-        let key = private_key(reader, &needed, oauth2.private_key_file.take());
-        let kid = oauth2.kid.take().map(|kid| reader.text(&format!("{OAUTH2}.kid"), Some(kid)));
+        let key = private_key(reader, &needed, file);
+        let kid = oauth2.kid.take();
+        let kid = kid.optional(|kid| reader.text(&format!("{OAUTH2}.kid"), kid.into()));
         return Some(OAuth2Method::PrivateKeyJwt {
             key_pem: key?,
-            algorithm: match oauth2.algorithm? {
+            algorithm: match oauth2.algorithm.value()? {
                 raw::OAuth2Algorithm::Es256 => Algorithm::Es256,
                 raw::OAuth2Algorithm::EdDsa => Algorithm::EdDsa,
                 raw::OAuth2Algorithm::Rs256 => Algorithm::Rs256,
             },
-            kid: match kid {
-                Some(kid) => Some(kid?),
-                None => None,
-            },
+            kid: kid?,
         });
     }
-    let secret = reader.secret_file(&needed, oauth2.client_secret_file.take())?;
+    let secret = reader.secret_file(&needed, file)?;
     Some(match method {
         raw::OAuth2Method::ClientSecretPost => OAuth2Method::ClientSecretPost(secret),
         _ => OAuth2Method::ClientSecretBasic(secret),
     })
 }
 
-fn private_key(
-    reader: &mut Reader,
-    field: &str,
-    file: Option<raw::FileText>,
-) -> Option<SecretText> {
+fn private_key(reader: &mut Reader, field: &str, file: Field<raw::FileText>) -> Option<SecretText> {
     let pem = Secret::new(reader.file(field, file)?);
     if PrivatePkcs8KeyDer::from_pem_slice(pem.expose().as_bytes()).is_err() {
         reader.problem(
@@ -156,40 +144,31 @@ fn private_key(
 }
 
 /// The section `tls` of `at`.
-pub fn tls(reader: &mut Reader, at: &str, tls: Option<raw::ClientTls>) -> Option<ClientTls> {
-    let at = format!("{at}.tls");
-    if !reader.given(&at) {
+pub fn tls(reader: &mut Reader, at: &str, tls: Field<raw::ClientTls>) -> Option<ClientTls> {
+    if tls.is_absent() {
         return Some(ClientTls::default());
     }
-    let tls = tls?;
-    let ca = tls.ca_file.map(|file| certificates(reader, &format!("{at}.ca_file"), file));
-    for (one, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
-        let field = format!("{at}.{other}");
-        if reader.given(&format!("{at}.{one}")) && !reader.given(&field) {
-            reader.problem(&field, format!("missing, and `{one}` needs it"), "add it");
-        }
-    }
-    let cert_field = format!("{at}.cert_file");
-    let cert = tls.cert_file.map(|file| certificates(reader, &cert_field, file));
-    let key = tls.key_file.map(|file| tls_key(reader, &format!("{at}.key_file"), file));
-    let identity_pem = match (cert, key) {
-        (None, None) => None,
-        (cert, key) => {
-            let (cert, key) = (cert??, key??);
-            Some(SecretText(Secret::new(format!("{cert}\n{}", key.expose()))))
-        }
+    let raw::ClientTls { ca_file, cert_file, key_file } = tls.value()?;
+    let field = |key: &str| format!("{at}.tls.{key}");
+    let missing = match (cert_file.is_given(), key_file.is_given()) {
+        (true, false) => Some(("key_file", "cert_file")),
+        (false, true) => Some(("cert_file", "key_file")),
+        _ => None,
     };
-    Some(ClientTls {
-        ca_pem: match ca {
-            Some(ca) => Some(ca?),
-            None => None,
-        },
-        identity_pem,
-    })
+    if let Some((missing, other)) = missing {
+        reader.problem(&field(missing), format!("missing, and `{other}` needs it"), "add it");
+    }
+    let ca_pem = ca_file.optional(|file| certificates(reader, &field("ca_file"), file));
+    let cert = cert_file.optional(|file| certificates(reader, &field("cert_file"), file));
+    let key = key_file.optional(|file| tls_key(reader, &field("key_file"), file));
+    let identity_pem = cert?.zip(key?);
+    let identity_pem = identity_pem.map(|(cert, key)| format!("{cert}\n{}", key.expose()));
+    let identity_pem = identity_pem.map(|pem| SecretText(Secret::new(pem)));
+    Some(ClientTls { ca_pem: ca_pem?, identity_pem })
 }
 
 fn certificates(reader: &mut Reader, field: &str, file: raw::FileText) -> Option<String> {
-    let pem = reader.file(field, Some(file))?;
+    let pem = reader.file(field, file.into())?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     if certificates.is_ok_and(|certificates| !certificates.is_empty()) {
         return Some(pem);
@@ -203,7 +182,7 @@ fn certificates(reader: &mut Reader, field: &str, file: raw::FileText) -> Option
 }
 
 fn tls_key(reader: &mut Reader, field: &str, file: raw::FileText) -> Option<Secret> {
-    let pem = Secret::new(reader.file(field, Some(file))?);
+    let pem = Secret::new(reader.file(field, file.into())?);
     if PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).is_err() {
         reader.problem(
             field,

@@ -10,6 +10,7 @@ use crate::config::{
     AnswerFormat, BodyTemplate, CodePattern, CodesOf, CompleteIf, JsonPath, PageKind, Pages,
     QuotaPaths, raw,
 };
+use crate::yaml::Field;
 
 pub const CLIENT_ID: &str = "{client_id}";
 pub const CURSOR: &str = "{cursor}";
@@ -30,18 +31,18 @@ pub struct Body {
 pub fn body(
     reader: &mut Reader,
     method: raw::LookupMethod,
-    text: Option<String>,
+    text: Field<String>,
 ) -> Option<Option<Body>> {
     let field = "tenants.lookup.body";
     let text = match (method, text) {
-        (raw::LookupMethod::Get, None) => return (!reader.given(field)).then_some(None),
-        (raw::LookupMethod::Get, Some(_)) => {
+        (_, Field::Broken) => return None,
+        (raw::LookupMethod::Get, Field::Absent) => return Some(None),
+        (raw::LookupMethod::Get, Field::Value(_)) => {
             reader.problem(field, "has no effect with GET", "add `method: POST`, or remove it");
             return None;
         }
-        (raw::LookupMethod::Post, None) if reader.given(field) => return None,
-        (raw::LookupMethod::Post, None) => format!(r#"{{"client_id":"{CLIENT_ID}"}}"#),
-        (raw::LookupMethod::Post, Some(text)) => text,
+        (raw::LookupMethod::Post, Field::Absent) => format!(r#"{{"client_id":"{CLIENT_ID}"}}"#),
+        (raw::LookupMethod::Post, Field::Value(text)) => text,
     };
     // Outside of a string a variable is not JSON, which is what keeps it inside of them.
     let Ok(value) = serde_json::from_str::<Value>(&text) else {
@@ -86,13 +87,12 @@ pub fn format(format: raw::AnswerFormat) -> AnswerFormat {
     }
 }
 
-pub fn code_pattern(reader: &mut Reader, text: Option<String>) -> Option<Option<CodePattern>> {
+pub fn code_pattern(reader: &mut Reader, text: &str) -> Option<CodePattern> {
     let field = "tenants.lookup.code_pattern";
-    let Some(text) = text else { return (!reader.given(field)).then_some(None) };
     let example = "write one such as `^urn:acme:tenant:([^:]+)$`";
-    match Regex::new(&text) {
+    match Regex::new(text) {
         // The whole match counts as one.
-        Ok(pattern) if pattern.captures_len() == 2 => Some(Some(CodePattern(pattern))),
+        Ok(pattern) if pattern.captures_len() == 2 => Some(CodePattern(pattern)),
         Ok(pattern) => {
             let groups = pattern.captures_len() - 1;
             let wrong = format!("has {groups} groups, and the code is what its one group matches");
@@ -109,23 +109,16 @@ pub fn code_pattern(reader: &mut Reader, text: Option<String>) -> Option<Option<
     }
 }
 
-pub fn complete_if(
-    reader: &mut Reader,
-    complete_if: Option<raw::CompleteIf>,
-) -> Option<Option<CompleteIf>> {
-    if !reader.given(COMPLETE_IF) {
-        return Some(None);
-    }
-    let raw::CompleteIf { absent, path, equals } = complete_if?;
+pub fn complete_if(reader: &mut Reader, complete_if: raw::CompleteIf) -> Option<CompleteIf> {
+    let raw::CompleteIf { absent, path, equals } = complete_if;
     let field = |key: &str| format!("{COMPLETE_IF}.{key}");
-    let given = |reader: &Reader, key: &str| reader.given(&field(key));
-    match (given(reader, "absent"), given(reader, "path"), given(reader, "equals")) {
+    match (absent.is_given(), path.is_given(), equals.is_given()) {
         (true, false, false) => {
-            Some(Some(CompleteIf::Absent(json_path::query(reader, &field("absent"), absent)?)))
+            Some(CompleteIf::Absent(json_path::query(reader, &field("absent"), absent)?))
         }
         (false, true, true) => {
             let path = json_path::query(reader, &field("path"), path)?;
-            Some(Some(CompleteIf::Equals(path, equals?)))
+            Some(CompleteIf::Equals(path, equals.value()?))
         }
         _ => {
             let cure = "write `{ absent: $.next }`, or `{ path: $.page.totalPages, equals: 1 }`";
@@ -143,11 +136,12 @@ pub struct Request<'a> {
 
 pub fn pages(
     reader: &mut Reader,
-    pages: Option<raw::Pages>,
+    pages: Field<raw::Pages>,
     request: &Request<'_>,
 ) -> Option<Option<Pages>> {
     let body_has_cursor = request.body.is_some_and(|body| body.further.contains(CURSOR));
-    if body_has_cursor && !reader.given(&format!("{PAGES}.cursor")) {
+    let takes_cursor = pages.as_ref().value().is_some_and(|pages| pages.cursor.is_given());
+    if body_has_cursor && !takes_cursor {
         reader.problem(
             "tenants.lookup.body",
             "has `{cursor}`, and nothing says where the cursor comes from",
@@ -155,13 +149,23 @@ pub fn pages(
         );
         return None;
     }
-    if !reader.given(PAGES) {
-        return Some(None);
-    }
-    let pages = pages?;
-    let kinds = ["next", "link_header", "cursor", "count"];
+    pages.optional(|pages| one_way(reader, pages, request, body_has_cursor))
+}
+
+fn one_way(
+    reader: &mut Reader,
+    pages: raw::Pages,
+    request: &Request<'_>,
+    body_has_cursor: bool,
+) -> Option<Pages> {
+    let kinds = [
+        ("next", pages.next.is_given()),
+        ("link_header", pages.link_header.is_given()),
+        ("cursor", pages.cursor.is_given()),
+        ("count", pages.count.is_given()),
+    ];
     let given: Vec<&str> =
-        kinds.into_iter().filter(|kind| reader.given(&format!("{PAGES}.{kind}"))).collect();
+        kinds.into_iter().filter(|(_, given)| *given).map(|(kind, _)| kind).collect();
     let [kind] = given.as_slice() else {
         let wrong = match given.len() {
             0 => "does not say how the answer goes on".to_owned(),
@@ -173,11 +177,11 @@ pub fn pages(
     };
     let kind = match *kind {
         "next" => PageKind::Next(json_path::query(reader, &format!("{PAGES}.next"), pages.next)?),
-        "link_header" => link_header(reader, pages.link_header?)?,
-        "cursor" => cursor(reader, pages.cursor?, request, body_has_cursor)?,
-        _ => count(reader, pages.count?, request.url)?,
+        "link_header" => link_header(reader, pages.link_header.value()?)?,
+        "cursor" => cursor(reader, pages.cursor.value()?, request, body_has_cursor)?,
+        _ => count(reader, pages.count.value()?, request.url)?,
     };
-    Some(Some(Pages { kind, max: pages.max? }))
+    Some(Pages { kind, max: pages.max.value()? })
 }
 
 fn link_header(reader: &mut Reader, on: bool) -> Option<PageKind> {
@@ -201,7 +205,7 @@ fn cursor(
     let at = format!("{PAGES}.cursor");
     let path = json_path::query(reader, &format!("{at}.path"), cursor.path);
     let field = format!("{at}.parameter");
-    if !reader.given(&field) {
+    if cursor.parameter.is_absent() {
         if !in_body {
             let cure = "add `parameter`, or write `\"{cursor}\"` into `body`";
             reader.problem(&at, "says nothing that takes the cursor", cure);
@@ -222,13 +226,13 @@ fn count(reader: &mut Reader, count: raw::PageCount, url: Option<&Url>) -> Optio
     let at = format!("{PAGES}.count");
     let path = json_path::query(reader, &format!("{at}.path"), count.path);
     let parameter = parameter(reader, &format!("{at}.parameter"), count.parameter, url);
-    Some(PageKind::Count { path: path?, parameter: parameter?, from: count.from? })
+    Some(PageKind::Count { path: path?, parameter: parameter?, from: count.from.value()? })
 }
 
 fn parameter(
     reader: &mut Reader,
     field: &str,
-    name: Option<String>,
+    name: Field<String>,
     url: Option<&Url>,
 ) -> Option<String> {
     let name = reader.text(field, name)?;
@@ -239,15 +243,11 @@ fn parameter(
     Some(name)
 }
 
-pub fn quota(reader: &mut Reader, quota: Option<raw::QuotaPaths>) -> Option<Option<QuotaPaths>> {
-    if !reader.given("tenants.lookup.quota") {
-        return Some(None);
-    }
-    let quota = quota?;
+pub fn quota(reader: &mut Reader, quota: raw::QuotaPaths) -> Option<QuotaPaths> {
     let field = |key: &str| format!("tenants.lookup.quota.{key}");
     let requests = json_path::query(reader, &field("requests_per_unit"), quota.requests_per_unit);
     let unit = json_path::query(reader, &field("unit"), quota.unit);
-    Some(Some(QuotaPaths { requests_per_unit: requests?, unit: unit? }))
+    Some(QuotaPaths { requests_per_unit: requests?, unit: unit? })
 }
 
 /// What AuthZEN's Resource Search is in terms of the other keys.

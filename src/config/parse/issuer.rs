@@ -1,19 +1,17 @@
-use std::path::PathBuf;
-
-use url::Url;
 use zeroize::Zeroizing;
 
-use super::{check_claim_name, issuers};
+use super::{Given, check_claim_name, issuers};
 use crate::config::reader::Reader;
 use crate::config::{ClaimForm, DigestKey, Issuer, OwnKeys, TenantClaim, raw};
 use crate::domain::DIGEST_KEY_LEN;
+use crate::yaml::Field;
 
-pub fn tenant_claim_name(issuer: Option<&raw::Issuer>) -> Option<String> {
-    issuer?.tenant_claim.as_ref()?.name.clone()
+pub fn tenant_claim_name(issuer: &raw::Issuer) -> Option<String> {
+    issuer.tenant_claim.as_ref().value()?.name.clone().value()
 }
 
-pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
-    let url = issuer.url.as_ref().map(|url| url.0.clone());
+pub fn parse(reader: &mut Reader, issuer: raw::Issuer, given: Given) -> Option<Issuer> {
+    let url = issuer.url.as_ref().value().map(|url| url.0.clone());
     let parsed = reader.url("issuer.url", issuer.url, issuer.allow_http);
     if parsed.is_some_and(|url| url.query().is_some()) {
         reader.problem("issuer.url", "has a query", "remove the `?` and what follows");
@@ -30,12 +28,36 @@ pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
     }
     let leeway = reader.leeway("issuer.leeway", issuer.leeway);
     let (tls, proxy) = issuers::reach(reader, "issuer", issuer.tls, issuer.proxy);
-    let keys = match keys(reader, issuer.signing_keys, issuer.jwks_url, issuer.allow_http) {
-        Some(Place::Folder(folder)) => Some(OwnKeys::Folder(folder)),
-        Some(Place::Url(url)) => {
-            tls.zip(proxy).map(|(tls, proxy)| OwnKeys::Url { url, tls, proxy })
+    let keys = match (issuer.signing_keys, issuer.jwks_url) {
+        (Field::Absent, Field::Absent) => {
+            let cure = "name the folder that `tenantgate keys generate --dir keys` fills; a \
+                        process that only checks may have `jwks_url` instead";
+            reader.problem("issuer.signing_keys", "missing", cure);
+            None
         }
-        None => None,
+        (folder, Field::Absent) => {
+            let because = "without `issuer.jwks_url`";
+            reader.without_effect("issuer", &["tls", "proxy"], because);
+            folder.value().map(|folder| OwnKeys::Folder(reader.path(&folder)))
+        }
+        (Field::Absent, url) => {
+            if given.mints {
+                let cure = "name the folder with the private keys as `signing_keys` instead, or \
+                            remove `listen.token`";
+                reader.problem(
+                    "issuer.jwks_url",
+                    "does not let this process sign, and `listen.token` mints",
+                    cure,
+                );
+            }
+            let url = reader.url("issuer.jwks_url", url, issuer.allow_http);
+            url.zip(tls).zip(proxy).map(|((url, tls), proxy)| OwnKeys::Url { url, tls, proxy })
+        }
+        (_, _) => {
+            let cure = "keep one: `signing_keys` to mint, `jwks_url` to check only";
+            reader.problem("issuer.jwks_url", "is given beside `signing_keys`", cure);
+            None
+        }
     };
     let tenant_claim = tenant_claim(reader, issuer.tenant_claim);
     Some(Issuer {
@@ -46,64 +68,17 @@ pub fn parse(reader: &mut Reader, issuer: raw::Issuer) -> Option<Issuer> {
         leeway: leeway?,
         keys: keys?,
         tenant_claim: tenant_claim?,
-        max_tenants: usize::try_from(issuer.max_tenants?).ok()?,
+        max_tenants: usize::try_from(issuer.max_tenants.value()?).ok()?,
     })
 }
 
-/// Where our keys are, before it is known how they are reached.
-enum Place {
-    Folder(PathBuf),
-    Url(Url),
-}
-
-fn keys(
-    reader: &mut Reader,
-    folder: Option<raw::FileText>,
-    url: Option<raw::UrlText>,
-    allow_http: Option<bool>,
-) -> Option<Place> {
-    let (has_folder, has_url) =
-        (reader.given("issuer.signing_keys"), reader.given("issuer.jwks_url"));
-    match (has_folder, has_url) {
-        (true, false) => {
-            let because = "without `issuer.jwks_url`";
-            reader.without_effect("issuer", &["tls", "proxy"], because);
-            Some(Place::Folder(reader.path(&folder?)))
-        }
-        (false, true) => {
-            if reader.given("listen.token") {
-                let cure = "name the folder with the private keys as `signing_keys` instead, or \
-                            remove `listen.token`";
-                reader.problem(
-                    "issuer.jwks_url",
-                    "does not let this process sign, and `listen.token` mints",
-                    cure,
-                );
-            }
-            reader.url("issuer.jwks_url", url, allow_http).map(Place::Url)
-        }
-        (false, false) => {
-            let cure = "name the folder that `tenantgate keys generate --dir keys` fills; a \
-                        process that only \
-                        checks may have `jwks_url` instead";
-            reader.problem("issuer.signing_keys", "missing", cure);
-            None
-        }
-        (true, true) => {
-            let cure = "keep one: `signing_keys` to mint, `jwks_url` to check only";
-            reader.problem("issuer.jwks_url", "is given beside `signing_keys`", cure);
-            None
-        }
-    }
-}
-
-fn tenant_claim(reader: &mut Reader, claim: Option<raw::TenantClaim>) -> Option<TenantClaim> {
-    let claim = claim?;
+fn tenant_claim(reader: &mut Reader, claim: Field<raw::TenantClaim>) -> Option<TenantClaim> {
+    let claim = claim.value()?;
     let name = reader.text("issuer.tenant_claim.name", claim.name);
     if let Some(name) = &name {
         check_claim_name(reader, "issuer.tenant_claim.name", name);
     }
-    let form = match claim.form? {
+    let form = match claim.form.value()? {
         raw::ClaimForm::Plain => {
             let because = "with `form: plain`";
             reader.without_effect(
@@ -115,7 +90,7 @@ fn tenant_claim(reader: &mut Reader, claim: Option<raw::TenantClaim>) -> Option<
         }
         raw::ClaimForm::Digest => {
             let field = "issuer.tenant_claim.key_file";
-            if !reader.given(field) {
+            if claim.key_file.is_absent() {
                 reader.problem(
                     field,
                     "is missing, and `form: digest` needs it",
@@ -125,7 +100,7 @@ fn tenant_claim(reader: &mut Reader, claim: Option<raw::TenantClaim>) -> Option<
             let key = digest_key(reader, field, claim.key_file);
             let field = "issuer.tenant_claim.previous_key_file";
             let previous =
-                claim.previous_key_file.map(|file| digest_key(reader, field, Some(file)));
+                claim.previous_key_file.optional(|file| digest_key(reader, field, file.into()));
             if let (Some(key), Some(Some(previous))) = (&key, &previous)
                 && **key == **previous
             {
@@ -135,21 +110,16 @@ fn tenant_claim(reader: &mut Reader, claim: Option<raw::TenantClaim>) -> Option<
                     "name the key that came before, or remove it",
                 );
             }
-            match previous {
-                Some(previous) => previous
-                    .zip(key)
-                    .map(|(previous, key)| ClaimForm::Digest { key, previous: Some(previous) }),
-                None => key.map(|key| ClaimForm::Digest { key, previous: None }),
-            }
+            key.zip(previous).map(|(key, previous)| ClaimForm::Digest { key, previous })
         }
     };
-    Some(TenantClaim { name: name?, form: form?, display: claim.display? })
+    Some(TenantClaim { name: name?, form: form?, display: claim.display.value()? })
 }
 
 pub fn digest_key(
     reader: &mut Reader,
     field: &str,
-    file: Option<raw::FileText>,
+    file: Field<raw::FileText>,
 ) -> Option<DigestKey> {
     let text = reader.guarded_secret_file(field, file)?;
     let mut key: DigestKey = Zeroizing::new([0; DIGEST_KEY_LEN]);

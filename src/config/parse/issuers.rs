@@ -5,15 +5,16 @@ use super::{auth, lookup};
 use crate::config::reader::Reader;
 use crate::config::{ClientTls, CodesOf, IssuerFreshness, KeySource, TrustedIssuer, raw};
 use crate::domain::Algorithm;
+use crate::yaml::Field;
 
 pub fn parse(
     reader: &mut Reader,
-    issuers: Option<Vec<Option<raw::TrustedIssuer>>>,
+    issuers: Field<Vec<Field<raw::TrustedIssuer>>>,
     own: Option<&str>,
 ) -> Option<Vec<TrustedIssuer>> {
     let mut seen: Vec<String> = Vec::new();
     reader.each("issuers", issuers, |reader, at, issuer| {
-        if let Some(name) = &issuer.issuer {
+        if let Field::Value(name) = &issuer.issuer {
             let field = format!("{at}.issuer");
             if own == Some(name) {
                 reader.problem(
@@ -34,9 +35,10 @@ pub fn parse(
 fn one(reader: &mut Reader, at: &str, issuer: raw::TrustedIssuer) -> Option<TrustedIssuer> {
     let field = |key: &str| format!("{at}.{key}");
     let name = reader.text(&field("issuer"), issuer.issuer.clone());
+    let has_file = issuer.jwks_file.is_given();
     let keys = keys(reader, at, &issuer);
     let audience = reader.text(&field("audience"), issuer.audience);
-    if reader.given(&field("jwks_file")) {
+    if has_file {
         reader.without_effect(at, &["tls", "proxy"], "with `jwks_file`");
     }
     let (tls, proxy) = reach(reader, at, issuer.tls, issuer.proxy);
@@ -45,24 +47,25 @@ fn one(reader: &mut Reader, at: &str, issuer: raw::TrustedIssuer) -> Option<Trus
     let max_lifetime = reader.positive_duration(&field("max_lifetime"), issuer.max_lifetime);
     let leeway = reader.leeway(&field("leeway"), issuer.leeway);
     let typ = reader.each(&field("typ"), issuer.typ, |reader, field, text| {
-        reader.text(field, Some(text)).map(|text| media_type(&text))
+        reader.text(field, text.into()).map(|text| media_type(&text))
     });
-    let algorithms: Option<Vec<_>> = issuer.algorithms?.into_iter().collect();
+    let algorithms: Option<Vec<_>> =
+        issuer.algorithms.value()?.into_iter().map(|name| name.value().map(algorithm)).collect();
     Some(TrustedIssuer {
         issuer: name?,
         keys: keys?,
         audience: audience?,
-        algorithms: algorithms?.into_iter().map(algorithm).collect(),
+        algorithms: algorithms?,
         tenants_of: tenant_claim.as_ref().and_then(|(_, of)| *of),
         tenant_claim: tenant_claim?.0,
         tls: tls?,
         proxy: proxy?,
-        allow_missing_kid: issuer.allow_missing_kid?,
+        allow_missing_kid: issuer.allow_missing_kid.value()?,
         client_claim: client_claim?,
         typ: typ?,
         max_lifetime: max_lifetime?,
         leeway: leeway?,
-        freshness: match issuer.freshness? {
+        freshness: match issuer.freshness.value()? {
             raw::IssuerFreshness::Token => IssuerFreshness::Token,
             raw::IssuerFreshness::Lookup => IssuerFreshness::Lookup,
         },
@@ -71,19 +74,23 @@ fn one(reader: &mut Reader, at: &str, issuer: raw::TrustedIssuer) -> Option<Trus
 
 fn keys(reader: &mut Reader, at: &str, issuer: &raw::TrustedIssuer) -> Option<KeySource> {
     let field = |key: &str| format!("{at}.{key}");
-    let discovery = issuer.discovery?;
-    let (url, file) = (field("jwks_url"), field("jwks_file"));
-    match (reader.given(&url), reader.given(&file), discovery) {
-        (true, false, false) => {
-            reader.url(&url, issuer.jwks_url.clone(), issuer.allow_http).map(KeySource::Url)
+    let discovery = issuer.discovery.value()?;
+    match (&issuer.jwks_url, &issuer.jwks_file, discovery) {
+        (url, Field::Absent, false) if url.is_given() => {
+            let url = reader.url(&field("jwks_url"), url.clone(), issuer.allow_http);
+            url.map(KeySource::Url)
         }
-        (false, true, false) => Some(KeySource::File(reader.path(issuer.jwks_file.as_ref()?))),
-        (false, false, true) => {
-            let url = issuer.issuer.as_deref().map(raw::UrlText::from);
-            reader.url(&field("issuer"), url, issuer.allow_http).map(KeySource::Discovery)
+        (Field::Absent, file, false) if file.is_given() => {
+            Some(KeySource::File(reader.path(file.as_ref().value()?)))
+        }
+        (Field::Absent, Field::Absent, true) => {
+            let url = raw::UrlText(issuer.issuer.clone().value()?);
+            let url = reader.url(&field("issuer"), url.into(), issuer.allow_http);
+            url.map(KeySource::Discovery)
         }
         (url, file, _) => {
-            let count = if url || file { "more than one place" } else { "nowhere" };
+            let any = url.is_given() || file.is_given();
+            let count = if any { "more than one place" } else { "nowhere" };
             reader.problem(
                 at,
                 format!("says {count} to get its keys from"),
@@ -98,38 +105,33 @@ fn keys(reader: &mut Reader, at: &str, issuer: &raw::TrustedIssuer) -> Option<Ke
 pub fn reach(
     reader: &mut Reader,
     at: &str,
-    tls: Option<raw::ClientTls>,
-    proxy: Option<raw::UrlText>,
+    tls: Field<raw::ClientTls>,
+    proxy: Field<raw::UrlText>,
 ) -> (Option<ClientTls>, Option<Option<Url>>) {
     let tls = auth::tls(reader, at, tls);
-    let proxy = match proxy {
-        None if reader.given(&format!("{at}.proxy")) => None,
-        None => Some(None),
-        Some(proxy) => lookup::proxy_url(reader, &format!("{at}.proxy"), proxy).map(Some),
-    };
-    (tls, proxy)
+    (tls, lookup::proxy_url(reader, &format!("{at}.proxy"), proxy))
 }
 
 fn tenant_claim(
     reader: &mut Reader,
     field: &str,
-    claim: Option<raw::IssuerTenantClaim>,
+    claim: Field<raw::IssuerTenantClaim>,
 ) -> Option<(String, Option<CodesOf>)> {
-    match claim? {
-        raw::IssuerTenantClaim::Pointer(text) => Some((pointer(reader, field, Some(text))?, None)),
+    match claim.value()? {
+        raw::IssuerTenantClaim::Pointer(text) => Some((pointer(reader, field, text.into())?, None)),
         raw::IssuerTenantClaim::Full(full) => {
             let field = format!("{field}.pointer");
-            if !reader.given(&field) {
+            if full.pointer.is_absent() {
                 reader.problem(&field, "missing", "write a JSON Pointer, such as `/tenants`");
             }
-            Some((pointer(reader, &field, full.pointer)?, full.of.map(codes_of)))
+            Some((pointer(reader, &field, full.pointer)?, full.of.value().map(codes_of)))
         }
     }
 }
 
 /// RFC 6901, and at least one step: a claim is never the whole token.
-fn pointer(reader: &mut Reader, field: &str, text: Option<raw::PointerText>) -> Option<String> {
-    let raw::PointerText(text) = text?;
+fn pointer(reader: &mut Reader, field: &str, text: Field<raw::PointerText>) -> Option<String> {
+    let raw::PointerText(text) = text.value()?;
     let escapes_close = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     if text.len() < 2 || !text.starts_with('/') || !escapes_close {
         reader.problem(

@@ -1,5 +1,6 @@
 use crate::config::reader::Reader;
 use crate::config::{JsonPath, raw};
+use crate::yaml::Field;
 
 const EXAMPLE: &str = "write it like `$.tenants[*].code` (RFC 9535)";
 
@@ -7,9 +8,9 @@ const EXAMPLE: &str = "write it like `$.tenants[*].code` (RFC 9535)";
 pub fn query(
     reader: &mut Reader,
     field: &str,
-    text: Option<raw::JsonPathText>,
+    text: Field<raw::JsonPathText>,
 ) -> Option<serde_json_path::JsonPath> {
-    match serde_json_path::JsonPath::parse(&text?.0) {
+    match serde_json_path::JsonPath::parse(&text.value()?.0) {
         Ok(query) => Some(query),
         Err(error) => {
             reader.problem(field, format!("is not a JSONPath ({})", error.message()), EXAMPLE);
@@ -19,13 +20,9 @@ pub fn query(
 }
 
 /// A query for the things that an answer lists.
-pub fn parse(
-    reader: &mut Reader,
-    field: &str,
-    text: Option<raw::JsonPathText>,
-) -> Option<JsonPath> {
-    let text = text?;
-    let query = query(reader, field, Some(text.clone()))?;
+pub fn parse(reader: &mut Reader, field: &str, text: Field<raw::JsonPathText>) -> Option<JsonPath> {
+    let text = text.value()?;
+    let query = query(reader, field, text.clone().into())?;
     let (raw::JsonPathText(text), example) = (text, EXAMPLE);
     let array = match first_of_many(&text) {
         Many::None => None,

@@ -2,32 +2,31 @@ use std::net::SocketAddr;
 
 use crate::config::reader::Reader;
 use crate::config::{Listen, ListenAddress, ListenOn, ServerTls, SocketAccess, raw};
+use crate::yaml::Field;
 
-pub fn parse(reader: &mut Reader, listen: Option<raw::Listen>) -> Option<Listen> {
-    let raw::Listen { check, token, admin, feed, management } = listen?;
-    let check = check.map(|on| listen_on(reader, "listen.check", on));
-    let token = token.map(|on| listen_on(reader, "listen.token", on));
-    let management = management.map(|on| listen_on(reader, "listen.management", on));
-    let feed = feed.map(|on| listen_on(reader, "listen.feed", on).and_then(|on| local(reader, on)));
-    let admin = admin.map(|text| tcp(reader, "listen.admin", &text).map(ListenOn::plain));
+pub fn parse(reader: &mut Reader, listen: Field<raw::Listen>) -> Option<Listen> {
+    let raw::Listen { check, token, admin, feed, management } = listen.value()?;
+    let check = check.value().and_then(|on| listen_on(reader, "listen.check", on));
+    let token = token.optional(|on| listen_on(reader, "listen.token", on));
+    let management = management.optional(|on| listen_on(reader, "listen.management", on));
+    let feed =
+        feed.optional(|on| listen_on(reader, "listen.feed", on).and_then(|on| local(reader, on)));
+    let admin = admin.value().and_then(|text| tcp(reader, "listen.admin", &text));
+    let admin = admin.map(ListenOn::plain);
     let all = [
-        ("check", &check),
-        ("token", &token),
-        ("admin", &admin),
-        ("feed", &feed),
-        ("management", &management),
+        ("check", check.as_ref()),
+        ("token", token.as_ref().and_then(Option::as_ref)),
+        ("admin", admin.as_ref()),
+        ("feed", feed.as_ref().and_then(Option::as_ref)),
+        ("management", management.as_ref().and_then(Option::as_ref)),
     ];
     refuse_shared_addresses(reader, &all);
-    let optional = |on: Option<Option<ListenOn>>| match on {
-        Some(on) => on.map(Some),
-        None => Some(None),
-    };
     Some(Listen {
-        check: check??,
-        token: optional(token)?,
-        admin: admin??,
-        feed: optional(feed)?,
-        management: optional(management)?,
+        check: check?,
+        token: token?,
+        admin: admin?,
+        feed: feed?,
+        management: management?,
     })
 }
 
@@ -51,10 +50,10 @@ impl ListenOn {
     }
 }
 
-fn refuse_shared_addresses(reader: &mut Reader, all: &[(&str, &Option<Option<ListenOn>>)]) {
+fn refuse_shared_addresses(reader: &mut Reader, all: &[(&str, Option<&ListenOn>)]) {
     let mut taken: Vec<(&str, &ListenAddress)> = Vec::new();
     for (name, on) in all {
-        let Some(Some(ListenOn { address, .. })) = on else { continue };
+        let Some(ListenOn { address, .. }) = on else { continue };
         match taken.iter().find(|(_, other)| overlap(other, address)) {
             Some((other, _)) => reader.problem(
                 &format!("listen.{name}"),
@@ -87,11 +86,8 @@ fn listen_on(reader: &mut Reader, field: &str, on: raw::ListenOn) -> Option<List
     };
     let raw::FullListen { address: text, tls, mode, group } = full;
     let access = socket_access(reader, field, mode, group);
-    let tls = match tls {
-        Some(tls) => server_tls(reader, field, tls).map(Some),
-        None => Some(None),
-    };
-    let address = address(reader, &format!("{field}.address"), &text?, access?)?;
+    let tls = tls.optional(|tls| server_tls(reader, field, tls));
+    let address = address(reader, &format!("{field}.address"), &text.value()?, access?)?;
     if matches!(address, ListenAddress::Tcp(_)) {
         reader.without_effect(field, &["mode", "group"], "without a Unix socket");
     }
@@ -101,7 +97,7 @@ fn listen_on(reader: &mut Reader, field: &str, on: raw::ListenOn) -> Option<List
 /// The files are read where they are used: they change while this process runs.
 fn server_tls(reader: &mut Reader, field: &str, tls: raw::ServerTls) -> Option<ServerTls> {
     let raw::ServerTls { cert_file, key_file, client_ca_file, client_identities } = tls;
-    if client_identities.is_some() && client_ca_file.is_none() {
+    if client_identities.is_given() && client_ca_file.is_absent() {
         reader.problem(
             &format!("{field}.tls.client_identities"),
             "has no effect without `client_ca_file`",
@@ -109,46 +105,37 @@ fn server_tls(reader: &mut Reader, field: &str, tls: raw::ServerTls) -> Option<S
         );
         return None;
     }
-    let identities = match client_identities {
-        Some(list) => {
-            let field = format!("{field}.tls.client_identities");
-            reader.each(&field, Some(list), |reader, at, name| reader.text(at, Some(name)))
-        }
-        None => Some(Vec::new()),
-    };
+    let identities = client_identities.optional(|names| {
+        let field = format!("{field}.tls.client_identities");
+        reader.each(&field, names.into(), |reader, at, name| reader.text(at, name.into()))
+    });
     Some(ServerTls {
-        cert_file: reader.path(&cert_file?),
-        key_file: reader.path(&key_file?),
-        client_ca_file: client_ca_file.map(|file| reader.path(&file)),
-        client_identities: identities?,
+        cert_file: reader.path(&cert_file.value()?),
+        key_file: reader.path(&key_file.value()?),
+        client_ca_file: client_ca_file.optional(|file| Some(reader.path(&file)))?,
+        client_identities: identities?.unwrap_or_default(),
     })
 }
 
 fn socket_access(
     reader: &mut Reader,
     field: &str,
-    mode: Option<String>,
-    group: Option<String>,
+    mode: Field<String>,
+    group: Field<String>,
 ) -> Option<SocketAccess> {
-    let mode = match mode {
-        None => Some(SocketAccess::default().mode),
-        Some(text) => {
-            let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
-            if mode.is_none() {
-                reader.problem(
-                    &format!("{field}.mode"),
-                    "is not the mode of a file",
-                    "write an octal text such as \"0660\"",
-                );
-            }
-            mode
+    let mode = mode.optional(|text| {
+        let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
+        if mode.is_none() {
+            reader.problem(
+                &format!("{field}.mode"),
+                "is not the mode of a file",
+                "write an octal text such as \"0660\"",
+            );
         }
-    };
-    let group = match group {
-        None => Some(None),
-        Some(text) => reader.text(&format!("{field}.group"), Some(text)).map(Some),
-    };
-    Some(SocketAccess { mode: mode?, group: group? })
+        mode
+    });
+    let group = group.optional(|text| reader.text(&format!("{field}.group"), text.into()));
+    Some(SocketAccess { mode: mode?.unwrap_or(SocketAccess::default().mode), group: group? })
 }
 
 fn address(

@@ -10,6 +10,7 @@ use crate::config::{
     LookupHeader, LookupLimits, Pages, SecretText, SelectedClaim, UrlTemplate, raw,
 };
 use crate::domain::Secret;
+use crate::yaml::Field;
 
 const AT: &str = "tenants.lookup";
 /// What only an API of the provider's own needs to be asked.
@@ -26,53 +27,58 @@ pub fn parse(
     tenant_claim: Option<&str>,
 ) -> Option<Lookup> {
     let limits = limits(reader, &remote);
-    let auth = auth::parse(reader, remote.auth.take());
-    let tls = auth::tls(reader, AT, remote.tls.take());
-    let kinds = ["url", "grpc", "authzen"].map(|kind| reader.given(&format!("{AT}.{kind}")));
-    if let [_, true, true] = kinds {
-        reader.problem(AT, "has `grpc` and `authzen`", "keep the one that your API speaks");
-        return None;
-    }
-    if let [_, true, false] = kinds {
-        let http = [URL_KEYS, READING_KEYS, HTTP_KEYS].concat();
-        reader.without_effect(AT, &http, "beside `grpc`");
-        let grpc = remote.grpc?;
-        let url = reader.url("tenants.lookup.grpc.url", grpc.url, grpc.allow_http);
-        let url = url.and_then(|url| bare(reader, "tenants.lookup.grpc.url", url));
-        tls_has_effect(reader, url.as_ref());
-        let (url, limits, auth, tls) = (url?, limits?, auth?, tls?);
-        return Some(Lookup::Grpc(Box::new(GrpcLookup { limits, url, auth, tls })));
-    }
-    let asked = match kinds {
-        [_, _, true] => {
-            reader.without_effect(AT, &[URL_KEYS, READING_KEYS].concat(), "beside `authzen`");
-            let headers = headers(reader, remote.headers.take());
-            authzen(reader, remote.authzen.take()?, headers)
+    let authzen = remote.authzen.is_given();
+    let asked = match (remote.grpc.is_given(), authzen) {
+        (true, true) => {
+            reader.problem(AT, "has `grpc` and `authzen`", "keep the one that your API speaks");
+            None
         }
-        _ => own_api(reader, &mut remote),
+        (true, false) => return grpc(reader, remote, limits),
+        (false, true) => {
+            reader.without_effect(AT, &[URL_KEYS, READING_KEYS].concat(), "beside `authzen`");
+            let headers = headers(reader, &mut remote);
+            self::authzen(reader, &mut remote, headers)
+        }
+        (false, false) => own_api(reader, &mut remote),
     };
+    let auth = auth::parse(reader, remote.auth);
+    let tls = auth::tls(reader, AT, remote.tls);
     let claims = claims(reader, remote.claims, tenant_claim);
-    let quota = dialects::quota(reader, remote.quota);
+    let quota = remote.quota.optional(|quota| dialects::quota(reader, quota));
     let no_grants_status = no_grants_status(reader, remote.no_grants_status);
-    let proxy = remote.proxy.map(|proxy| proxy_url(reader, "tenants.lookup.proxy", proxy));
+    let proxy = proxy_url(reader, "tenants.lookup.proxy", remote.proxy);
     let asked = asked?;
     Some(Lookup::Http(Box::new(HttpLookup {
         limits: limits?,
-        authzen: kinds[2],
+        authzen,
         reading: AnswerReading { claims: claims?, quota: quota?, ..asked.reading },
         no_grants_status: no_grants_status?,
-        max_body: usize::try_from(remote.max_body_bytes?).ok()?,
+        max_body: usize::try_from(remote.max_body_bytes.value()?).ok()?,
         auth: auth?,
         tls: tls?,
-        proxy: match proxy {
-            Some(proxy) => Some(proxy?),
-            None => None,
-        },
+        proxy: proxy?,
         url: asked.url,
         headers: asked.headers,
         body: asked.body,
         pages: asked.pages,
     })))
+}
+
+fn grpc(
+    reader: &mut Reader,
+    remote: raw::RemoteLookup,
+    limits: Option<LookupLimits>,
+) -> Option<Lookup> {
+    reader.without_effect(AT, &[URL_KEYS, READING_KEYS, HTTP_KEYS].concat(), "beside `grpc`");
+    let url = remote.grpc.value().and_then(|grpc| {
+        let url = reader.url("tenants.lookup.grpc.url", grpc.url, grpc.allow_http)?;
+        bare(reader, "tenants.lookup.grpc.url", url)
+    });
+    tls_has_effect(reader, url.as_ref(), &remote.tls);
+    let auth = auth::parse(reader, remote.auth);
+    let tls = auth::tls(reader, AT, remote.tls);
+    let (limits, url, auth, tls) = (limits?, url?, auth?, tls?);
+    Some(Lookup::Grpc(Box::new(GrpcLookup { limits, url, auth, tls })))
 }
 
 /// How the question is put and what of the answer counts.
@@ -85,18 +91,18 @@ struct Asked {
 }
 
 fn own_api(reader: &mut Reader, remote: &mut raw::RemoteLookup) -> Option<Asked> {
-    for (key, cure) in [
-        ("url", "add it, with `{client_id}` in it (or use `authzen` or `grpc`)"),
-        ("select", "add the JSONPath of the tenant codes, such as `$.tenants[*].code`"),
-    ] {
-        let field = format!("{AT}.{key}");
-        if !reader.given(&field) {
-            reader.problem(&field, "missing", cure);
-        }
+    if remote.url.is_absent() {
+        let cure = "add it, with `{client_id}` in it (or use `authzen` or `grpc`)";
+        reader.problem("tenants.lookup.url", "missing", cure);
     }
-    let headers = headers(reader, remote.headers.take());
-    let body = remote.method.and_then(|method| dialects::body(reader, method, remote.body.take()));
-    let url = url(reader, remote.url.take(), remote.allow_http);
+    if remote.select.is_absent() {
+        let cure = "add the JSONPath of the tenant codes, such as `$.tenants[*].code`";
+        reader.problem("tenants.lookup.select", "missing", cure);
+    }
+    let headers = headers(reader, remote);
+    let method = remote.method.value();
+    let body = method.and_then(|method| dialects::body(reader, method, remote.body.take()));
+    let url = url(reader, remote);
     if let (Some((template, _)), Some(headers), Some(body)) = (&url, &headers, &body) {
         let body = body.as_ref().is_some_and(|body| body.template.first.contains(CLIENT_ID));
         let named = template.0.contains(CLIENT_ID)
@@ -113,8 +119,10 @@ fn own_api(reader: &mut Reader, remote: &mut raw::RemoteLookup) -> Option<Asked>
         }
     }
     let select = json_path::parse(reader, "tenants.lookup.select", remote.select.take());
-    let code_pattern = dialects::code_pattern(reader, remote.code_pattern.take());
-    let complete_if = dialects::complete_if(reader, remote.complete_if.take());
+    let code_pattern = remote.code_pattern.take();
+    let code_pattern = code_pattern.optional(|text| dialects::code_pattern(reader, &text));
+    let complete_if = remote.complete_if.take();
+    let complete_if = complete_if.optional(|rule| dialects::complete_if(reader, rule));
     let template = body.as_ref().and_then(|body| Some(&body.as_ref()?.template));
     let request = dialects::Request { url: url.as_ref().map(|(_, url)| url), body: template };
     let pages = dialects::pages(reader, remote.pages.take(), &request);
@@ -123,9 +131,9 @@ fn own_api(reader: &mut Reader, remote: &mut raw::RemoteLookup) -> Option<Asked>
         None => (None, Vec::new()),
     };
     let reading = AnswerReading {
-        format: dialects::format(remote.format?),
+        format: dialects::format(remote.format.value()?),
         select: select?,
-        of: dialects::codes_of(remote.of?),
+        of: dialects::codes_of(remote.of.value()?),
         code_pattern: code_pattern?,
         complete_if: complete_if?,
         refuse,
@@ -137,11 +145,11 @@ fn own_api(reader: &mut Reader, remote: &mut raw::RemoteLookup) -> Option<Asked>
 
 fn authzen(
     reader: &mut Reader,
-    authzen: raw::AuthZen,
+    remote: &mut raw::RemoteLookup,
     headers: Option<Vec<LookupHeader>>,
 ) -> Option<Asked> {
-    let search = dialects::authzen(reader, authzen)?;
-    tls_has_effect(reader, Some(&search.url));
+    let search = dialects::authzen(reader, remote.authzen.take().value()?)?;
+    tls_has_effect(reader, Some(&search.url), &remote.tls);
     let reading = AnswerReading {
         format: AnswerFormat::Json,
         select: search.select,
@@ -175,28 +183,24 @@ fn limits(reader: &mut Reader, remote: &raw::RemoteLookup) -> Option<LookupLimit
         cache_ttl: cache_ttl?,
         negative_ttl: negative_ttl?,
         stale_while_revalidate: stale_while_revalidate?,
-        max_tries: remote.max_tries?,
-        concurrency: usize::try_from(remote.concurrency?).ok()?,
-        cache_clients: usize::try_from(remote.cache_clients?).ok()?,
+        max_tries: remote.max_tries.value()?,
+        concurrency: usize::try_from(remote.concurrency.value()?).ok()?,
+        cache_clients: usize::try_from(remote.cache_clients.value()?).ok()?,
     })
 }
 
 /// The variable may be in the path or the query only, so that no client id chooses the host.
 /// Beside the template the URL of a client that does not exist.
-fn url(
-    reader: &mut Reader,
-    text: Option<raw::UrlText>,
-    allow_http: Option<bool>,
-) -> Option<(UrlTemplate, Url)> {
+fn url(reader: &mut Reader, remote: &mut raw::RemoteLookup) -> Option<(UrlTemplate, Url)> {
     let field = "tenants.lookup.url";
-    let raw::UrlText(text) = text?;
+    let raw::UrlText(text) = remote.url.take().value()?;
     if text.replace(CLIENT_ID, "").contains(['{', '}']) {
         reader.problem(field, "has another variable than `{client_id}`", "use only that one");
         return None;
     }
     let stand_in = "client-id-stand-in";
-    let url =
-        reader.url(field, Some(text.replace(CLIENT_ID, stand_in).as_str().into()), allow_http)?;
+    let url = raw::UrlText(text.replace(CLIENT_ID, stand_in));
+    let url = reader.url(field, url.into(), remote.allow_http)?;
     let before_path = &url[..url::Position::BeforePath];
     if before_path.contains(stand_in) {
         reader.problem(
@@ -206,12 +210,12 @@ fn url(
         );
         return None;
     }
-    tls_has_effect(reader, Some(&url));
+    tls_has_effect(reader, Some(&url), &remote.tls);
     Some((UrlTemplate(text), url))
 }
 
-fn tls_has_effect(reader: &mut Reader, url: Option<&Url>) {
-    if url.is_some_and(|url| url.scheme() == "http") && reader.given("tenants.lookup.tls") {
+fn tls_has_effect(reader: &mut Reader, url: Option<&Url>, tls: &Field<raw::ClientTls>) {
+    if url.is_some_and(|url| url.scheme() == "http") && tls.is_given() {
         reader.problem(
             "tenants.lookup.tls",
             "has no effect with http://",
@@ -220,9 +224,15 @@ fn tls_has_effect(reader: &mut Reader, url: Option<&Url>) {
     }
 }
 
-pub fn proxy_url(reader: &mut Reader, field: &str, proxy: raw::UrlText) -> Option<Url> {
-    let url = reader.any_url(field, Some(proxy))?;
-    bare(reader, field, url)
+pub fn proxy_url(
+    reader: &mut Reader,
+    field: &str,
+    proxy: Field<raw::UrlText>,
+) -> Option<Option<Url>> {
+    proxy.optional(|proxy| {
+        let url = reader.any_url(field, proxy.into())?;
+        bare(reader, field, url)
+    })
 }
 
 /// Scheme, host and port only.
@@ -234,34 +244,31 @@ fn bare(reader: &mut Reader, field: &str, url: Url) -> Option<Url> {
     Some(url)
 }
 
-fn headers(
-    reader: &mut Reader,
-    headers: Option<Vec<Option<raw::Header>>>,
-) -> Option<Vec<LookupHeader>> {
-    reader.each("tenants.lookup.headers", headers, |reader, at, header| {
-        let name = header.name.and_then(|name| header_name(reader, &format!("{at}.name"), &name));
+fn headers(reader: &mut Reader, remote: &mut raw::RemoteLookup) -> Option<Vec<LookupHeader>> {
+    let authenticates = remote.auth.is_given();
+    reader.each("tenants.lookup.headers", remote.headers.take(), |reader, at, header| {
+        let name = header.name.value();
+        let name = name.and_then(|name| header_name(reader, &format!("{at}.name"), &name));
         let value = match (header.value, header.value_file) {
-            (Some(_), Some(_)) => {
+            (Field::Absent, Field::Absent) => {
+                let cure = "add `value`, or `value_file` for a secret one";
+                reader.problem(at, "has no value", cure);
+                None
+            }
+            (Field::Absent, file) => {
+                let secret = reader.header_secret_file(&format!("{at}.value_file"), file);
+                secret.map(|value| (value, false))
+            }
+            (value, Field::Absent) => {
+                let value = value.value();
+                value.and_then(|value| header_value(reader, &format!("{at}.value"), value))
+            }
+            (_, _) => {
                 reader.problem(at, "has both `value` and `value_file`", "keep one of them");
                 None
             }
-            (None, Some(file)) => {
-                let secret = reader.header_secret_file(&format!("{at}.value_file"), Some(file));
-                secret.map(|value| (value, false))
-            }
-            (Some(value), None) => header_value(reader, &format!("{at}.value"), value),
-            (None, None) => {
-                if !["value", "value_file"].iter().any(|key| reader.given(&format!("{at}.{key}"))) {
-                    reader.problem(
-                        at,
-                        "has no value",
-                        "add `value`, or `value_file` for a secret one",
-                    );
-                }
-                None
-            }
         };
-        if name.as_deref() == Some("authorization") && reader.given("tenants.lookup.auth") {
+        if name.as_deref() == Some("authorization") && authenticates {
             reader.problem(
                 &format!("{at}.name"),
                 "is what `auth` sends",
@@ -319,23 +326,23 @@ fn header_name(reader: &mut Reader, field: &str, text: &str) -> Option<String> {
 
 fn claims(
     reader: &mut Reader,
-    claims: Option<BTreeMap<String, Option<raw::Claim>>>,
+    claims: Field<BTreeMap<String, Field<raw::Claim>>>,
     tenant_claim: Option<&str>,
 ) -> Option<BTreeMap<String, SelectedClaim>> {
     let mut all = BTreeMap::new();
-    for (name, claim) in claims? {
+    for (name, claim) in claims.value()? {
         let field = format!("tenants.lookup.claims.{name}");
         check_claim_name(reader, &field, &name);
         if tenant_claim == Some(name.as_str()) {
             reader.problem(&field, "is the name of the tenant claim", "choose another name");
         }
-        let Some(claim) = claim else { continue };
+        let Some(claim) = claim.value() else { continue };
         let (select, display) = match claim {
             raw::Claim::Select(select) => {
-                (json_path::parse(reader, &field, Some(select)), Some(false))
+                (json_path::parse(reader, &field, select.into()), Some(false))
             }
             raw::Claim::Full(raw::FullClaim { select, display }) => {
-                (json_path::parse(reader, &format!("{field}.select"), select), display)
+                (json_path::parse(reader, &format!("{field}.select"), select), display.value())
             }
         };
         if let Some((select, display)) = select.zip(display) {
@@ -345,8 +352,8 @@ fn claims(
     Some(all)
 }
 
-fn no_grants_status(reader: &mut Reader, list: Option<Vec<Option<u16>>>) -> Option<Vec<u16>> {
-    let list: Vec<u16> = list?.into_iter().collect::<Option<_>>()?;
+fn no_grants_status(reader: &mut Reader, list: Field<Vec<Field<u16>>>) -> Option<Vec<u16>> {
+    let list: Vec<u16> = list.value()?.into_iter().map(Field::value).collect::<Option<_>>()?;
     for (index, status) in list.iter().enumerate() {
         if matches!(status, 300..=399 | 401 | 408 | 429) {
             let field = format!("tenants.lookup.no_grants_status[{index}]");

@@ -1,3 +1,4 @@
+use super::Given;
 use crate::config::reader::Reader;
 use crate::config::{Listen, Management, SecretText, raw};
 
@@ -8,16 +9,14 @@ pub fn parse(
     reader: &mut Reader,
     management: raw::Management,
     listen: Option<&Listen>,
+    given: Given,
 ) -> Option<Management> {
     let raw::Management { token_file, client_certificates } = management;
-    let client_certificates = client_certificates.unwrap_or(false);
+    let client_certificates = client_certificates.value().unwrap_or(false);
     if client_certificates {
         certificates_are_asked_for(reader, listen);
     }
-    let token = match token_file {
-        Some(file) => Some(token(reader, file)?),
-        None => None,
-    };
+    let token = token_file.optional(|file| token(reader, file, given))?;
     Some(Management { token, client_certificates })
 }
 
@@ -42,13 +41,13 @@ fn certificates_are_asked_for(reader: &mut Reader, listen: Option<&Listen>) {
     }
 }
 
-fn token(reader: &mut Reader, file: raw::FileText) -> Option<SecretText> {
+fn token(reader: &mut Reader, file: raw::FileText, given: Given) -> Option<SecretText> {
     let field = "management.token_file";
-    if !reader.given("listen.management") {
+    if !given.management {
         let wrong = "has no effect without `listen.management`";
         reader.problem(field, wrong, "add that, or remove `management`");
     }
-    let token = reader.guarded_secret_file(field, Some(file))?;
+    let token = reader.guarded_secret_file(field, file.into())?;
     let text = token.0.expose();
     let cure = "write a random one, as `openssl rand -hex 32` makes it";
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {

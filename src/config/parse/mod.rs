@@ -21,37 +21,36 @@ use super::{
     raw,
 };
 use crate::domain::is_reserved_claim;
+use crate::yaml::Field;
 
 /// What parsing gives even where it reports a problem is never used: `None` only saves work.
 pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
+    let given = Given::of(&root);
     let listen = listen::parse(reader, root.listen);
-    let tenant_claim_name = issuer::tenant_claim_name(root.issuer.as_ref());
-    let own_url = root.issuer.as_ref().and_then(|issuer| Some(issuer.url.as_ref()?.0.clone()));
-    let issuer = root.issuer.map(|issuer| issuer::parse(reader, issuer));
-    let clients_file = root.clients.and_then(|clients| clients.file);
+    let own = root.issuer.as_ref().value();
+    let tenant_claim_name = own.and_then(issuer::tenant_claim_name);
+    let own_url = own.and_then(|issuer| Some(issuer.url.as_ref().value()?.0.clone()));
+    let issuer = root.issuer.optional(|issuer| issuer::parse(reader, issuer, given));
+    let clients_file = root.clients.value().and_then(|clients| clients.file.value());
     let clients_file = clients_file.map(|file| reader.path(&file));
-    let wants_to_share = wants_to_share(root.tenants.as_ref());
+    let wants_to_share = wants_to_share(root.tenants.as_ref().value());
     let tenants = tenants::parse(reader, root.tenants, tenant_claim_name.as_deref());
     let issuers = issuers::parse(reader, root.issuers, own_url.as_deref());
-    let apis = apis::parse(reader, root.apis);
-    let state = root.state.map(|state| state::parse(reader, state));
-    let management =
-        management::parse(reader, root.management.unwrap_or_default(), listen.as_ref());
+    let apis = apis::parse(reader, root.apis, given);
+    let state = root.state.optional(|state| state::parse(reader, state));
+    let management = root.management.value().unwrap_or_default();
+    let management = management::parse(reader, management, listen.as_ref(), given);
     let tenants = tenants.map(|tenants| {
-        let shared = shares(reader, wants_to_share, state.as_ref());
+        let shared = shares(reader, wants_to_share, given, state.as_ref());
         Tenants { shared, ..tenants }
     });
-    let audit = root.audit.map(|audit| audit::parse(reader, audit));
-    let traces = root.telemetry.and_then(|telemetry| telemetry.traces);
-    let traces = traces.map(|traces| {
-        let field = "telemetry.traces.otlp_grpc";
-        if !reader.given(field) {
-            reader.problem(field, "missing", "name the collector, such as `http://127.0.0.1:4317`");
-        }
-        reader.url(field, traces.otlp_grpc, traces.allow_http)
+    let audit = root.audit.optional(|audit| audit::parse(reader, audit));
+    let traces = root.telemetry.value().unwrap_or_default().traces;
+    let traces = traces.optional(|traces| {
+        reader.url("telemetry.traces.otlp_grpc", traces.otlp_grpc, traces.allow_http)
     });
     let limits = limits::parse(reader, root.limits);
-    needs(reader);
+    needs(reader, given);
     if let (Some(issuers), Some(tenants)) = (&issuers, &tenants) {
         fresh_issuers_need_a_lookup(reader, issuers, tenants);
     }
@@ -67,33 +66,21 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     if let Some(apis) = &apis {
         warnings::apis(reader, apis);
     }
-    warnings::registry(reader);
+    warnings::registry(reader, given);
     if let (Some(apis), Some(tenants)) = (&apis, &tenants) {
         api_keys_need_grants(reader, apis, tenants);
     }
 
     Some(Config {
         listen: listen?,
-        issuer: match issuer {
-            Some(issuer) => Some(issuer?),
-            None => None,
-        },
+        issuer: issuer?,
         clients_file,
         tenants: tenants?,
         issuers: issuers?,
-        state: match state {
-            Some(state) => Some(state?),
-            None => None,
-        },
+        state: state?,
         management: management?,
-        audit: match audit {
-            Some(audit) => Some(audit?),
-            None => None,
-        },
-        traces: match traces {
-            Some(collector) => Some(collector?),
-            None => None,
-        },
+        audit: audit?,
+        traces: traces?,
         apis: apis?,
         limits: limits?,
         files: Vec::new(),
@@ -101,18 +88,52 @@ pub fn root(reader: &mut Reader, root: raw::Root) -> Option<Config> {
     })
 }
 
+/// Which sections and listeners the file has, be they right or wrong: others need them.
+#[derive(Clone, Copy)]
+pub struct Given {
+    /// `listen.token`.
+    mints: bool,
+    /// `listen.management`.
+    management: bool,
+    issuer: bool,
+    issuers: bool,
+    clients: bool,
+    state: bool,
+    postgres: bool,
+}
+
+impl Given {
+    fn of(root: &raw::Root) -> Self {
+        let (listen, state) = (root.listen.as_ref().value(), root.state.as_ref().value());
+        Self {
+            mints: listen.is_some_and(|listen| listen.token.is_given()),
+            management: listen.is_some_and(|listen| listen.management.is_given()),
+            issuer: root.issuer.is_given(),
+            issuers: !matches!(&root.issuers, Field::Value(none) if none.is_empty()),
+            clients: root.clients.is_given(),
+            state: root.state.is_given(),
+            postgres: state.is_some_and(|state| state.postgres.is_given()),
+        }
+    }
+}
+
 fn wants_to_share(tenants: Option<&raw::Tenants>) -> Option<bool> {
-    match tenants?.lookup.as_ref()? {
-        raw::Lookup::Remote(remote) => remote.shared,
+    match tenants?.lookup.as_ref().value()? {
+        raw::Lookup::Remote(remote) => remote.shared.value(),
         raw::Lookup::Word(_) => None,
     }
 }
 
 /// Whether replicas share the lookup's answers.
-fn shares(reader: &mut Reader, wanted: Option<bool>, state: Option<&Option<State>>) -> bool {
+fn shares(
+    reader: &mut Reader,
+    wanted: Option<bool>,
+    given: Given,
+    state: Option<&Option<State>>,
+) -> bool {
     let engine = state.and_then(|state| Some(&state.as_ref()?.engine));
     let postgres = matches!(engine, Some(StateEngine::Postgres { .. }));
-    if wanted == Some(true) && !postgres && !reader.given("state.postgres") {
+    if wanted == Some(true) && !postgres && !given.postgres {
         let cure = "remove it, or add `state.postgres`";
         reader.problem("tenants.lookup.shared", "needs a database that replicas share", cure);
     }
@@ -120,23 +141,22 @@ fn shares(reader: &mut Reader, wanted: Option<bool>, state: Option<&Option<State
 }
 
 /// Sections that others cannot do without.
-fn needs(reader: &mut Reader) {
-    let mints = reader.given("listen.token");
-    if mints && !reader.given("issuer") {
+fn needs(reader: &mut Reader, given: Given) {
+    if given.mints && !given.issuer {
         reader.problem(
             "issuer",
             "is missing, but `listen.token` wants to mint",
             "add the section, or remove `listen.token`",
         );
     }
-    if mints && !reader.given("clients") && !reader.given("state") {
+    if given.mints && !given.clients && !given.state {
         reader.problem(
             "clients",
             "is missing, but `listen.token` wants to mint",
             "add the section or `state`, or remove `listen.token`",
         );
     }
-    if !mints && !reader.given("issuer") && !reader.given("issuers") {
+    if !given.mints && !given.issuer && !given.issuers {
         reader.problem(
             "issuer",
             "is missing, and there are no `issuers` either: no token would be accepted",

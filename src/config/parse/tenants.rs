@@ -5,20 +5,20 @@ use crate::config::reader::Reader;
 use crate::config::{
     Freshness, Lookup, LookupLimits, MassAction, MassWithdrawal, OnMiss, Tenants, raw,
 };
+use crate::yaml::Field;
 
 pub fn parse(
     reader: &mut Reader,
-    tenants: Option<raw::Tenants>,
+    tenants: Field<raw::Tenants>,
     tenant_claim: Option<&str>,
 ) -> Option<Tenants> {
-    let tenants = tenants?;
-    let freshness = tenants.freshness.and_then(|freshness| fresh(reader, freshness));
-    let lookup = match tenants.lookup {
-        None => None,
-        Some(raw::Lookup::Word(raw::StaticWord::Static)) => Some(Lookup::Static),
-        Some(raw::Lookup::Remote(remote)) => lookup::parse(reader, remote, tenant_claim),
-    };
-    let on_miss = tenants.on_miss.map(|on_miss| match on_miss {
+    let tenants = tenants.value()?;
+    let freshness = tenants.freshness.value().and_then(|freshness| fresh(reader, freshness));
+    let lookup = tenants.lookup.value().and_then(|lookup| match lookup {
+        raw::Lookup::Word(raw::StaticWord::Static) => Some(Lookup::Static),
+        raw::Lookup::Remote(remote) => lookup::parse(reader, remote, tenant_claim),
+    });
+    let on_miss = tenants.on_miss.value().map(|on_miss| match on_miss {
         raw::OnMiss::Deny => OnMiss::Deny,
         raw::OnMiss::Lookup => OnMiss::Lookup,
     });
@@ -38,7 +38,7 @@ pub fn parse(
             );
         }
     }
-    let mass_withdrawal = tenants.mass_withdrawal.and_then(mass_withdrawal);
+    let mass_withdrawal = tenants.mass_withdrawal.value().and_then(mass_withdrawal);
     let (freshness, mut lookup) = (freshness?, lookup?);
     if let Freshness::Lookup { max_age, .. } = freshness {
         match &mut lookup {
@@ -54,9 +54,9 @@ pub fn parse(
 
 fn mass_withdrawal(rule: raw::MassWithdrawal) -> Option<MassWithdrawal> {
     Some(MassWithdrawal {
-        share: rule.share?,
-        at_least: usize::try_from(rule.at_least?).ok()?,
-        action: match rule.action? {
+        share: rule.share.value()?,
+        at_least: usize::try_from(rule.at_least.value()?).ok()?,
+        action: match rule.action.value()? {
             raw::MassAction::Apply => MassAction::Apply,
             raw::MassAction::Hold => MassAction::Hold,
         },

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use strsim::osa_distance;
 
+use super::Given;
 use crate::authz::path::CheckedPath;
 use crate::authz::route::{Demands, Found, RouteRule, Router};
 use crate::config::reader::Reader;
@@ -97,8 +98,8 @@ fn lifetime(reader: &mut Reader, field: &str, lifetime: Duration) {
 }
 
 /// Who verifies our tokens without the registry does not learn which clients were revoked.
-pub fn registry(reader: &mut Reader) {
-    if reader.given("issuer") && !reader.given("clients") {
+pub fn registry(reader: &mut Reader, given: Given) {
+    if given.issuer && !given.clients {
         reader.warning(
             "clients",
             "is missing, so that tokens of revoked clients pass here until they expire",

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, FileText, UrlText};
+use super::{DurationText, Field, FileText, UrlText};
 
 /// One of the three.
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
@@ -9,11 +9,11 @@ use super::{DurationText, FileText, UrlText};
 pub struct Auth {
     /// An access token by the client credentials grant: one for all lookups, renewed in the
     /// background.
-    pub oauth2: Option<OAuth2>,
+    pub oauth2: Field<OAuth2>,
     /// A bearer token that never changes by itself.
-    pub bearer: Option<Bearer>,
+    pub bearer: Field<Bearer>,
     /// User name and password.
-    pub basic: Option<Basic>,
+    pub basic: Field<Basic>,
 }
 
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -21,49 +21,49 @@ pub struct Auth {
 #[schemars(extend("required" = ["token_url", "client_id"]))]
 pub struct OAuth2 {
     /// The token endpoint.
-    pub token_url: Option<UrlText>,
+    pub token_url: Field<UrlText>,
     /// Accept plain `http://` for `token_url` outside loopback.
-    pub allow_http: Option<bool>,
+    pub allow_http: Field<bool>,
     /// The id under which the token endpoint knows tenantgate.
-    pub client_id: Option<String>,
+    pub client_id: Field<String>,
     /// How tenantgate authenticates itself to the token endpoint.
-    pub method: Option<OAuth2Method>,
+    pub method: Field<OAuth2Method>,
     /// The secret. Needed with `client_secret_basic` and `client_secret_post`.
-    pub client_secret_file: Option<FileText>,
+    pub client_secret_file: Field<FileText>,
     /// The signing key as PEM (PKCS#8). Needed with `private_key_jwt`.
-    pub private_key_file: Option<FileText>,
+    pub private_key_file: Field<FileText>,
     /// What the key signs with, for `private_key_jwt`.
-    pub algorithm: Option<OAuth2Algorithm>,
+    pub algorithm: Field<OAuth2Algorithm>,
     /// The key id in the assertion's header, for `private_key_jwt`.
-    pub kid: Option<String>,
+    pub kid: Field<String>,
     /// The scopes to ask for, separated by spaces.
-    pub scope: Option<String>,
+    pub scope: Field<String>,
     /// The `audience` parameter of the token request.
-    pub audience: Option<String>,
+    pub audience: Field<String>,
     /// How long before its expiry the token is renewed.
-    pub refresh_before_expiry: Option<DurationText>,
+    pub refresh_before_expiry: Field<DurationText>,
     /// How long a token is taken to live where neither `expires_in` nor its own `exp` says so.
-    pub default_lifetime: Option<DurationText>,
+    pub default_lifetime: Field<DurationText>,
     /// For one request to the token endpoint.
-    pub timeout: Option<DurationText>,
+    pub timeout: Field<DurationText>,
 }
 
 impl Default for OAuth2 {
     fn default() -> Self {
         Self {
-            token_url: None,
-            allow_http: Some(false),
-            client_id: None,
-            method: Some(OAuth2Method::ClientSecretBasic),
-            client_secret_file: None,
-            private_key_file: None,
-            algorithm: Some(OAuth2Algorithm::Es256),
-            kid: None,
-            scope: None,
-            audience: None,
-            refresh_before_expiry: Some("10s".into()),
-            default_lifetime: Some("5m".into()),
-            timeout: Some("2s".into()),
+            token_url: Field::Absent,
+            allow_http: Field::Value(false),
+            client_id: Field::Absent,
+            method: Field::Value(OAuth2Method::ClientSecretBasic),
+            client_secret_file: Field::Absent,
+            private_key_file: Field::Absent,
+            algorithm: Field::Value(OAuth2Algorithm::Es256),
+            kid: Field::Absent,
+            scope: Field::Absent,
+            audience: Field::Absent,
+            refresh_before_expiry: Field::Value("10s".into()),
+            default_lifetime: Field::Value("5m".into()),
+            timeout: Field::Value("2s".into()),
         }
     }
 }
@@ -93,7 +93,7 @@ pub enum OAuth2Algorithm {
 #[schemars(extend("required" = ["token_file"]))]
 pub struct Bearer {
     /// The file that holds the token.
-    pub token_file: Option<FileText>,
+    pub token_file: Field<FileText>,
 }
 
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
@@ -101,18 +101,18 @@ pub struct Bearer {
 #[schemars(extend("required" = ["username", "password_file"]))]
 pub struct Basic {
     /// The user name; no colon in it.
-    pub username: Option<String>,
+    pub username: Field<String>,
     /// The file that holds the password.
-    pub password_file: Option<FileText>,
+    pub password_file: Field<FileText>,
 }
 
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientTls {
     /// PEM certificates of an own CA. They replace the built-in roots.
-    pub ca_file: Option<FileText>,
+    pub ca_file: Field<FileText>,
     /// The PEM certificate chain for mutual TLS. Needs `key_file`.
-    pub cert_file: Option<FileText>,
+    pub cert_file: Field<FileText>,
     /// The PEM private key that belongs to `cert_file`.
-    pub key_file: Option<FileText>,
+    pub key_file: Field<FileText>,
 }

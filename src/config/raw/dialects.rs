@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{JsonPathText, UrlText};
+use super::{Field, JsonPathText, UrlText};
 
 #[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -29,12 +29,12 @@ pub enum AnswerFormat {
 #[serde(default, deny_unknown_fields)]
 pub struct CompleteIf {
     /// What must be absent, null or empty.
-    pub absent: Option<JsonPathText>,
+    pub absent: Field<JsonPathText>,
     /// What must be there once and equal `equals`.
-    pub path: Option<JsonPathText>,
+    pub path: Field<JsonPathText>,
     /// A text, a number, `true` or `false`.
     #[schemars(extend("type" = ["string", "number", "boolean"]))]
-    pub equals: Option<Value>,
+    pub equals: Field<Value>,
 }
 
 /// How an answer of several pages goes on; one of `next`, `link_header`, `cursor` and `count`.
@@ -43,21 +43,27 @@ pub struct CompleteIf {
 pub struct Pages {
     /// Where the answer holds the URL of the next page, of the same origin. Absent, null or empty:
     /// the last page.
-    pub next: Option<JsonPathText>,
+    pub next: Field<JsonPathText>,
     /// The next page is the `Link` with `rel="next"` (RFC 8288), of the same origin.
-    pub link_header: Option<bool>,
+    pub link_header: Field<bool>,
     /// The next page is asked for with a cursor from this one.
-    pub cursor: Option<Cursor>,
+    pub cursor: Field<Cursor>,
     /// The answer says how many pages there are.
-    pub count: Option<PageCount>,
+    pub count: Field<PageCount>,
     /// An answer of more pages means "unavailable".
     #[schemars(range(min = 1, max = 10_000))]
-    pub max: Option<u32>,
+    pub max: Field<u32>,
 }
 
 impl Default for Pages {
     fn default() -> Self {
-        Self { next: None, link_header: None, cursor: None, count: None, max: Some(100) }
+        Self {
+            next: Field::Absent,
+            link_header: Field::Absent,
+            cursor: Field::Absent,
+            count: Field::Absent,
+            max: Field::Value(100),
+        }
     }
 }
 
@@ -66,9 +72,9 @@ impl Default for Pages {
 #[schemars(extend("required" = ["path"]))]
 pub struct Cursor {
     /// Where the answer holds the cursor of the next page. Absent, null or empty: the last page.
-    pub path: Option<JsonPathText>,
+    pub path: Field<JsonPathText>,
     /// The parameter of the URL that takes it. Left out: `{cursor}` in `body`, empty at first.
-    pub parameter: Option<String>,
+    pub parameter: Field<String>,
 }
 
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
@@ -76,12 +82,12 @@ pub struct Cursor {
 #[schemars(extend("required" = ["parameter", "from", "path"]))]
 pub struct PageCount {
     /// The parameter of the URL that takes the page's number.
-    pub parameter: Option<String>,
+    pub parameter: Field<String>,
     /// The number of the first page: a wrong one would leave out the last.
     #[schemars(range(min = 0, max = 1))]
-    pub from: Option<u32>,
+    pub from: Field<u32>,
     /// Where the answer holds the number of pages.
-    pub path: Option<JsonPathText>,
+    pub path: Field<JsonPathText>,
 }
 
 /// Where the answer holds the client's quota, which Envoy's rate limiter gets with every request.
@@ -90,9 +96,9 @@ pub struct PageCount {
 #[schemars(extend("required" = ["requests_per_unit", "unit"]))]
 pub struct QuotaPaths {
     /// A whole number.
-    pub requests_per_unit: Option<JsonPathText>,
+    pub requests_per_unit: Field<JsonPathText>,
     /// `SECOND`, `MINUTE`, `HOUR` or `DAY`.
-    pub unit: Option<JsonPathText>,
+    pub unit: Field<JsonPathText>,
 }
 
 /// The Resource Search of OpenID's AuthZEN Authorization API 1.0: which resources of a type may
@@ -103,25 +109,25 @@ pub struct QuotaPaths {
 pub struct AuthZen {
     /// The policy decision point; `/access/v1/search/resource` is added.
     #[schemars(extend("examples" = ["https://pdp.example.com"]))]
-    pub url: Option<UrlText>,
+    pub url: Field<UrlText>,
     /// Accept plain `http://` for `url` outside loopback.
-    pub allow_http: Option<bool>,
+    pub allow_http: Field<bool>,
     /// The type of the subject; its id is the client's.
-    pub subject_type: Option<String>,
+    pub subject_type: Field<String>,
     /// The name of the action.
-    pub action: Option<String>,
+    pub action: Field<String>,
     /// The type of the resources; their ids are the tenant codes.
-    pub resource_type: Option<String>,
+    pub resource_type: Field<String>,
 }
 
 impl Default for AuthZen {
     fn default() -> Self {
         Self {
-            url: None,
-            allow_http: Some(false),
-            subject_type: None,
-            action: None,
-            resource_type: None,
+            url: Field::Absent,
+            allow_http: Field::Value(false),
+            subject_type: Field::Absent,
+            action: Field::Absent,
+            resource_type: Field::Absent,
         }
     }
 }

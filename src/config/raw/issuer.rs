@@ -1,56 +1,56 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ClientTls, DurationText, FileText, UrlText};
+use super::{ClientTls, DurationText, Field, FileText, UrlText};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["url", "audience"]))]
 pub struct Issuer {
     /// The `iss` of our tokens: the public URL under which Envoy offers the token endpoint.
-    pub url: Option<UrlText>,
+    pub url: Field<UrlText>,
     /// Accept plain `http://` for `url` and `jwks_url` outside loopback.
-    pub allow_http: Option<bool>,
+    pub allow_http: Field<bool>,
     /// The `aud` of our tokens, and what a check demands.
-    pub audience: Option<String>,
+    pub audience: Field<String>,
     /// How long a token lives, unless its client has a `token_ttl` of its own.
-    pub token_ttl: Option<DurationText>,
+    pub token_ttl: Field<DurationText>,
     /// No token lives longer, whatever a client's own `token_ttl` says.
-    pub max_token_ttl: Option<DurationText>,
+    pub max_token_ttl: Field<DurationText>,
     /// How far clocks may differ when our tokens are checked; at most 30s.
-    pub leeway: Option<DurationText>,
+    pub leeway: Field<DurationText>,
     /// The directory that `tenantgate keys generate` fills. One of `signing_keys` and `jwks_url`.
-    pub signing_keys: Option<FileText>,
+    pub signing_keys: Field<FileText>,
     /// Where a process that mints publishes the keys, such as `http://127.0.0.1:9192/oauth2/jwks`:
     /// for one that only checks, and then needs no private key.
-    pub jwks_url: Option<UrlText>,
+    pub jwks_url: Field<UrlText>,
     /// Certificates for `jwks_url`.
-    pub tls: Option<ClientTls>,
+    pub tls: Field<ClientTls>,
     /// The proxy to reach it through. The environment's proxy variables are not read.
-    pub proxy: Option<UrlText>,
+    pub proxy: Field<UrlText>,
     /// How a token carries its tenants.
-    pub tenant_claim: Option<TenantClaim>,
+    pub tenant_claim: Field<TenantClaim>,
     /// Tenants in one token at most: it is sent with every request. A client that more have
     /// authorised names the ones it wants (`tenant=CODE`, repeated); nothing is left out silently.
     #[schemars(range(min = 1, max = 500))]
-    pub max_tenants: Option<u32>,
+    pub max_tenants: Field<u32>,
 }
 
 impl Default for Issuer {
     fn default() -> Self {
         Self {
-            url: None,
-            allow_http: Some(false),
-            audience: None,
-            token_ttl: Some("5m".into()),
-            max_token_ttl: Some("24h".into()),
-            leeway: Some("10s".into()),
-            signing_keys: None,
-            jwks_url: None,
-            tls: None,
-            proxy: None,
-            tenant_claim: Some(TenantClaim::default()),
-            max_tenants: Some(300),
+            url: Field::Absent,
+            allow_http: Field::Value(false),
+            audience: Field::Absent,
+            token_ttl: Field::Value("5m".into()),
+            max_token_ttl: Field::Value("24h".into()),
+            leeway: Field::Value("10s".into()),
+            signing_keys: Field::Absent,
+            jwks_url: Field::Absent,
+            tls: Field::Absent,
+            proxy: Field::Absent,
+            tenant_claim: Field::Value(TenantClaim::default()),
+            max_tenants: Field::Value(300),
         }
     }
 }
@@ -59,26 +59,26 @@ impl Default for Issuer {
 #[serde(default, deny_unknown_fields)]
 pub struct TenantClaim {
     /// The claim's name.
-    pub name: Option<String>,
+    pub name: Field<String>,
     /// What the claim holds: keyed digests of the tenant codes, or the codes themselves, which
     /// everybody who holds a token can read.
-    pub form: Option<ClaimForm>,
+    pub form: Field<ClaimForm>,
     /// The key of the digests, made by `tenantgate keys digest`. Needed with `form: digest`.
-    pub key_file: Option<FileText>,
+    pub key_file: Field<FileText>,
     /// The key before this one: its digests are honoured until the tokens with it have expired.
-    pub previous_key_file: Option<FileText>,
+    pub previous_key_file: Field<FileText>,
     /// Repeat the tenant codes in the token response.
-    pub display: Option<bool>,
+    pub display: Field<bool>,
 }
 
 impl Default for TenantClaim {
     fn default() -> Self {
         Self {
-            name: Some("tenant_list".into()),
-            form: Some(ClaimForm::Digest),
-            key_file: None,
-            previous_key_file: None,
-            display: Some(false),
+            name: Field::Value("tenant_list".into()),
+            form: Field::Value(ClaimForm::Digest),
+            key_file: Field::Absent,
+            previous_key_file: Field::Absent,
+            display: Field::Value(false),
         }
     }
 }

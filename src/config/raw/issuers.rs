@@ -1,70 +1,70 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ClientTls, CodesOf, DurationText, FileText, PointerText, UrlText};
+use super::{ClientTls, CodesOf, DurationText, Field, FileText, PointerText, UrlText};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["issuer", "audience", "tenant_claim"]))]
 pub struct TrustedIssuer {
     /// The exact `iss` of its tokens.
-    pub issuer: Option<String>,
+    pub issuer: Field<String>,
     /// Where its keys are published. One of `jwks_url`, `jwks_file` and `discovery`.
-    pub jwks_url: Option<UrlText>,
+    pub jwks_url: Field<UrlText>,
     /// A file with its keys.
-    pub jwks_file: Option<FileText>,
+    pub jwks_file: Field<FileText>,
     /// Find `jwks_url` in the metadata below `issuer`.
-    pub discovery: Option<bool>,
+    pub discovery: Field<bool>,
     /// Accept plain `http://` for `jwks_url` or discovery outside loopback.
-    pub allow_http: Option<bool>,
+    pub allow_http: Field<bool>,
     /// Certificates for `jwks_url` and discovery.
-    pub tls: Option<ClientTls>,
+    pub tls: Field<ClientTls>,
     /// The proxy to reach them through. The environment's proxy variables are not read.
-    pub proxy: Option<UrlText>,
+    pub proxy: Field<UrlText>,
     /// Accept a token without `kid` where exactly one of the keys fits its algorithm, and keys
     /// without `kid`.
-    pub allow_missing_kid: Option<bool>,
+    pub allow_missing_kid: Field<bool>,
     /// The `aud` that its tokens must have for us.
-    pub audience: Option<String>,
+    pub audience: Field<String>,
     /// The signature algorithms that its tokens may have.
     #[schemars(length(min = 1))]
-    pub algorithms: Option<Vec<Option<Algorithm>>>,
+    pub algorithms: Field<Vec<Field<Algorithm>>>,
     /// Where a token carries its tenants: a JSON Pointer to an array of plain codes, or to one text
     /// of them separated by commas or spaces; or a mapping.
-    pub tenant_claim: Option<IssuerTenantClaim>,
+    pub tenant_claim: Field<IssuerTenantClaim>,
     /// Where a token names its client.
-    pub client_claim: Option<PointerText>,
+    pub client_claim: Field<PointerText>,
     /// The token types that are accepted. `JWT` accepts ID tokens too: leave it out if you can.
     #[schemars(length(min = 1))]
-    pub typ: Option<Vec<Option<String>>>,
+    pub typ: Field<Vec<Field<String>>>,
     /// Tokens that live longer are refused.
-    pub max_lifetime: Option<DurationText>,
+    pub max_lifetime: Field<DurationText>,
     /// How far clocks may differ; at most 30s.
-    pub leeway: Option<DurationText>,
+    pub leeway: Field<DurationText>,
     /// `token`: a token's claim alone is the truth until it expires. `lookup`: the lookup knows
     /// this issuer's clients by the same ids, so that grants are kept fresh for them too.
-    pub freshness: Option<IssuerFreshness>,
+    pub freshness: Field<IssuerFreshness>,
 }
 
 impl Default for TrustedIssuer {
     fn default() -> Self {
         Self {
-            issuer: None,
-            jwks_url: None,
-            jwks_file: None,
-            discovery: Some(false),
-            allow_http: Some(false),
-            tls: None,
-            proxy: None,
-            allow_missing_kid: Some(false),
-            audience: None,
-            algorithms: Some(vec![Some(Algorithm::Es256)]),
-            tenant_claim: None,
-            client_claim: Some("/client_id".into()),
-            typ: Some(vec![Some("at+jwt".into())]),
-            max_lifetime: Some("24h".into()),
-            leeway: Some("10s".into()),
-            freshness: Some(IssuerFreshness::Token),
+            issuer: Field::Absent,
+            jwks_url: Field::Absent,
+            jwks_file: Field::Absent,
+            discovery: Field::Value(false),
+            allow_http: Field::Value(false),
+            tls: Field::Absent,
+            proxy: Field::Absent,
+            allow_missing_kid: Field::Value(false),
+            audience: Field::Absent,
+            algorithms: Field::Value(vec![Field::Value(Algorithm::Es256)]),
+            tenant_claim: Field::Absent,
+            client_claim: Field::Value("/client_id".into()),
+            typ: Field::Value(vec![Field::Value("at+jwt".into())]),
+            max_lifetime: Field::Value("24h".into()),
+            leeway: Field::Value("10s".into()),
+            freshness: Field::Value(IssuerFreshness::Token),
         }
     }
 }
@@ -83,10 +83,10 @@ pub enum IssuerTenantClaim {
 #[schemars(extend("required" = ["pointer"]))]
 pub struct FullIssuerTenantClaim {
     /// A JSON Pointer to the claim.
-    pub pointer: Option<PointerText>,
+    pub pointer: Field<PointerText>,
     /// `values`: an array of texts or whole numbers. `keys`: the keys of an object. `text`: one
     /// text, separated by commas or blanks.
-    pub of: Option<CodesOf>,
+    pub of: Field<CodesOf>,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize, JsonSchema)]

@@ -1,6 +1,5 @@
 //! The shape of `tenantgate.yaml`, a file a section. The doc comments are what the schema, the
-//! editors and `docs/configuration.md` say; `Default` holds the defaults. Every field is an
-//! `Option`: `None` is a key that was left out, or a value that has been reported as broken.
+//! editors and `docs/configuration.md` say; `Default` holds the defaults.
 
 mod apis;
 mod audit;
@@ -19,6 +18,8 @@ mod text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::yaml::Field;
+
 pub use apis::{Api, ApiKey, Route};
 pub use audit::Audit;
 pub use auth::{Auth, Basic, ClientTls, OAuth2, OAuth2Algorithm, OAuth2Method};
@@ -33,8 +34,8 @@ pub use management::Management;
 pub use state::{Postgres, State};
 pub use telemetry::Telemetry;
 pub use tenants::{
-    Claim, Fresh, Freshness, FullClaim, Header, Lookup, LookupMethod, MassAction, MassWithdrawal,
-    OnMiss, RemoteLookup, StaticWord, Tenants, TokenWord,
+    Claim, Fresh, Freshness, FullClaim, Lookup, LookupMethod, MassAction, MassWithdrawal, OnMiss,
+    RemoteLookup, StaticWord, Tenants, TokenWord,
 };
 pub use text::{DurationText, FileText, JsonPathText, PointerText, TemplateText, UrlText};
 
@@ -46,46 +47,46 @@ pub use text::{DurationText, FileText, JsonPathText, PointerText, TemplateText, 
 #[schemars(title = "tenantgate.yaml", extend("required" = ["apis"]))]
 pub struct Root {
     /// Where this process listens. Port 0 takes any free port.
-    pub listen: Option<Listen>,
+    pub listen: Field<Listen>,
     /// Our own tokens. Needed with `listen.token`; without it at least one of `issuers` is needed.
-    pub issuer: Option<Issuer>,
+    pub issuer: Field<Issuer>,
     /// The registered apps. Needed with `listen.token` and for API keys, unless `state` keeps them.
-    pub clients: Option<Clients>,
+    pub clients: Field<Clients>,
     /// Which tenants a client may read, and how fresh that must be.
-    pub tenants: Option<Tenants>,
+    pub tenants: Field<Tenants>,
     /// Other issuers whose tokens are accepted too.
-    pub issuers: Option<Vec<Option<TrustedIssuer>>>,
+    pub issuers: Field<Vec<Field<TrustedIssuer>>>,
     /// Where withdrawals, clients and records are kept that outlive a process. Left out: files
     /// only.
-    pub state: Option<State>,
+    pub state: Field<State>,
     /// Who may use the management API of `listen.management`.
-    pub management: Option<Management>,
+    pub management: Field<Management>,
     /// A stream of JSON lines with what was issued and what was refused. Left out: none.
-    pub audit: Option<Audit>,
+    pub audit: Field<Audit>,
     /// What is sent to others for watching this process.
-    pub telemetry: Option<Telemetry>,
+    pub telemetry: Field<Telemetry>,
     /// The APIs behind Envoy. One API is used for every check; of several, Envoy names one in
     /// `context_extensions` as `tenantgate_api`.
     #[schemars(length(min = 1))]
-    pub apis: Option<Vec<Option<Api>>>,
+    pub apis: Field<Vec<Field<Api>>>,
     /// Bounds of what one peer can take. They rarely need a change.
-    pub limits: Option<Limits>,
+    pub limits: Field<Limits>,
 }
 
 impl Default for Root {
     fn default() -> Self {
         Self {
-            listen: Some(Listen::default()),
-            issuer: None,
-            clients: None,
-            tenants: Some(Tenants::default()),
-            issuers: Some(Vec::new()),
-            state: None,
-            management: None,
-            audit: None,
-            telemetry: None,
-            apis: None,
-            limits: Some(Limits::default()),
+            listen: Field::Value(Listen::default()),
+            issuer: Field::Absent,
+            clients: Field::Absent,
+            tenants: Field::Value(Tenants::default()),
+            issuers: Field::Value(Vec::new()),
+            state: Field::Absent,
+            management: Field::Absent,
+            audit: Field::Absent,
+            telemetry: Field::Absent,
+            apis: Field::Absent,
+            limits: Field::Value(Limits::default()),
         }
     }
 }
@@ -95,5 +96,5 @@ impl Default for Root {
 #[schemars(extend("required" = ["file"]))]
 pub struct Clients {
     /// The file registry, usually `clients.yaml`; `tenantgate clients add` writes it.
-    pub file: Option<FileText>,
+    pub file: Field<FileText>,
 }

@@ -1,38 +1,38 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, FileText};
+use super::{DurationText, Field, FileText};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["key_file"]))]
 pub struct State {
     /// A file on a local disk, for exactly one process. One of `sqlite` and `postgres`.
-    pub sqlite: Option<FileText>,
+    pub sqlite: Field<FileText>,
     /// A database that all replicas share.
-    pub postgres: Option<Postgres>,
+    pub postgres: Field<Postgres>,
     /// 64 hex characters, made by `tenantgate keys digest`: names tenants in rows and answers,
     /// never by their codes, and seals the static tenants of clients. The same for all replicas;
     /// with another one, what is stored of tenants means nothing.
-    pub key_file: Option<FileText>,
+    pub key_file: Field<FileText>,
     /// How often a replica looks for changes.
-    pub poll: Option<DurationText>,
+    pub poll: Field<DurationText>,
     /// With `postgres`: a local copy, so that a process can start while the database is away. It
     /// holds no tenant code.
-    pub snapshot_file: Option<FileText>,
+    pub snapshot_file: Field<FileText>,
     /// How long what is recorded is kept.
-    pub retention: Option<Retention>,
+    pub retention: Field<Retention>,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
-            sqlite: None,
-            postgres: None,
-            key_file: None,
-            poll: Some("500ms".into()),
-            snapshot_file: None,
-            retention: Some(Retention::default()),
+            sqlite: Field::Absent,
+            postgres: Field::Absent,
+            key_file: Field::Absent,
+            poll: Field::Value("500ms".into()),
+            snapshot_file: Field::Absent,
+            retention: Field::Value(Retention::default()),
         }
     }
 }
@@ -43,24 +43,24 @@ pub struct Postgres {
     /// A file with the URL, such as `postgres://tenantgate:PASSWORD@state-rw:5432/tenantgate`. One
     /// of `url_file` and `url`. It must lead to the primary, also through a pooler. Without
     /// `sslmode` in it, the server's certificate is verified, unless the server is on this machine.
-    pub url_file: Option<FileText>,
+    pub url_file: Field<FileText>,
     /// The URL, where it holds no password.
-    pub url: Option<String>,
+    pub url: Field<String>,
     /// PEM certificates of the CA that signed the server's certificate.
-    pub ca_file: Option<FileText>,
+    pub ca_file: Field<FileText>,
 }
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// The record of management actions.
-    pub audit: Option<DurationText>,
+    pub audit: Field<DurationText>,
     /// The hourly counts of use.
-    pub usage: Option<DurationText>,
+    pub usage: Field<DurationText>,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { audit: Some("365d".into()), usage: Some("90d".into()) }
+        Self { audit: Field::Value("365d".into()), usage: Field::Value("90d".into()) }
     }
 }

@@ -1,13 +1,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::UrlText;
+use super::{Field, UrlText};
 
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
     /// OpenTelemetry traces. Left out: none.
-    pub traces: Option<Traces>,
+    pub traces: Field<Traces>,
 }
 
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
@@ -17,7 +17,7 @@ pub struct Traces {
     /// The collector, OTLP over gRPC, such as `http://127.0.0.1:4317`. A check's span continues the
     /// `traceparent` of the call's metadata, a token request's that of its header; both only where
     /// it is sampled.
-    pub otlp_grpc: Option<UrlText>,
+    pub otlp_grpc: Field<UrlText>,
     /// Accept plain `http://` for it outside loopback.
-    pub allow_http: Option<bool>,
+    pub allow_http: Field<bool>,
 }

@@ -194,7 +194,7 @@ async fn issuances_and_denials_are_told_in_a_stream_of_their_own() {
     let Err(error) = start(&gate.file("tenantgate.yaml"), environment).await else {
         panic!("it starts")
     };
-    let tenantgate::engine::StartError::Config(problems) = error else { panic!("{error}") };
+    let tenantgate::engine::StartError::Config { problems, .. } = error else { panic!("{error}") };
     assert!(problems[0].to_string().starts_with("audit.file: "), "{problems:?}");
 }
 

@@ -24,8 +24,7 @@ fn in_one_line(schema: &mut Schema) {
     }
 }
 
-/// The raw types are full of `Option`, because a broken value becomes `None`; a file must not
-/// say `null` for all that.
+/// A raw type may have an `Option` for what is left out; a file must not say `null` for all that.
 fn without_null(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
     let is_null = |value: &Value| value == "null" || value["type"] == "null";
@@ -77,6 +76,16 @@ pub fn field(path: &[PathStep]) -> String {
         }
     }
     text
+}
+
+/// The value at a place, such as `apis[0].routes[1].path`.
+pub fn at<'a>(document: &'a Value, field: &str) -> Option<&'a Value> {
+    field.split(['.', '[']).try_fold(document, |value, step| {
+        match step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok()) {
+            Some(index) => value.get(index),
+            None => value.get(step),
+        }
+    })
 }
 
 /// What is left of the value at the place of a finding.
@@ -326,6 +335,3 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "a text",
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,18 +2,26 @@
 //! the schema becomes null and an unknown key is dropped, so that the rest can be read and
 //! its problems be reported too.
 
+#[cfg(feature = "server")]
+pub mod docs;
+mod field;
+pub mod locate;
+pub mod schema;
+
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use super::Problem;
-use super::schema::{self, PathStep, Rest};
+pub use field::Field;
+
+use self::schema::{PathStep, Rest};
+use crate::domain::Problem;
 
 /// What could be read, and what was wrong with the rest.
 pub struct Checked<T> {
-    /// `None`: not even the outline could be read. Where `T` has only optional fields, broken
-    /// values are `None` in it.
+    /// `None`: not even the outline could be read, which is so only where a `T` needs more than
+    /// [`Field`]s. Broken values are [`Field::Broken`] in it.
     pub value: Option<T>,
     /// The document as written.
     pub document: Value,
@@ -134,4 +142,4 @@ fn cut(document: &mut Value, path: &[PathStep], rest: Rest) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub mod tests;

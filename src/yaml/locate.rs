@@ -7,10 +7,10 @@ use std::path::Path;
 
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScanError};
 
-use super::Problem;
+use crate::domain::Problem;
 
 /// Appends `(FILE:LINE:COLUMN)` to every problem with a field of `file`.
-pub(crate) fn place(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
+pub fn place(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
     match std::fs::read_to_string(file) {
         Ok(text) => place_in(problems, &file.display().to_string(), &text),
         Err(_) => problems,

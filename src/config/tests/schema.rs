@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::{Value, json};
 
-use super::*;
 use crate::config::raw;
+use crate::yaml::schema::*;
 
 /// Every keyword of a schema, those of its definitions too.
 fn keywords(schema: &Value, found: &mut BTreeSet<String>) {
@@ -29,7 +29,7 @@ fn keywords(schema: &Value, found: &mut BTreeSet<String>) {
 fn the_schemas_use_no_keyword_that_is_not_looked_at() {
     let mut found = BTreeSet::new();
     keywords(&of::<raw::Root>(), &mut found);
-    keywords(&of::<crate::config::yaml::tests::Garden>(), &mut found);
+    keywords(&of::<crate::yaml::tests::Garden>(), &mut found);
     let looked_at = [
         "$ref",
         "additionalProperties",
