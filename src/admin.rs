@@ -15,14 +15,14 @@ use crate::outbound::{USER_AGENT, root_cause};
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the API is, and who calls.
-pub struct Caller {
+pub struct ManagementApi {
     client: Client,
     url: Url,
     authorization: Option<HeaderValue>,
 }
 
 /// What it takes to reach the API. Texts are PEM.
-pub struct Reach<'a> {
+pub struct ApiAccess<'a> {
     pub url: &'a str,
     /// `None`: the client certificate says who calls.
     pub token: Option<&'a Secret>,
@@ -45,8 +45,8 @@ pub enum CallError {
     Strange(u16),
 }
 
-impl Caller {
-    pub fn new(reach: &Reach<'_>) -> Result<Self, CallError> {
+impl ManagementApi {
+    pub fn new(reach: &ApiAccess<'_>) -> Result<Self, CallError> {
         let wrong = |option: &str, why: &dyn std::fmt::Display| {
             CallError::Options(format!("{option}: {why}"))
         };

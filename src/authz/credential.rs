@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::bearer::{self, HeaderValue};
 use super::decide::{Authorizer, CheckInput, Denied, Hint, Identity};
 use super::issuer::KeyStanding;
-use super::jwt::{MAX_TOKEN, Refusal, Verifier, within_lifetime};
+use super::jwt::{MAX_TOKEN, TokenRefusal, Verifier, within_lifetime};
 use super::snapshot::Api;
 use crate::domain::{CredentialDigest, DenyReason};
 
@@ -83,8 +83,8 @@ impl<'a> Authorizer<'a> {
     }
 }
 
-impl From<Refusal> for Denied {
-    fn from(refusal: Refusal) -> Self {
+impl From<TokenRefusal> for Denied {
+    fn from(refusal: TokenRefusal) -> Self {
         let unknown = refusal.unknown_key_of.as_ref();
         let hint = unknown.map(|policy| Hint::UnknownKey { issuer: policy.issuer.clone() });
         Self { rule: refusal.rule, hint, ..refusal.reason.into() }

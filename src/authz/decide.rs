@@ -36,7 +36,7 @@ pub struct Permit<'a> {
     /// The route that matched path and method.
     pub route: &'a Route,
     /// `None`: the route is public.
-    pub caller: Option<Caller>,
+    pub caller: Option<Identified>,
     /// Path variables by name, without the tenant; values as sent, escapes included.
     pub variables: Vec<(&'a str, &'a str)>,
     /// Background work that the decision suggests; `None`: nothing.
@@ -60,7 +60,7 @@ pub struct ShadowPass<'a> {
 struct Proof;
 
 /// An identified client, with its scopes and quota.
-pub struct Caller {
+pub struct Identified {
     /// The verified credential, which names the client.
     pub identity: Identity,
     /// `None`: all scopes of the identity.
@@ -69,7 +69,7 @@ pub struct Caller {
     pub quota: Option<Quota>,
 }
 
-impl Caller {
+impl Identified {
     /// The scopes that count: of a credential of ours, those that the registry still lists.
     pub fn scopes(&self) -> &ScopeSet {
         self.narrowed.as_ref().unwrap_or_else(|| self.identity.scopes())
@@ -312,7 +312,7 @@ impl<'a> Authorizer<'a> {
         observer.step("client", || "in good standing".to_owned());
 
         let matched = matched.ok_or(DenyReason::NoRoute)?;
-        let caller = Caller {
+        let caller = Identified {
             identity: identity.clone(),
             narrowed: client.and_then(|client| identity.scopes().narrowed_to(&client.scopes)),
             quota: self.quota(identity, client),
@@ -388,7 +388,7 @@ impl<'a> Authorizer<'a> {
 
     /// Whether a token is valid now and its client in good standing. For introspection and the
     /// management API.
-    pub fn token_standing(&self, token: &str) -> Result<Caller, Denied> {
+    pub fn token_standing(&self, token: &str) -> Result<Identified, Denied> {
         let identity = self.token_identity(format!("Bearer {token}").as_bytes())?;
         if let Some(withdrawal) = self.withdrawal(&identity)? {
             self.check_standing(&identity, &withdrawal)?;
@@ -396,7 +396,7 @@ impl<'a> Authorizer<'a> {
         let client = self.check_client(&identity)?;
         let narrowed = client.and_then(|client| identity.scopes().narrowed_to(&client.scopes));
         let quota = self.quota(&identity, client);
-        Ok(Caller { identity, narrowed, quota })
+        Ok(Identified { identity, narrowed, quota })
     }
 
     /// The client of a token whose signature and times are good, revoked or not. For revocation.
@@ -459,7 +459,7 @@ impl Snapshot {
 
 fn permit<'a>(
     api: &'a Api,
-    caller: Option<Caller>,
+    caller: Option<Identified>,
     matched: &RouteMatch<'a, 'a, Route>,
     hint: Option<Hint>,
 ) -> Permit<'a> {

@@ -6,8 +6,10 @@ use compact_str::CompactString;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::issuer::{IssuerPolicy, KeyUid, TenantForm};
-use crate::domain::{GrantCell, ScopeSet, Subject, TenantDigester, TenantSet, Timestamp, TokenRef};
+use super::issuer::{IssuerPolicy, KeyUid};
+use crate::domain::{
+    GrantCell, ScopeSet, Subject, TenantDigester, TenantForm, TenantSet, Timestamp, TokenRef,
+};
 
 /// What a verified token says. Only `jwt::verify` makes one. It holds no verdict:
 /// expiry, keys, client, route, scope and tenant are decided again on every request.

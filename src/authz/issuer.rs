@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 
 use super::trust::{KeySet, TrustedKey};
-use crate::domain::{Algorithm, Monotonic};
+use crate::domain::{Algorithm, Monotonic, TenantForm};
 
 /// What a token of one issuer must look like.
 #[derive(Debug, PartialEq)]
@@ -38,15 +38,6 @@ pub struct IssuerPolicy {
     pub fresh_grants: bool,
     /// Where the keys come from: a change means other keys, even with the same `kid`.
     pub keys_from: String,
-}
-
-/// How a token names a tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TenantForm {
-    /// By a keyed digest that is bound to issuer and client.
-    Digest,
-    /// By its code. What is not a tenant code grants nothing.
-    Plain,
 }
 
 /// What the tenant claim of another issuer is.

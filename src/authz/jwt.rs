@@ -9,12 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::facts::Facts;
-use super::issuer::{Issuer, IssuerPolicy, TenantForm, TenantsOf, Trust};
+use super::issuer::{Issuer, IssuerPolicy, TenantsOf, Trust};
 use super::json::parse_strict;
 use super::trust::{KeySet, TrustedKey};
 use crate::domain::{
     Algorithm, ClientId, DenyReason, GRANTS_AT, GrantBook, Holder, Moment, NARROWED, ScopeSet,
-    Subject, TenantDigest, TenantDigester, TenantSet, Timestamp, TokenRef, is_tenant_code,
+    Subject, TenantDigest, TenantDigester, TenantForm, TenantSet, Timestamp, TokenRef,
+    is_tenant_code,
 };
 
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
@@ -28,15 +29,15 @@ const REFUSED_HEADERS: [&str; 9] = ["crit", "b64", "zip", "jku", "x5u", "jwk", "
 
 /// Why a token is refused: the reason, and for logs and `explain` the rule.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
+pub struct TokenRefusal {
     pub reason: DenyReason,
     pub rule: &'static str,
     /// The issuer whose keys lack the token's `kid`; it may have a new key.
     pub unknown_key_of: Option<Arc<IssuerPolicy>>,
 }
 
-const fn refuse(reason: DenyReason, rule: &'static str) -> Refusal {
-    Refusal { reason, rule, unknown_key_of: None }
+const fn refuse(reason: DenyReason, rule: &'static str) -> TokenRefusal {
+    TokenRefusal { reason, rule, unknown_key_of: None }
 }
 
 /// What verification needs besides the token.
@@ -69,7 +70,7 @@ struct Verified<'a> {
 }
 
 impl Verifier<'_> {
-    pub fn verify(&self, token: &str) -> Result<Facts, Refusal> {
+    pub fn verify(&self, token: &str) -> Result<Facts, TokenRefusal> {
         let unverified = Unverified::parse(token)?;
         let (issuer, key) = self.select_key(&unverified)?;
         if !key.verify(unverified.signed.as_bytes(), unverified.signature) {
@@ -80,7 +81,7 @@ impl Verifier<'_> {
     }
 
     /// By issuer, then by `kid`: one `kid` at two issuers names two keys.
-    fn select_key(&self, token: &Unverified<'_>) -> Result<(&Issuer, &TrustedKey), Refusal> {
+    fn select_key(&self, token: &Unverified<'_>) -> Result<(&Issuer, &TrustedKey), TokenRefusal> {
         let Some(Value::String(name)) = token.payload.get("iss") else {
             return Err(refuse(DenyReason::TokenClaimsInvalid, "iss must be a string"));
         };
@@ -103,7 +104,7 @@ impl Verifier<'_> {
         let Some(kid) = &token.header.kid else {
             return Ok((issuer, only_key(keys, token.header.algorithm)?));
         };
-        let key = keys.get(kid).ok_or_else(|| Refusal {
+        let key = keys.get(kid).ok_or_else(|| TokenRefusal {
             unknown_key_of: Some(Arc::clone(&issuer.policy)),
             ..refuse(DenyReason::TokenKeyUnknown, "kid is not a key of the issuer")
         })?;
@@ -118,7 +119,7 @@ impl Verifier<'_> {
         issuer: &Issuer,
         key: &TrustedKey,
         verified: &Verified<'_>,
-    ) -> Result<Facts, Refusal> {
+    ) -> Result<Facts, TokenRefusal> {
         let policy = verified.issuer;
         verified.check_audience()?;
         let times = verified.times()?;
@@ -151,7 +152,7 @@ impl Verifier<'_> {
 }
 
 impl<'t> Unverified<'t> {
-    fn parse(token: &'t str) -> Result<Self, Refusal> {
+    fn parse(token: &'t str) -> Result<Self, TokenRefusal> {
         let malformed = |rule| refuse(DenyReason::TokenMalformed, rule);
         if token.len() > MAX_TOKEN {
             return Err(refuse(DenyReason::TokenTooLarge, "at most 16 KiB"));
@@ -179,7 +180,7 @@ impl<'t> Unverified<'t> {
 }
 
 impl Header {
-    fn parse(header: &Value) -> Result<Self, Refusal> {
+    fn parse(header: &Value) -> Result<Self, TokenRefusal> {
         let refused = |rule| refuse(DenyReason::TokenHeaderRefused, rule);
         let members = header.as_object().ok_or(refused("header is a JSON object"))?;
         if let Some(name) = REFUSED_HEADERS.into_iter().find(|name| members.contains_key(*name)) {
@@ -207,7 +208,7 @@ impl Header {
 }
 
 /// Choosing one of several would be a guess.
-fn only_key(keys: &KeySet, algorithm: Algorithm) -> Result<&TrustedKey, Refusal> {
+fn only_key(keys: &KeySet, algorithm: Algorithm) -> Result<&TrustedKey, TokenRefusal> {
     let mut fitting = keys.iter().filter(|key| key.algorithm() == algorithm);
     match (fitting.next(), fitting.next()) {
         (Some(key), None) => Ok(key),
@@ -229,7 +230,7 @@ struct Times {
 }
 
 impl Times {
-    fn check(&self, policy: &IssuerPolicy, now: Timestamp) -> Result<(), Refusal> {
+    fn check(&self, policy: &IssuerPolicy, now: Timestamp) -> Result<(), TokenRefusal> {
         let claims = |rule| refuse(DenyReason::TokenClaimsInvalid, rule);
         if self.issued_at > now.plus(policy.leeway) {
             return Err(refuse(DenyReason::TokenNotYetValid, "iat is in the future"));
@@ -250,7 +251,7 @@ pub(super) fn within_lifetime(
     expires_at: Timestamp,
     policy: &IssuerPolicy,
     now: Timestamp,
-) -> Result<(), Refusal> {
+) -> Result<(), TokenRefusal> {
     if now >= expires_at.plus(policy.leeway) {
         return Err(refuse(DenyReason::TokenExpired, "exp"));
     }
@@ -265,7 +266,7 @@ impl Verified<'_> {
         self.payload.get(claim)?.as_str().filter(|value| !value.is_empty())
     }
 
-    fn check_audience(&self) -> Result<(), Refusal> {
+    fn check_audience(&self) -> Result<(), TokenRefusal> {
         let wanted = self.issuer.audience.as_str();
         let claims = |rule| refuse(DenyReason::TokenClaimsInvalid, rule);
         let named = match self.payload.get("aud") {
@@ -281,7 +282,7 @@ impl Verified<'_> {
         named.then_some(()).ok_or(refuse(DenyReason::TokenAudienceWrong, "aud"))
     }
 
-    fn times(&self) -> Result<Times, Refusal> {
+    fn times(&self) -> Result<Times, TokenRefusal> {
         let claims = |rule| refuse(DenyReason::TokenClaimsInvalid, rule);
         let date = |claim: &str| self.payload.get(claim).map(numeric_date);
         let issued_at = date("iat").flatten().ok_or(claims("iat must be a date"))?;
@@ -294,7 +295,7 @@ impl Verified<'_> {
     }
 
     /// The client's id. What is accepted ends up in a header for the upstream.
-    fn client(&self) -> Result<&str, Refusal> {
+    fn client(&self) -> Result<&str, TokenRefusal> {
         let claims = |rule| refuse(DenyReason::TokenClaimsInvalid, rule);
         let subject = self.string("sub").ok_or(claims("sub must be a string"))?;
         let client = self
@@ -313,13 +314,13 @@ impl Verified<'_> {
     }
 
     /// A client that the lookup cannot be asked about would pass without a lookup.
-    fn looked_up_client(client: &str) -> Result<ClientId, Refusal> {
+    fn looked_up_client(client: &str) -> Result<ClientId, TokenRefusal> {
         let rule = "the client claim must be a client id, since grants are looked up by it";
         ClientId::parse(client).ok_or(refuse(DenyReason::TokenClaimsInvalid, rule))
     }
 
     /// `scope` of RFC 9068, or `scp`, which some issuers write as an array.
-    fn scopes(&self) -> Result<ScopeSet, Refusal> {
+    fn scopes(&self) -> Result<ScopeSet, TokenRefusal> {
         let claims = |rule| refuse(DenyReason::TokenClaimsInvalid, rule);
         let elsewhere = || self.payload.get("scp").filter(|_| !self.issuer.own);
         match self.payload.get("scope").or_else(elsewhere) {
@@ -337,7 +338,7 @@ impl Verified<'_> {
         }
     }
 
-    fn grants_at(&self, issued_at: Timestamp) -> Result<Timestamp, Refusal> {
+    fn grants_at(&self, issued_at: Timestamp) -> Result<Timestamp, TokenRefusal> {
         match self.payload.get(GRANTS_AT).filter(|_| self.issuer.own) {
             None => Ok(issued_at),
             Some(date) => numeric_date(date)
@@ -346,7 +347,7 @@ impl Verified<'_> {
         }
     }
 
-    fn narrowed(&self) -> Result<bool, Refusal> {
+    fn narrowed(&self) -> Result<bool, TokenRefusal> {
         match self.payload.get(NARROWED).filter(|_| self.issuer.own) {
             None => Ok(false),
             Some(Value::Bool(narrowed)) => Ok(*narrowed),
@@ -354,7 +355,7 @@ impl Verified<'_> {
         }
     }
 
-    fn tenants(&self, client: &str, digester: &TenantDigester) -> Result<TenantSet, Refusal> {
+    fn tenants(&self, client: &str, digester: &TenantDigester) -> Result<TenantSet, TokenRefusal> {
         let claims = |rule| refuse(DenyReason::TokenClaimsInvalid, rule);
         let listed = match self.payload.pointer(&self.issuer.tenant_claim) {
             None => Vec::new(),

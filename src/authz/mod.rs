@@ -20,11 +20,11 @@ mod withdrawn;
 
 pub use bearer::{BearerHeader, HeaderValue, Headers};
 pub use decide::{
-    Authorizer, Bearer, Caller, CheckInput, Denied, Hint, Identity, Observer, Outcome, Permit,
+    Authorizer, Bearer, CheckInput, Denied, Hint, Identified, Identity, Observer, Outcome, Permit,
     ShadowPass, Verdict,
 };
 pub use facts::{Facts, FactsCache};
-pub use issuer::{IssuerPolicy, TenantForm, TenantsOf, Trust};
+pub use issuer::{IssuerPolicy, TenantsOf, Trust};
 pub use probing::{ProbeWatch, Probing};
 pub use snapshot::{Api, Apis, FreshnessRule, Route, Snapshot, Variable};
 pub use told::nearest_route;

@@ -9,7 +9,7 @@ mod template;
 use super::path::{CheckedPath, PathError};
 pub use near::Near;
 use reading::{other_reading, reads_as_nothing};
-use template::Segment;
+use template::{BoundPath, Segment};
 pub use template::{Template, TemplateError};
 
 /// A template and methods, with the data that the router returns for them.
@@ -187,7 +187,7 @@ impl<T> Router<T> {
         for near in search.missed {
             self.check_near(near, method, rule, template)?;
         }
-        let (tenant, variables) = template.bind(path)?;
+        let BoundPath { tenant, variables } = template.bind(path)?;
         Ok(rule.map(|rule| RouteMatch { data: &rule.data, tenant, variables }))
     }
 

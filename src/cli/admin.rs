@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::clients::write_table;
-use crate::admin::{Caller, Reach};
+use crate::admin::{ApiAccess, ManagementApi};
 use crate::domain::Secret;
 
 /// Manage a running tenantgate by its management API: what is done is in force at once, in every
@@ -262,7 +262,7 @@ pub fn run(args: &AdminArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn caller(args: &ApiArgs) -> anyhow::Result<Caller> {
+fn caller(args: &ApiArgs) -> anyhow::Result<ManagementApi> {
     let Some(url) = &args.url else {
         bail!("--url: missing; say where `listen.management` is, such as http://127.0.0.1:9194");
     };
@@ -280,7 +280,7 @@ fn caller(args: &ApiArgs) -> anyhow::Result<Caller> {
         _ => None,
     };
     let (token, ca, identity) = (token.as_ref(), ca.as_deref(), identity.as_ref());
-    Ok(Caller::new(&Reach { url, token, ca, identity })?)
+    Ok(ManagementApi::new(&ApiAccess { url, token, ca, identity })?)
 }
 
 fn read(file: &Path, option: &str) -> anyhow::Result<String> {
@@ -292,7 +292,7 @@ fn read(file: &Path, option: &str) -> anyhow::Result<String> {
 }
 
 struct Session {
-    caller: Caller,
+    caller: ManagementApi,
     output: Output,
 }
 

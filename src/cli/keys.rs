@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::domain::{Algorithm, Clock as _, SystemClock, Timestamp, parse_duration};
 use crate::keys::SigningAlgorithm;
-use crate::keys::store::{self, Existing, KeyRecord, KeyState, StoreError, to_rfc3339};
+use crate::keys::store::{self, Existing, KeyRecord, KeyState, KeyStoreError, to_rfc3339};
 
 /// Signing keys and the key for tenant digests
 #[derive(Debug, Args)]
@@ -79,13 +79,13 @@ pub fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What to print.
-fn execute(args: KeysArgs, now: Timestamp) -> Result<String, StoreError> {
+fn execute(args: KeysArgs, now: Timestamp) -> Result<String, KeyStoreError> {
     Ok(match args.command {
         KeysCommand::Generate { dir, alg, activate_after } => {
             generated(&store::generate(&dir, alg, activate_after, now)?, now)
         }
         KeysCommand::List { dir, output } => {
-            let records = store::read_records(&dir).map_err(StoreError::Broken)?;
+            let records = store::read_records(&dir).map_err(KeyStoreError::Broken)?;
             match output {
                 Output::Text => table(&records, now),
                 Output::Json => format!("{:#}\n", as_json(&records, now)),

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{CONFIG_ENV, CONFIG_FILE};
 use crate::app::{self, Addresses, Environment, Running, StartError};
 use crate::domain::SystemClock;
-use crate::lifecycle::{Request, Signals};
+use crate::lifecycle::{SignalRequest, Signals};
 
 /// Run until SIGTERM or SIGINT; SIGHUP or a changed file reloads.
 #[derive(Args)]
@@ -62,11 +62,11 @@ async fn serve(args: &ServeArgs, environment: Environment) -> anyhow::Result<Exi
     loop {
         tokio::select! {
             request = signals.next() => match request {
-                Request::Reload => {
+                SignalRequest::Reload => {
                     // The outcome is logged where it is handled.
                     let _ = running.reload().await;
                 }
-                Request::Stop => break,
+                SignalRequest::Stop => break,
             },
             error = running.failure() => return Err(error),
         }
@@ -79,7 +79,7 @@ async fn serve(args: &ServeArgs, environment: Environment) -> anyhow::Result<Exi
 
 /// A second signal means: at once.
 async fn stop(running: Running, mut signals: Signals) {
-    let again = async { while signals.next().await != Request::Stop {} };
+    let again = async { while signals.next().await != SignalRequest::Stop {} };
     tokio::select! {
         () = running.drain() => {}
         () = again => tracing::warn!("stopped without waiting for open connections"),

@@ -45,7 +45,7 @@ pub fn run(args: StateArgs) -> anyhow::Result<ExitCode> {
     let section = loaded.state.context("the config has no `state` section")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = engine::state_place(&section.engine).open(Arc::new(SystemClock)).await?;
+        let store = engine::state_backend(&section.engine).open(Arc::new(SystemClock)).await?;
         match args.command {
             StateCommand::Migrate(_) => migrate(&*store).await,
             StateCommand::Status(_) => status(&*store).await,

@@ -37,7 +37,7 @@ pub struct LoadContext<'a> {
 
 /// The clients to work with, and what is wrong with the file all the same.
 #[derive(Debug)]
-pub struct Registry {
+pub struct LoadedClients {
     pub book: ClientBook,
     pub problems: Vec<Problem>,
 }
@@ -45,7 +45,7 @@ pub struct Registry {
 /// A client whose entry has anything wrong with it is withdrawn until it is right: what cannot be
 /// read might be what takes something away. An API that is not known only narrows. An error where
 /// the file has no list of clients.
-pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<Registry, Vec<Problem>> {
+pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<LoadedClients, Vec<Problem>> {
     if let Err(Unguarded { wrong, cure }) = files::check_guarded(path, Others::Read) {
         return Err(vec![Problem::new(path.display().to_string(), wrong, cure)]);
     }
@@ -61,14 +61,14 @@ pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<Registry, Vec<Prob
             let told: HashSet<String> = problems.iter().map(|told| told.field.clone()).collect();
             let further = parsed.problems.into_iter();
             problems.extend(further.filter(|problem| !told.contains(&problem.field)));
-            Ok(Registry { book: parsed.book, problems })
+            Ok(LoadedClients { book: parsed.book, problems })
         }
     }
 }
 
 /// What is wrong with a client that is to be registered; the fields are its own.
 pub fn check(client: RawClient, context: &LoadContext<'_>) -> Vec<Problem> {
-    let Registry { problems, .. } = parse(std::iter::once((0, client, true)), context);
+    let LoadedClients { problems, .. } = parse(std::iter::once((0, client, true)), context);
     let prefix = format!("{}.", At(0));
     let own = |Problem { field, message }| Problem {
         field: field.strip_prefix(&prefix).unwrap_or(&field).to_owned(),
@@ -89,7 +89,7 @@ pub fn parse_token_ttl(text: &str) -> Result<Duration, String> {
 fn parse(
     raw: impl ExactSizeIterator<Item = (usize, RawClient, bool)>,
     context: &LoadContext<'_>,
-) -> Registry {
+) -> LoadedClients {
     let mut loader = Loader {
         context,
         problems: Vec::new(),
@@ -112,7 +112,7 @@ fn parse(
         );
         loader.problems.push(Problem { field: "clients".to_owned(), message });
     }
-    Registry { book: clients.into_iter().collect(), problems: loader.problems }
+    LoadedClients { book: clients.into_iter().collect(), problems: loader.problems }
 }
 
 struct Loader<'a> {
@@ -398,7 +398,7 @@ mod tests {
             api_names: &["oda", "oda2"],
             static_lookup,
         };
-        let Registry { book, problems } = load(&path, &context)?;
+        let LoadedClients { book, problems } = load(&path, &context)?;
         if problems.is_empty() { Ok(book) } else { Err(problems) }
     }
 

@@ -13,5 +13,5 @@ pub use file::{
     RawClient, RawClientStatus, RawCredential, RawCredentialStatus, RawDeveloper,
     RawDeveloperStatus, RawQuota, RawQuotaUnit, RawRegistry, read,
 };
-pub use load::{LoadContext, Registry, check, load, parse_token_ttl};
+pub use load::{LoadContext, LoadedClients, check, load, parse_token_ttl};
 pub use secret::{digest_generated, digest_imported, generate};

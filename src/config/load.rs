@@ -102,7 +102,7 @@ pub struct LastGood {
 }
 
 /// A config to run with, and what is wrong on disk all the same.
-pub struct Reading {
+pub struct ConfigReading {
     /// The config itself.
     pub config: Config,
     /// Why the file itself is not what `config` was read from, with the places in it.
@@ -124,7 +124,7 @@ struct Parsed {
 
 impl LastGood {
     /// An error where nothing was good before, or what was good cannot be read any more.
-    pub fn read(&mut self, path: &Path) -> Result<Reading, BrokenConfig> {
+    pub fn read(&mut self, path: &Path) -> Result<ConfigReading, BrokenConfig> {
         let text = fs::read_to_string(path).map_err(|error| {
             let problems = vec![yaml::unreadable(&path.display().to_string(), &error)];
             BrokenConfig { problems, warnings: Vec::new(), outline: None }
@@ -135,18 +135,18 @@ impl LastGood {
         };
         let Some(text) = self.config.clone() else { return Err(broken) };
         match self.parse_and_keep(path, text) {
-            Ok(reading) => Ok(Reading { problems: broken.problems, ..reading }),
+            Ok(reading) => Ok(ConfigReading { problems: broken.problems, ..reading }),
             Err(_) => Err(broken),
         }
     }
 
-    fn parse_and_keep(&mut self, path: &Path, text: String) -> Result<Reading, BrokenConfig> {
+    fn parse_and_keep(&mut self, path: &Path, text: String) -> Result<ConfigReading, BrokenConfig> {
         let fresh = parse_text(path, &text, &HashMap::new());
         if let Some(config) = fresh.config {
             self.config = Some(text);
             self.named = fresh.named;
             let named = fresh.fields.into_iter().map(|(field, _)| (field, Vec::new())).collect();
-            return Ok(Reading { config, problems: Vec::new(), named });
+            return Ok(ConfigReading { config, problems: Vec::new(), named });
         }
         let blamed = self.blamed(&fresh);
         let Parsed { problems, warnings, outline, .. } = fresh;
@@ -166,7 +166,7 @@ impl LastGood {
         let named = again.fields.iter().map(|(field, _)| (field.clone(), own(field))).collect();
         self.config = Some(text);
         self.named = again.named;
-        Ok(Reading { config, problems: Vec::new(), named })
+        Ok(ConfigReading { config, problems: Vec::new(), named })
     }
 
     /// The files that are told to be wrong and that were good before.

@@ -17,12 +17,12 @@ use std::time::Duration;
 use url::Url;
 use zeroize::Zeroizing;
 
-pub use load::{BrokenConfig, FedConfig, LastGood, Outline, Reading};
+pub use load::{BrokenConfig, ConfigReading, FedConfig, LastGood, Outline};
 pub use lookup::*;
 
 use crate::authz::Probing;
 use crate::authz::route::Template;
-use crate::domain::{Algorithm, DIGEST_KEY_LEN, Problem, Secret};
+use crate::domain::{Algorithm, DIGEST_KEY_LEN, Problem, Secret, TenantForm};
 
 /// `tenantgate.yaml`, with every value checked.
 #[derive(Debug)]
@@ -439,6 +439,16 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// RFC 7239.
     Forwarded,
+}
+
+impl ClaimForm {
+    /// How tokens name their tenants.
+    pub fn tenant_form(&self) -> TenantForm {
+        match self {
+            Self::Digest { .. } => TenantForm::Digest,
+            Self::Plain => TenantForm::Plain,
+        }
+    }
 }
 
 impl std::fmt::Debug for ClaimForm {

@@ -40,8 +40,8 @@ pub use problem::Problem;
 pub use quota::{Quota, QuotaUnit};
 pub use secret::Secret;
 pub use tenant::{
-    DIGEST_KEY_LEN, DIGEST_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantSet,
-    is_tenant_code,
+    DIGEST_KEY_LEN, DIGEST_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantForm,
+    TenantSet, is_tenant_code,
 };
 pub use time::{Clock, ManualClock, Moment, Monotonic, SystemClock, Timestamp};
 pub use withdrawals::{

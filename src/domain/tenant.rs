@@ -22,6 +22,16 @@ pub fn is_tenant_code(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(allowed) && !text.bytes().all(|b| b == b'.')
 }
 
+/// How a token names its tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantForm {
+    /// By keyed digests, bound to issuer and client: a reader learns no code.
+    Digest,
+    /// By their codes, which everyone who holds the token can read. What is not a tenant code
+    /// grants nothing.
+    Plain,
+}
+
 /// The secret path segment of a tenant. Cannot be printed.
 #[derive(Clone)]
 pub struct TenantCode(Zeroizing<Box<str>>);

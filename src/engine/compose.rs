@@ -7,15 +7,15 @@ use std::time::Duration;
 use super::inputs::Inputs;
 use crate::authz::route::{RouteRule, Router};
 use crate::authz::{
-    Api, Apis, FreshnessRule, IssuerPolicy, Route, Snapshot, TenantForm, TenantsOf, Trust, Variable,
+    Api, Apis, FreshnessRule, IssuerPolicy, Route, Snapshot, TenantsOf, Trust, Variable,
 };
 use crate::config::{
     self, CodesOf, Config, IssuerFreshness, KeySource, OnMiss, OwnKeys, TrustedIssuer,
 };
-use crate::domain::{Algorithm, Meter};
+use crate::domain::{Algorithm, Meter, TenantForm};
 use crate::keys::SigningAlgorithm;
 use crate::telemetry::Metrics;
-use crate::token::{ClaimForm, MintContext};
+use crate::token::MintContext;
 
 /// The counters of requests that name no API of ours.
 const NO_API: &str = "none";
@@ -81,10 +81,7 @@ impl Inputs {
             token_ttl: issuer.token_ttl,
             max_token_ttl: issuer.max_token_ttl,
             tenant_claim: issuer.tenant_claim.name.clone(),
-            claim_form: match issuer.tenant_claim.form {
-                config::ClaimForm::Digest { .. } => ClaimForm::Digest,
-                config::ClaimForm::Plain => ClaimForm::Plain,
-            },
+            tenant_form: issuer.tenant_claim.form.tenant_form(),
             max_tenants: issuer.max_tenants,
             display_tenants: issuer.tenant_claim.display,
             display_claims: displayed(config),
@@ -127,10 +124,7 @@ pub fn own_policy(config: &Config, issuer: &config::Issuer) -> IssuerPolicy {
         leeway: issuer.leeway,
         tenant_claim: pointer(&issuer.tenant_claim.name),
         client_claim: "/client_id".to_owned(),
-        tenant_form: match issuer.tenant_claim.form {
-            config::ClaimForm::Digest { .. } => TenantForm::Digest,
-            config::ClaimForm::Plain => TenantForm::Plain,
-        },
+        tenant_form: issuer.tenant_claim.form.tenant_form(),
         tenants_of: None,
         allow_missing_kid: false,
         fresh_grants: freshness(config) != FreshnessRule::Token,

@@ -58,6 +58,12 @@ impl Explanation {
     }
 }
 
+/// A client's grants, and who vouches for them.
+struct KnownGrants {
+    grants: Arc<GrantSet>,
+    vouched: Vouched,
+}
+
 impl Engine {
     /// The decision on a request, as a check would take it now.
     pub fn explain_request(&self, input: &CheckInput<'_>) -> Explanation {
@@ -81,12 +87,12 @@ impl Engine {
             Err(reason) => return explanation.end(Word::Deny(reason)),
         };
         let listed = client.as_ref().and_then(|client| client.static_grants.clone());
-        let (grants, vouched) = match listed {
+        let known = match listed {
             Some(grants) => {
                 let tenants = grants.codes.len();
                 explanation
                     .say("grants", format_args!("static, {tenants} tenants in the registry"));
-                (grants, Vouched::Listed)
+                KnownGrants { grants, vouched: Vouched::Listed }
             }
             None => {
                 let outcome = match ask {
@@ -98,7 +104,7 @@ impl Engine {
                 match outcome {
                     Some(LookupOutcome::Granted(grants) | LookupOutcome::Denied(grants)) => {
                         let at = self.clock.moment().wall_at(grants.looked_up_at);
-                        (grants, Vouched::At(at))
+                        KnownGrants { grants, vouched: Vouched::At(at) }
                     }
                     Some(LookupOutcome::Unavailable(_)) | None => {
                         return explanation;
@@ -106,7 +112,7 @@ impl Engine {
                 }
             }
         };
-        let word = self.grant_word(id, code, (&grants, vouched), &mut explanation);
+        let word = self.grant_word(id, code, &known, &mut explanation);
         explanation.end(word)
     }
 
@@ -144,19 +150,19 @@ impl Engine {
         &self,
         id: &ClientId,
         code: &TenantCode,
-        (grants, vouched): (&GrantSet, Vouched),
+        known: &KnownGrants,
         explanation: &mut Explanation,
     ) -> Word {
         let snapshot = self.gate.snapshot.load_full();
         let holder = Holder { issuer: &snapshot.own_issuer, client: id.as_str() };
         let reference = snapshot.digester.reference(code.expose());
-        let held = grants.digests.contains(&snapshot.digester.current(holder, code.expose()));
+        let held = known.grants.digests.contains(&snapshot.digester.current(holder, code.expose()));
         if !held {
             explanation.say("tenant", format_args!("{reference} is not granted"));
             return Word::Deny(DenyReason::TenantNotGranted);
         }
         if let Some(withdrawals) = &snapshot.withdrawals {
-            let vouched = match vouched {
+            let vouched = match known.vouched {
                 Vouched::Listed => Vouched::Listed,
                 Vouched::At(time) => Vouched::At(withdrawals.to_shared(time)),
             };

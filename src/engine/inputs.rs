@@ -8,7 +8,7 @@ use super::compose::foreign_policy;
 use super::restart::RestartOnly;
 use super::state;
 use crate::authz::trust::KeySet;
-use crate::clients::{self, LoadContext, Registry};
+use crate::clients::{self, LoadContext, LoadedClients};
 use crate::config::{
     BrokenConfig, ClaimForm, Config, KeySource, LastGood, Lookup, Outline, TrustedIssuer,
 };
@@ -229,7 +229,9 @@ impl Inputs {
         let read = self.clients.read("clients.file", [file], glance, |_| {
             let api_names: Vec<&str> = context.api_names.iter().map(String::as_str).collect();
             match clients::load(file, &context.borrow(&api_names)) {
-                Ok(Registry { book, problems }) => Reading::new(book, in_registry(problems, file)),
+                Ok(LoadedClients { book, problems }) => {
+                    Reading::new(book, in_registry(problems, file))
+                }
                 Err(problems) => Reading::Broken(in_registry(problems, file)),
             }
         });

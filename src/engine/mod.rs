@@ -29,7 +29,7 @@ pub use explain::{Ask, Explanation, Word};
 pub use inputs::{Inputs, StartError};
 pub use offline::told;
 pub use report::Report;
-pub use state::place as state_place;
+pub use state::backend as state_backend;
 
 use self::issuers::RemoteIssuers;
 use self::registry::Registry;

@@ -14,7 +14,7 @@ use super::{Engine, StartError};
 use crate::config::{self, StateEngine};
 use crate::domain::{ClientChange, ClientId, TenantRefs, Withdrawals};
 use crate::state::{
-    ClientContext, Engine as Place, PostgresSettings, Record, Retention, Sealer, Settings, State,
+    Backend, ClientContext, FeedSettings, PostgresSettings, Record, Retention, Sealer, State,
     StateKey,
 };
 
@@ -22,11 +22,11 @@ use crate::state::{
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Where the config wants the state.
-pub fn place(config: &StateEngine) -> Place {
+pub fn backend(config: &StateEngine) -> Backend {
     match config {
-        StateEngine::Sqlite(path) => Place::Sqlite(path.clone()),
+        StateEngine::Sqlite(path) => Backend::Sqlite(path.clone()),
         StateEngine::Postgres { url, ca_pem } => {
-            Place::Postgres(PostgresSettings { url: url.0.clone(), ca_pem: ca_pem.clone() })
+            Backend::Postgres(PostgresSettings { url: url.0.clone(), ca_pem: ca_pem.clone() })
         }
     }
 }
@@ -70,9 +70,9 @@ impl Engine {
             return Ok(());
         };
         let key = StateKey::new(config.key.clone());
-        let opened = place(&config.engine).open(Arc::clone(&self.clock)).await;
+        let opened = backend(&config.engine).open(Arc::clone(&self.clock)).await;
         let store = opened.map_err(anyhow::Error::new).context("state")?;
-        let settings = Settings {
+        let settings = FeedSettings {
             poll: config.poll,
             retention: Retention { audit: config.keep_audit, usage: config.keep_usage },
             snapshot: config.snapshot.clone(),

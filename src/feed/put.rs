@@ -5,12 +5,10 @@ use std::time::Duration;
 use super::v1;
 use crate::authz::route::RouteRule;
 use crate::authz::trust::{KeySet, PublicKey, TrustedKey};
-use crate::authz::{
-    Api, Apis, FreshnessRule, IssuerPolicy, Route, Snapshot, TenantForm, TenantsOf, Trust,
-};
+use crate::authz::{Api, Apis, FreshnessRule, IssuerPolicy, Route, Snapshot, TenantsOf, Trust};
 use crate::domain::{
-    Client, ClientWithdrawals, CredentialDigest, Floor, GrantSet, Monotonic, Quota, TenantSet,
-    WithdrawnHolder,
+    Client, ClientWithdrawals, CredentialDigest, Floor, GrantSet, Monotonic, Quota, TenantForm,
+    TenantSet, WithdrawnHolder,
 };
 
 pub fn rules(snapshot: &Snapshot, feed_max_age: Duration) -> v1::Rules {

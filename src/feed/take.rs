@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::{FeedError, v1};
 use crate::authz::route::{RouteRule, Router, Template};
 use crate::authz::trust::{Curve, KeySet, PublicKey, TrustedKey};
-use crate::authz::{Api, IssuerPolicy, Probing, Route, TenantForm, TenantsOf, Trust, Variable};
+use crate::authz::{Api, IssuerPolicy, Probing, Route, TenantsOf, Trust, Variable};
 use crate::domain::{
     Algorithm, Attributes, Client, ClientId, ClientWithdrawals, Credential, CredentialDigest,
     DIGEST_KEY_LEN, DIGEST_LEN, Floor, GrantSet, Monotonic, Quota, QuotaUnit, ScopeSet, Target,
-    TenantDigest, TenantDigester, TenantRef, TenantRefs, TenantSet, Timestamp, TokenRef,
+    TenantDigest, TenantDigester, TenantForm, TenantRef, TenantRefs, TenantSet, Timestamp,
+    TokenRef,
 };
 use crate::telemetry::Metrics;
 

@@ -24,9 +24,9 @@ pub use answer::{Allow, Answer, Deny, Value};
 pub use ledger::Ledger;
 pub use usage::{Counted, Usage};
 
-use self::record::Record;
+use self::record::DecisionRecord;
 use crate::authz::{
-    Authorizer, Bearer, Caller, CheckInput, FactsCache, Hint, Observer, Outcome, ProbeWatch,
+    Authorizer, Bearer, CheckInput, FactsCache, Hint, Identified, Observer, Outcome, ProbeWatch,
     Snapshot, Verdict,
 };
 use crate::domain::{Clock, DenyReason, GrantBook, Moment};
@@ -116,7 +116,7 @@ impl Gate {
     }
 
     /// The client of a token that is valid now, or why it is not. Nothing is recorded.
-    pub fn token_standing(&self, token: &str) -> Result<Caller, DenyReason> {
+    pub fn token_standing(&self, token: &str) -> Result<Identified, DenyReason> {
         let snapshot = self.snapshot.load();
         let authorizer = self.authorizer(&snapshot, None, self.clock.moment());
         authorizer.token_standing(token).map_err(|denied| denied.reason)
@@ -143,7 +143,7 @@ impl Gate {
             (self.hints)(hint.clone());
         }
         let decided = Decided::new(snapshot, outcome);
-        Record { gate: self, request, decided: &decided, now: now.wall }.write();
+        DecisionRecord { gate: self, request, decided: &decided, now: now.wall }.write();
         render(&decided.answer(request.metadata))
     }
 

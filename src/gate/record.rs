@@ -9,8 +9,9 @@ use super::{Decided, Gate, Request};
 use crate::authz::route::Near;
 use crate::authz::{Denied, HeaderValue, Route, Verdict, nearest_route};
 use crate::domain::{DenyReason, Meter, Timestamp};
+use crate::telemetry::traces::Past;
 
-pub struct Record<'a> {
+pub struct DecisionRecord<'a> {
     pub gate: &'a Gate,
     pub request: &'a Request<'a>,
     pub decided: &'a Decided<'a>,
@@ -40,7 +41,7 @@ struct Refused<'a> {
     shadow: bool,
 }
 
-impl Record<'_> {
+impl DecisionRecord<'_> {
     pub fn write(&self) {
         self.count();
         if let Some(usage) = self.gate.ledger.usage.get() {
@@ -60,8 +61,8 @@ impl Record<'_> {
             Verdict::Denied(denied) => self.log_denied(denied),
         }
         if let (Some(traces), Some(parent)) = (self.gate.ledger.traces.get(), &self.request.trace) {
-            let times = (self.now, self.gate.clock.now());
-            traces.record(parent, "check", times, self.attributes());
+            let (start, end, attributes) = (self.now, self.gate.clock.now(), self.attributes());
+            traces.record(parent, Past { name: "check", start, end, attributes });
         }
         if let (Some(audit), Some(denied)) =
             (self.gate.ledger.audit.get(), self.decided.outcome.refusal())

@@ -14,6 +14,15 @@ const MAX_BACKOFF: Duration = Duration::from_secs(4);
 /// The least time between two lookups that a tenant missing from a token may cause.
 const MISS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// An answer, and what it answers.
+pub struct Answered<'a> {
+    pub answer: Answer,
+    /// Those that were in force when the question was put.
+    pub settings: &'a Settings,
+    /// What "unchanged" means.
+    pub previous: Option<Arc<GrantSet>>,
+}
+
 /// What is known of one client.
 #[derive(Default)]
 pub struct Entry {
@@ -43,7 +52,7 @@ struct Held {
 }
 
 /// What is known of a client.
-pub struct Known {
+pub struct LastKnown {
     /// The last good answer. `None`: there was none.
     pub set: Option<Arc<GrantSet>>,
     /// Lookups that have failed since.
@@ -52,7 +61,7 @@ pub struct Known {
     pub failure: Option<Unavailable>,
 }
 
-impl Known {
+impl LastKnown {
     /// Of any age. `None`: the client has not been looked up yet.
     pub fn outcome(self) -> Option<LookupOutcome> {
         match (self.set, self.failure) {
@@ -137,10 +146,10 @@ impl Entry {
     }
 
     /// What is known, without a lookup.
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> LastKnown {
         let state = lock(&self.state);
         let set = self.cell.current().as_ref().cloned();
-        Known { set, failures: state.failures, failure: state.failure.clone() }
+        LastKnown { set, failures: state.failures, failure: state.failure.clone() }
     }
 
     /// A client whose last lookup failed gets one try per lookup: others need the retries.
@@ -153,11 +162,10 @@ impl Entry {
     pub fn succeeded(
         &self,
         client: &ClientId,
-        answer: Answer,
-        asked: (&Settings, Option<Arc<GrantSet>>),
+        answered: Answered<'_>,
         core: &Core,
     ) -> Result<Kept, Unavailable> {
-        let (asked_settings, previous) = asked;
+        let Answered { answer, settings: asked_settings, previous } = answered;
         let (codes, attributes, quota, etag) = match (answer.grants, previous) {
             (Grants::Listed { listed, etag }, _) => {
                 (listed.codes, listed.claims, listed.quota, etag)

@@ -27,13 +27,13 @@ use crate::domain::{ClientId, GrantBook, GrantCell, GrantSet, Monotonic, Problem
 use crate::lookup::{Directory, Question, Seat, TokenHealth, Unavailable};
 use crate::telemetry::Instruments;
 
-pub use entry::Known;
+pub use entry::LastKnown;
 pub use outcome::LookupOutcome;
 pub use provider::Health;
 pub use shared::{SharedAnswer, SharedAnswers, Turn, Wish};
 
 use emptied::{Emptied, Lost};
-use entry::{Cached, Entry, Kept};
+use entry::{Answered, Cached, Entry, Kept};
 use pace::Pace;
 use provider::Provider;
 use shared::Wanted;
@@ -207,7 +207,7 @@ impl Tenants {
     }
 
     /// What is known of a client, without a lookup. `None`: it has not been seen yet.
-    pub fn known(&self, client: &ClientId) -> Option<Known> {
+    pub fn known(&self, client: &ClientId) -> Option<LastKnown> {
         let entry = self.entries.get(client)?;
         Some(entry.known())
     }
@@ -366,7 +366,8 @@ impl Core {
         self.pace.took(took);
         let kept = answer.and_then(|answer| {
             let status = answer.status.clone();
-            let kept = entry.succeeded(&client, answer, (&settings, previous), &self)?;
+            let answered = Answered { answer, settings: &settings, previous };
+            let kept = entry.succeeded(&client, answered, &self)?;
             Ok((kept, status))
         });
         let outcome = match kept {

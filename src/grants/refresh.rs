@@ -74,7 +74,7 @@ impl Tenants {
                 entry.cell.served();
                 continue;
             }
-            self.start(&client, &entry, (newer_than, true)).await;
+            self.start(&client, &entry, newer_than, true).await;
         }
     }
 
@@ -105,7 +105,7 @@ impl Tenants {
             // Waiting for a place takes time, and a mint may have looked this one up meanwhile.
             let now = self.core.instruments.clock.monotonic();
             if entry.may_look_up(now) {
-                self.start(&client, &entry, (now.minus(refresh / 2), false)).await;
+                self.start(&client, &entry, now.minus(refresh / 2), false).await;
             }
         }
     }
@@ -169,7 +169,8 @@ impl Tenants {
         &self,
         client: &ClientId,
         entry: &Arc<Entry>,
-        (newer_than, hinted): (Monotonic, bool),
+        newer_than: Monotonic,
+        hinted: bool,
     ) {
         let directory = Arc::clone(&self.core.settings.load().directory);
         let permit = directory.background_permit().await;

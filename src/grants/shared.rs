@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
-use super::entry::Entry;
+use super::entry::{Answered, Entry};
 use super::{Core, LookupOutcome, Settings, Tenants};
 use crate::domain::{Attributes, ClientId, GrantSet, Monotonic, Quota, TenantCode};
 use crate::lookup::{Answer, Grants, Listed};
@@ -186,7 +186,8 @@ impl Core {
             sent_at: looked_up_at,
             status: "shared".to_owned(),
         };
-        let kept = entry.succeeded(client, answer, (settings, None), self).ok()?;
+        let answered = Answered { answer, settings, previous: None };
+        let kept = entry.succeeded(client, answered, self).ok()?;
         self.instruments.metrics.lookups_shared.inc();
         self.tell_lost(client, entry, &kept, "shared");
         tracing::debug!(%client, tenants = kept.set.codes.len(), "took a shared answer");

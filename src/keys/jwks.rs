@@ -110,15 +110,15 @@ impl WantedKeys {
 
 /// A key that is not used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
+pub struct SkippedKey {
     /// Its place in the set.
     pub at: usize,
     pub why: String,
 }
 
 /// Says of each key that is not used why; to be called once a change.
-pub fn tell_skipped(issuer: &str, skipped: &[Skipped], used: usize) {
-    for Skipped { at, why } in skipped {
+pub fn tell_skipped(issuer: &str, skipped: &[SkippedKey], used: usize) {
+    for SkippedKey { at, why } in skipped {
         tracing::warn!(issuer, key = at, %why, used, "a key of this issuer is not used");
     }
 }
@@ -128,7 +128,7 @@ pub fn tell_skipped(issuer: &str, skipped: &[Skipped], used: usize) {
 pub fn parse_jwks(
     bytes: &[u8],
     wanted: &WantedKeys,
-) -> Result<(Vec<TrustedKey>, Vec<Skipped>), JwksError> {
+) -> Result<(Vec<TrustedKey>, Vec<SkippedKey>), JwksError> {
     if bytes.len() > MAX_JWKS_BYTES {
         return Err(JwksError::TooLarge);
     }
@@ -141,7 +141,7 @@ pub fn parse_jwks(
     for (at, entry) in set.keys.iter().enumerate() {
         match PublicJwk::parse(entry.get(), wanted).and_then(|key| key.trusted()) {
             Ok(key) => keys.push(key),
-            Err(error) => skipped.push(Skipped { at, why: error.to_string() }),
+            Err(error) => skipped.push(SkippedKey { at, why: error.to_string() }),
         }
     }
     Ok((keys, skipped))
@@ -153,7 +153,7 @@ pub struct FileKeys {
     /// The usable keys.
     pub set: KeySet,
     /// The others, and why each is not used.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedKey>,
     /// Set where no key is left: that is what the file says, but rarely what is meant.
     pub problem: Option<Problem>,
 }

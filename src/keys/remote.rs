@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 use url::Url;
 
-use super::jwks::{JwksError, MAX_JWKS_BYTES, Skipped, WantedKeys, parse_jwks, tell_skipped};
+use super::jwks::{JwksError, MAX_JWKS_BYTES, SkippedKey, WantedKeys, parse_jwks, tell_skipped};
 use crate::authz::trust::KeySet;
 use crate::domain::Timestamp;
 use crate::telemetry::Instruments;
@@ -240,7 +240,7 @@ impl RemoteKeys {
         }
     }
 
-    fn succeeded(&self, set: KeySet, skipped: &[Skipped], tell: bool) {
+    fn succeeded(&self, set: KeySet, skipped: &[SkippedKey], tell: bool) {
         let issuer = [self.of.issuer.as_str()];
         let Instruments { clock, metrics } = &self.instruments;
         metrics.jwks_refreshes.with_label_values(&[issuer[0], "ok"]).inc();
@@ -269,7 +269,7 @@ impl RemoteKeys {
     }
 
     /// The set, and its keys that are not used.
-    async fn fetch(&self) -> Result<(KeySet, Vec<Skipped>), FetchError> {
+    async fn fetch(&self) -> Result<(KeySet, Vec<SkippedKey>), FetchError> {
         let body = match &self.location {
             Location::Jwks(url) => self.get(url).await?,
             Location::Discovery(issuer) => self.get(&self.discover(issuer).await?).await?,
@@ -278,7 +278,7 @@ impl RemoteKeys {
         let given = keys.len();
         let set = KeySet::new(keys, Some(self.instruments.clock.monotonic().plus(GOOD_FOR)));
         let sharing = (0..set.dropped())
-            .map(|_| Skipped { at: given, why: "shares its kid with another key".to_owned() });
+            .map(|_| SkippedKey { at: given, why: "shares its kid with another key".to_owned() });
         skipped.extend(sharing);
         Ok((set, skipped))
     }

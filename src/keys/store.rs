@@ -28,7 +28,7 @@ const FIELD: &str = "issuer.signing_keys";
 /// Why a key directory could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
-pub enum StoreError {
+pub enum KeyStoreError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}", lines(.0))]
@@ -251,9 +251,9 @@ pub fn generate(
     algorithm: SigningAlgorithm,
     activate_after: Option<Duration>,
     now: Timestamp,
-) -> Result<KeyRecord, StoreError> {
+) -> Result<KeyRecord, KeyStoreError> {
     create_private_dir(dir)?;
-    let records = read_records(dir).map_err(StoreError::Broken)?;
+    let records = read_records(dir).map_err(KeyStoreError::Broken)?;
     let overlap = if signing(&records, now).is_some() { DEFAULT_OVERLAP } else { Duration::ZERO };
     let pair = KeyPair::generate(algorithm)?;
     let key = pair.public_key();
@@ -272,17 +272,22 @@ pub fn generate(
 
 /// Ends a key: it signs nothing, is not published, and its tokens stop. A key that was retired
 /// before keeps its time.
-pub fn retire(dir: &Path, kid: &str, force: bool, now: Timestamp) -> Result<KeyRecord, StoreError> {
-    let mut records = read_records(dir).map_err(StoreError::Broken)?;
+pub fn retire(
+    dir: &Path,
+    kid: &str,
+    force: bool,
+    now: Timestamp,
+) -> Result<KeyRecord, KeyStoreError> {
+    let mut records = read_records(dir).map_err(KeyStoreError::Broken)?;
     let Some(at) = records.iter().position(|record| record.kid() == kid) else {
-        return Err(StoreError::NoSuchKey { kid: kid.to_owned(), dir: dir.to_owned() });
+        return Err(KeyStoreError::NoSuchKey { kid: kid.to_owned(), dir: dir.to_owned() });
     };
     let mut record = records.swap_remove(at);
     if record.retired_at.is_some() {
         return Ok(record);
     }
     if record.can_sign(now) && signing(&records, now).is_none() && !force {
-        return Err(StoreError::OnlySigner(kid.to_owned()));
+        return Err(KeyStoreError::OnlySigner(kid.to_owned()));
     }
     record.retired_at = Some(now);
     write_record(dir, &record, Existing::Replace)?;
@@ -290,7 +295,7 @@ pub fn retire(dir: &Path, kid: &str, force: bool, now: Timestamp) -> Result<KeyR
 }
 
 /// Writes a fresh key for tenant digests: 64 hex characters.
-pub fn write_digest_key(path: &Path, existing: Existing) -> Result<(), StoreError> {
+pub fn write_digest_key(path: &Path, existing: Existing) -> Result<(), KeyStoreError> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         create_private_dir(dir)?;
     }
@@ -313,7 +318,7 @@ pub enum Existing {
     Replace,
 }
 
-fn write_record(dir: &Path, record: &KeyRecord, existing: Existing) -> Result<(), StoreError> {
+fn write_record(dir: &Path, record: &KeyRecord, existing: Existing) -> Result<(), KeyStoreError> {
     let path = json_path(dir, record.kid());
     let as_io = |error: serde_json::Error| io_error(&path)(error.into());
     let file = RecordFile {
@@ -329,7 +334,7 @@ fn write_record(dir: &Path, record: &KeyRecord, existing: Existing) -> Result<()
 
 /// In one step: a reader of `path` sees the whole file or none, and it has mode 0600 from the
 /// first moment on.
-fn write_private(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), StoreError> {
+fn write_private(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), KeyStoreError> {
     // A link that is there is an existing file, whatever is behind it.
     let target = match existing {
         Existing::Keep => path.to_owned(),
@@ -353,17 +358,17 @@ fn write_private(path: &Path, bytes: &[u8], existing: Existing) -> Result<(), St
         File::open(dir)?.sync_all()
     };
     write().map_err(|error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => StoreError::Exists(path.to_owned()),
+        io::ErrorKind::AlreadyExists => KeyStoreError::Exists(path.to_owned()),
         _ => io_error(path)(error),
     })
 }
 
-fn create_private_dir(dir: &Path) -> Result<(), StoreError> {
+fn create_private_dir(dir: &Path) -> Result<(), KeyStoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error(dir))
 }
 
-fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError {
-    move |source| StoreError::Io { path: path.to_owned(), source }
+fn io_error(path: &Path) -> impl Fn(io::Error) -> KeyStoreError {
+    move |source| KeyStoreError::Io { path: path.to_owned(), source }
 }
 
 /// In whole seconds, rounded down, so that a key that signs at once does.
@@ -464,7 +469,7 @@ mod tests {
         let dir = home.path();
         let (old, new) = (make(dir, None), make(dir, Some(10)));
         let refused = retire(dir, old.kid(), false, seconds(9)).unwrap_err();
-        assert!(matches!(refused, StoreError::OnlySigner(_)), "{refused}");
+        assert!(matches!(refused, KeyStoreError::OnlySigner(_)), "{refused}");
         assert!(read_records(dir).unwrap().iter().all(|key| key.retired_at.is_none()));
         // One that does not sign may go.
         retire(dir, new.kid(), false, seconds(9)).unwrap();
@@ -473,7 +478,7 @@ mod tests {
         assert_eq!(again.retired_at, Some(seconds(9)));
         assert_eq!(mode(&json_path(dir, old.kid())), 0o600);
         let unknown = retire(dir, "nobody", true, NOW).unwrap_err();
-        assert!(matches!(unknown, StoreError::NoSuchKey { .. }), "{unknown}");
+        assert!(matches!(unknown, KeyStoreError::NoSuchKey { .. }), "{unknown}");
     }
 
     #[test]
@@ -580,7 +585,7 @@ mod tests {
         assert_eq!((first.len(), first.ends_with('\n')), (65, true));
         assert!(first.trim_end().bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
         let refused = write_digest_key(&path, Existing::Keep).unwrap_err();
-        assert!(matches!(refused, StoreError::Exists(_)), "{refused}");
+        assert!(matches!(refused, KeyStoreError::Exists(_)), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), first);
         write_digest_key(&path, Existing::Replace).unwrap();
         assert_ne!(fs::read_to_string(&path).unwrap(), first);

@@ -8,7 +8,7 @@ use crate::domain::{Moment, Monotonic, Problem};
 use crate::telemetry::Instruments;
 
 use super::flight::{Flight, Seat, lock};
-use super::token_request::{NewToken, TokenRequest};
+use super::token_request::{CalloutTokenRequest, NewToken};
 use super::unavailable::CalloutTokenError;
 
 /// A provider that refuses every token must not make us fetch one for every lookup.
@@ -57,7 +57,7 @@ type Result<T> = std::result::Result<T, CalloutTokenError>;
 pub struct CalloutToken(Arc<Inner>);
 
 struct Inner {
-    request: TokenRequest,
+    request: CalloutTokenRequest,
     timeout: Duration,
     renew_ahead: Duration,
     instruments: Instruments,
@@ -72,7 +72,7 @@ impl CalloutToken {
         instruments: Instruments,
     ) -> std::result::Result<Self, Problem> {
         Ok(Self(Arc::new(Inner {
-            request: TokenRequest::new(config, client)?,
+            request: CalloutTokenRequest::new(config, client)?,
             timeout: config.timeout,
             renew_ahead: config.refresh_before_expiry,
             instruments,

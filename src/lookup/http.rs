@@ -10,7 +10,7 @@ use super::answer::{Answer, Grants, usable_etag};
 use super::directory::{Step, StepObserver};
 use super::outbound::{read_body, retry_after, transport_failure};
 use super::pages::{Page, Pager};
-use super::request::{ClientRequest, Template};
+use super::request::{ClientRequest, RequestTemplate};
 use super::select::{Listed, Selector};
 use super::shape::Body;
 use super::unavailable::Unavailable;
@@ -18,7 +18,7 @@ use super::unavailable::Unavailable;
 /// One question to the provider's HTTP API, and what its answer means.
 pub struct HttpTransport {
     client: reqwest::Client,
-    template: Template,
+    template: RequestTemplate,
     selector: Selector,
     pages: Option<Pages>,
     no_grants_status: Vec<u16>,
@@ -48,7 +48,7 @@ impl HttpTransport {
     ) -> Result<Self, Problem> {
         Ok(Self {
             client,
-            template: Template::new(config)?,
+            template: RequestTemplate::new(config)?,
             selector: Selector::new(&config.reading),
             pages: config.pages.clone(),
             no_grants_status: config.no_grants_status.clone(),

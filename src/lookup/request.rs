@@ -18,7 +18,7 @@ const CURSOR: &str = "{cursor}";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The request for a client's grants, with places for what differs from client to client.
-pub struct Template {
+pub struct RequestTemplate {
     url: String,
     /// The same for every client.
     headers: HeaderMap,
@@ -35,7 +35,7 @@ pub struct ClientRequest<'a> {
     client: String,
 }
 
-impl Template {
+impl RequestTemplate {
     pub fn new(config: &HttpLookup) -> Result<Self, Problem> {
         let mut headers = HeaderMap::from_iter([(ACCEPT, JSON)]);
         if config.body.is_some() {

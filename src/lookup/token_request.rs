@@ -17,7 +17,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);
 
 /// A client_credentials request of RFC 6749, ready to be sent again and again.
-pub struct TokenRequest {
+pub struct CalloutTokenRequest {
     client: reqwest::Client,
     url: Url,
     client_id: String,
@@ -38,7 +38,7 @@ pub struct NewToken {
     pub expires_at: Timestamp,
 }
 
-impl TokenRequest {
+impl CalloutTokenRequest {
     pub fn new(config: &OAuth2Auth, client: reqwest::Client) -> Result<Self, Problem> {
         Ok(Self {
             client,

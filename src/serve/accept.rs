@@ -27,7 +27,7 @@ pub struct Entrance {
 }
 
 /// A connection that has been accepted.
-pub struct Arrival {
+pub struct Accepted {
     pub stream: PeerStream<Either<Socket, Box<TlsStream<Socket>>>>,
     pub peer: Peer,
     /// Of the client's certificate, where it had to show one.
@@ -40,7 +40,7 @@ pub struct Arrival {
 /// Runs `serve` for every connection until `shutdown`, then waits until `requests` are answered.
 pub async fn serve_each<F>(
     entrance: Entrance,
-    serve: impl Fn(Arrival) -> F + Clone + Send + 'static,
+    serve: impl Fn(Accepted) -> F + Clone + Send + 'static,
     requests: TaskTracker,
     shutdown: impl Future<Output = ()>,
 ) where
@@ -120,7 +120,7 @@ struct Arriving {
 }
 
 impl Arriving {
-    async fn arrive(self, tls: Option<Arc<Tls>>) -> Option<Arrival> {
+    async fn arrive(self, tls: Option<Arc<Tls>>) -> Option<Accepted> {
         let Self { socket, peer, place, watcher } = self;
         let mut certificate = None;
         let stream = match tls {
@@ -138,6 +138,6 @@ impl Arriving {
             }
         };
         let stream = PeerStream::new(stream, Arc::clone(&place));
-        Some(Arrival { stream, peer, certificate, place, watcher })
+        Some(Accepted { stream, peer, certificate, place, watcher })
     }
 }

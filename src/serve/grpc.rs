@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
-use super::accept::{Arrival, Entrance, serve_each};
+use super::accept::{Accepted, Entrance, serve_each};
 use super::check::{Call, CheckServer, LOOKED_AT, Pairing, Reply};
 use super::message_body::{MessageBody, MessageLimits};
 use super::streams::{Streams, streams, together};
@@ -61,8 +61,8 @@ pub async fn serve(entrance: Entrance, edge: CheckEdge, shutdown: impl Future<Ou
     watcher.abort();
 }
 
-async fn serve_connection(edge: Arc<Edge>, arrival: Arrival) {
-    let Arrival { stream, place, watcher, .. } = arrival;
+async fn serve_connection(edge: Arc<Edge>, arrival: Accepted) {
+    let Accepted { stream, place, watcher, .. } = arrival;
     let asked = AtomicU32::new(0);
     let service = service_fn(move |request| {
         place.asked();

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use super::accept::{Arrival, Entrance, serve_each};
+use super::accept::{Accepted, Entrance, serve_each};
 use super::connections::{Place, UnderWay};
 use super::streams::{Streams, streams, together};
 
@@ -70,8 +70,8 @@ struct Server {
 }
 
 impl Server {
-    async fn serve(self, arrival: Arrival) {
-        let Arrival { stream, peer, certificate, place, watcher } = arrival;
+    async fn serve(self, arrival: Accepted) {
+        let Accepted { stream, peer, certificate, place, watcher } = arrival;
         let mut stream = TimeoutStream::new(stream);
         stream.set_read_timeout(Some(self.limits.idle));
         stream.set_write_timeout(Some(self.limits.idle));

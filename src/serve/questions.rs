@@ -16,7 +16,7 @@ use crate::authz::Bearer;
 use crate::domain::{Client, DenyReason, Holder, Target};
 use crate::engine::Engine;
 use crate::state::{Audit, Change, Expect, Key};
-use crate::token::{Question, TokenError};
+use crate::token::{TokenError, TokenQuestion};
 
 /// Lets a client ask about everybody's tokens.
 const SEES_ALL: &str = "tenantgate:introspect";
@@ -30,7 +30,7 @@ pub async fn revoke(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Result<Response, ErrorResponse> {
-    let Question { client, token } = &asked(&shared, peer, request).await?;
+    let TokenQuestion { client, token } = &asked(&shared, peer, request).await?;
     if shared.engine.state().is_none() {
         let text = "tokens cannot be revoked here: the config has no `state`";
         return Ok(error(StatusCode::BAD_REQUEST, "unsupported_token_type", text));
@@ -59,7 +59,7 @@ pub async fn introspect(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Result<Response, ErrorResponse> {
-    let Question { client, token } = &asked(&shared, peer, request).await?;
+    let TokenQuestion { client, token } = &asked(&shared, peer, request).await?;
     let inactive = || Ok(uncached(Json(json!({ "active": false })).into_response()));
     let caller = match shared.engine.gate.token_standing(token.expose()) {
         Ok(caller) => caller,
@@ -87,7 +87,11 @@ pub async fn introspect(
     Ok(uncached(Json(shown).into_response()))
 }
 
-async fn asked(shared: &Shared, peer: Peer, request: Request) -> Result<Question, ErrorResponse> {
+async fn asked(
+    shared: &Shared,
+    peer: Peer,
+    request: Request,
+) -> Result<TokenQuestion, ErrorResponse> {
     let posted = Posted::read(shared, peer, request).await?;
     let authorization = posted.authorization();
     let question = shared.service.question(posted.request(&authorization)).await;

@@ -17,7 +17,7 @@ use crate::domain::{
 /// The body of a client's record. What a later version adds, an earlier one leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ClientDocument {
+pub struct ClientBody {
     /// Without repetition.
     pub scopes: Vec<String>,
     /// The codes of its static tenants, sealed. `None`: the lookup tells them.
@@ -76,7 +76,7 @@ pub struct ClientContext<'a> {
     pub static_lookup: bool,
 }
 
-impl ClientDocument {
+impl ClientBody {
     /// `None`: the body is not one of a client.
     pub fn of(record: &Record) -> Option<Self> {
         serde_json::from_str(&record.body).ok()
@@ -101,7 +101,7 @@ impl ClientContext<'_> {
     /// can do nothing: somebody knows it by its id, and what it may do is not known.
     pub fn client(&self, record: &Record) -> Option<Client> {
         let id = ClientId::parse(&record.key.client).filter(|_| !record.is_lifted())?;
-        let client = ClientDocument::of(record).and_then(|document| self.read(&id, document));
+        let client = ClientBody::of(record).and_then(|document| self.read(&id, document));
         Some(client.unwrap_or_else(|| {
             tracing::error!(client = %id, "a stored client cannot be read, and is taken for \
                                            withdrawn; is state.key_file the one it was stored \
@@ -110,7 +110,7 @@ impl ClientContext<'_> {
         }))
     }
 
-    fn read(&self, id: &ClientId, document: ClientDocument) -> Option<Client> {
+    fn read(&self, id: &ClientId, document: ClientBody) -> Option<Client> {
         let holder = Holder { issuer: self.issuer, client: id.as_str() };
         let codes = match &document.sealed_tenants {
             Some(sealed) => self.sealer.open(id.as_str(), sealed)?,
@@ -186,7 +186,7 @@ mod tests {
     fn document() -> String {
         let sealer = StateKey::new(Zeroizing::new([1; 32])).sealer();
         let codes = [TenantCode::parse("CANARY").unwrap()];
-        let document = ClientDocument {
+        let document = ClientBody {
             scopes: vec!["a".to_owned(), "b".to_owned()],
             sealed_tenants: sealer.seal("acme", &codes),
             token_ttl_seconds: Some(60),
@@ -198,7 +198,7 @@ mod tests {
                 expires_at: None,
             }],
             quota: Some(StoredQuota { requests_per_unit: 5, unit: "MINUTE".to_owned() }),
-            ..ClientDocument::default()
+            ..ClientBody::default()
         };
         serde_json::to_string(&document).unwrap()
     }

@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 use uuid::Builder;
 
 use super::record::{Audit, Change, Expect, Key, Record, Written, micros, timestamp};
-use super::snapshot::{Image, Snapshot};
+use super::snapshot::{Image, LocalCopy};
 use super::store::{Cursor, Polled, Retention, Store, StoreError};
 use super::view::{ClientSink, Lineage, View};
 use crate::domain::{Clock, Timestamp, Withdrawals};
@@ -21,7 +21,7 @@ const APPENDED: usize = 10_000;
 const SELF: &str = "tenantgate";
 
 /// How a process follows its state.
-pub struct Settings {
+pub struct FeedSettings {
     /// The time between two looks at the feed.
     pub poll: Duration,
     /// What [`Store::tidy`] deletes.
@@ -39,21 +39,21 @@ pub struct State {
     store: Arc<dyn Store>,
     withdrawals: Arc<Withdrawals>,
     clock: Arc<dyn Clock>,
-    settings: Settings,
+    settings: FeedSettings,
     started: Timestamp,
     inner: Mutex<Inner>,
-    health: Mutex<Health>,
+    health: Mutex<StateHealth>,
 }
 
 struct Inner {
     view: View,
     cursor: Option<Cursor>,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<LocalCopy>,
 }
 
 /// What an operator wants to know.
 #[derive(Clone, Debug, Default)]
-pub struct Health {
+pub struct StateHealth {
     /// When the feed was last followed to its end, on this process's clock.
     pub followed_at: Option<Timestamp>,
     /// Why the last call of the database failed. `None`: it did not.
@@ -71,12 +71,12 @@ impl State {
         withdrawals: Arc<Withdrawals>,
         clients: ClientSink,
         clock: Arc<dyn Clock>,
-        settings: Settings,
+        settings: FeedSettings,
     ) -> Self {
         let mut view = View::new(Arc::clone(&withdrawals), clients, settings.credentials);
         let snapshot = settings.snapshot.clone();
-        let snapshot = snapshot.map(|path| Snapshot::new(path, settings.key_id.clone()));
-        let image = snapshot.as_ref().and_then(Snapshot::read);
+        let snapshot = snapshot.map(|path| LocalCopy::new(path, settings.key_id.clone()));
+        let image = snapshot.as_ref().and_then(LocalCopy::read);
         let cursor = image.map(|image| {
             let Image { cursor, ahead, records } = image;
             let now = micros(clock.now());
@@ -100,7 +100,7 @@ impl State {
     }
 
     /// How the database is.
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> StateHealth {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -348,7 +348,7 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn health_mut(&self) -> MutexGuard<'_, Health> {
+    fn health_mut(&self) -> MutexGuard<'_, StateHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

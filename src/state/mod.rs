@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use crate::domain::Clock;
 
-pub use client::{ClientContext, ClientDocument, StoredCredential, StoredQuota};
-pub use feed::{Health, Settings, State};
+pub use client::{ClientBody, ClientContext, StoredCredential, StoredQuota};
+pub use feed::{FeedSettings, State, StateHealth};
 pub use postgres::PostgresSettings;
 pub use record::{
     Audit, AuditEntry, AuditQuery, Change, Expect, Key, Kind, Record, UsageQuery, UsageRow, Written,
@@ -37,14 +37,14 @@ use std::path::PathBuf;
 
 /// Where the state is kept.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Engine {
+pub enum Backend {
     /// A file, for exactly one process.
     Sqlite(PathBuf),
     /// Shared by all replicas.
     Postgres(PostgresSettings),
 }
 
-impl Engine {
+impl Backend {
     /// Opens the store. SQLite takes its lock here; PostgreSQL connects at the first use.
     pub async fn open(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {

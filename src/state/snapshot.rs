@@ -40,14 +40,14 @@ pub struct Image {
     pub records: Vec<Record>,
 }
 
-pub struct Snapshot {
+pub struct LocalCopy {
     path: PathBuf,
     key: String,
     file: Option<File>,
     appended: usize,
 }
 
-impl Snapshot {
+impl LocalCopy {
     pub fn new(path: PathBuf, key: String) -> Self {
         Self { path, key, file: None, appended: 0 }
     }
@@ -156,7 +156,7 @@ mod tests {
     fn what_was_written_and_appended_is_read_even_behind_a_torn_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("snapshot");
-        let open = |key: &str| Snapshot::new(path.clone(), key.to_owned());
+        let open = |key: &str| LocalCopy::new(path.clone(), key.to_owned());
         let mut snapshot = open("k");
         assert!(snapshot.read().is_none());
         snapshot.write(&cursor(1), -5, [record(1)].iter()).unwrap();

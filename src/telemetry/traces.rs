@@ -33,6 +33,18 @@ pub struct Traces {
     tracer: SdkTracer,
 }
 
+/// Work that is over already.
+pub struct Past {
+    /// Of its span.
+    pub name: &'static str,
+    /// When it began.
+    pub start: Timestamp,
+    /// When it was over.
+    pub end: Timestamp,
+    /// Names and values.
+    pub attributes: Vec<(&'static str, String)>,
+}
+
 impl Traces {
     /// `dropped` counts spans that no collector took. Needs a runtime around it.
     pub fn new(endpoint: &str, dropped: IntCounter) -> Result<Self, ExporterBuildError> {
@@ -53,20 +65,15 @@ impl Traces {
         Ok(Self { provider, tracer })
     }
 
-    /// A span that is over already.
-    pub fn record(
-        &self,
-        parent: &Parent,
-        name: &'static str,
-        (start, end): (Timestamp, Timestamp),
-        attributes: Vec<(&'static str, String)>,
-    ) {
-        let builder = self.tracer.span_builder(name).with_kind(SpanKind::Server);
-        let builder = builder.with_start_time(system_time(start));
+    /// Makes a span of what is over already.
+    pub fn record(&self, parent: &Parent, past: Past) {
+        let builder = self.tracer.span_builder(past.name).with_kind(SpanKind::Server);
+        let builder = builder.with_start_time(system_time(past.start));
         let context = Context::new().with_remote_span_context(parent.0.clone());
         let mut span = self.tracer.build_with_context(builder, &context);
-        span.set_attributes(attributes.into_iter().map(|(name, value)| KeyValue::new(name, value)));
-        span.end_with_timestamp(system_time(end));
+        let attributes = past.attributes.into_iter();
+        span.set_attributes(attributes.map(|(name, value)| KeyValue::new(name, value)));
+        span.end_with_timestamp(system_time(past.end));
     }
 
     /// Work whose spans, and those of what it leads to, are the caller's. `outcome` names what came

@@ -15,7 +15,6 @@ use super::withdrawn::Withdrawal;
 use crate::clients::{Attempt, Authentication, Authenticator, Presented};
 use crate::domain::{
     Caller, Client, Clock, GrantSet, ScopeSet, Secret, Standing, TenantCode, TenantDigest,
-    Timestamp,
 };
 use crate::grants::{LookupOutcome, Tenants};
 use crate::telemetry::{AuditStream, Metrics};
@@ -75,48 +74,54 @@ pub struct TokenRequest<'a> {
 }
 
 /// A client and the token that it asks about.
-pub struct Question {
+pub struct TokenQuestion {
     /// Authenticated and in good standing.
     pub client: Arc<Client>,
     /// As it was sent: nothing is verified.
     pub token: Secret,
 }
 
-/// The client as far as it is known: authenticated, or a registered id that is only claimed.
-type Claimed = Option<Arc<Client>>;
+/// A request that was refused.
+struct Refused {
+    /// As far as it is known: authenticated, or a registered id that is only claimed.
+    client: Option<Arc<Client>>,
+    refusal: Refusal,
+}
+
+impl Refused {
+    /// Before anything was known of who asks.
+    fn nobody(refusal: impl Into<Refusal>) -> Self {
+        Self { client: None, refusal: refusal.into() }
+    }
+
+    fn known(client: &Arc<Client>, refusal: impl Into<Refusal>) -> Self {
+        Self { client: Some(Arc::clone(client)), refusal: refusal.into() }
+    }
+}
 
 impl TokenService {
     /// Serves a request of RFC 6749, section 4.4; counts and logs how it ended.
     pub async fn issue(&self, request: TokenRequest<'_>) -> Result<Issued, TokenError> {
-        let mut claimed = None;
-        match self.grant(&request, &mut claimed).await {
-            Ok(issued) => {
-                self.metrics.token_requests.with_label_values(&["issued"]).inc();
-                let client = claimed.as_ref().map(|client| client.id.as_str());
-                tracing::debug!(client, request_id = request.arrival.request_id, "token issued");
-                Ok(issued)
-            }
-            Err(refusal) => Err(self.refuse(request.arrival, claimed, refusal)),
-        }
+        let issued = self.grant(&request).await;
+        let issued = issued.map_err(|refused| self.refuse(request.arrival, refused))?;
+        self.metrics.token_requests.with_label_values(&["issued"]).inc();
+        Ok(issued)
     }
 
     /// Authenticates a request about a token, for revocation and introspection.
-    pub async fn question(&self, request: TokenRequest<'_>) -> Result<Question, TokenError> {
-        let mut claimed = None;
-        let asked = self.asked(&request, &mut claimed).await;
-        asked.map_err(|refusal| self.refuse(request.arrival, claimed, refusal))
+    pub async fn question(&self, request: TokenRequest<'_>) -> Result<TokenQuestion, TokenError> {
+        let asked = self.asked(&request).await;
+        asked.map_err(|refused| self.refuse(request.arrival, refused))
     }
 
-    async fn asked(
-        &self,
-        request: &TokenRequest<'_>,
-        claimed: &mut Claimed,
-    ) -> Result<Question, Refusal> {
+    async fn asked(&self, request: &TokenRequest<'_>) -> Result<TokenQuestion, Refused> {
         let context = self.context.load_full();
-        let (mut form, token) = TokenForm::about_token(request.body)?;
-        let client = self.client(&context, request, &mut form, claimed).await?;
-        Withdrawal::of(&context, &client)?;
-        Ok(Question { client, token })
+        let form = TokenForm::about_token(request.body);
+        let (mut form, token) = form.map_err(Refused::nobody)?;
+        let client = self.client(&context, request, &mut form).await?;
+        let standing = Withdrawal::of(&context, &client);
+        standing.map_err(|refusal| Refused::known(&client, refusal))?;
+        Ok(TokenQuestion { client, token })
     }
 
     /// The authenticated client, if it is in good standing.
@@ -125,27 +130,27 @@ impl TokenService {
         context: &MintContext,
         request: &TokenRequest<'_>,
         form: &mut TokenForm,
-        claimed: &mut Claimed,
-    ) -> Result<Arc<Client>, Refusal> {
-        let readings = presented(request.authorization, form)?;
+    ) -> Result<Arc<Client>, Refused> {
+        let readings = presented(request.authorization, form).map_err(Refused::nobody)?;
         let named = readings.iter().find_map(|reading| context.clients.get(&reading.id));
-        *claimed = named.cloned();
-        let client = self.authenticate(context, request.arrival.caller, &readings).await?;
-        *claimed = Some(Arc::clone(&client));
-        check_standing(&client)?;
+        let client = self.authenticate(context, request.arrival.caller, &readings).await;
+        let client = client.map_err(|refusal| Refused { client: named.cloned(), refusal })?;
+        check_standing(&client).map_err(|refusal| Refused::known(&client, refusal))?;
         Ok(client)
     }
 
     /// Counts and logs a request that was refused before its form was read.
     pub fn refuse_early(&self, arrival: Arrival<'_>, error: TokenError) -> TokenError {
-        self.refuse(arrival, None, error.into())
+        self.refuse(arrival, Refused::nobody(error))
     }
 
-    fn refuse(&self, arrival: Arrival<'_>, claimed: Claimed, refusal: Refusal) -> TokenError {
+    fn refuse(&self, arrival: Arrival<'_>, refused: Refused) -> TokenError {
+        let Refused { client, refusal } = refused;
+        let client = client.as_ref().map(|client| client.id.as_str());
         let Refusal { error, cause } = refusal;
         self.metrics.token_requests.with_label_values(&[error.code()]).inc();
         tracing::info!(
-            client = claimed.as_ref().map(|client| client.id.as_str()),
+            client,
             source = %arrival.caller.0,
             request_id = arrival.request_id,
             reason = error.code(),
@@ -154,23 +159,34 @@ impl TokenService {
             "token refused"
         );
         if let Some(audit) = &self.audit {
-            let client = claimed.as_ref().map_or("", |client| client.id.as_str());
+            let client = client.unwrap_or_default();
             audit.write(&audit::refused(client, arrival, refusal, self.clock.now()));
         }
         error
     }
 
-    async fn grant(
-        &self,
-        request: &TokenRequest<'_>,
-        claimed: &mut Claimed,
-    ) -> Result<Issued, Refusal> {
+    async fn grant(&self, request: &TokenRequest<'_>) -> Result<Issued, Refused> {
         let context = self.context.load_full();
-        let mut form = TokenForm::parse(request.body, &context.audience)?;
-        let client = self.client(&context, request, &mut form, claimed).await?;
-        let withdrawal = Withdrawal::of(&context, &client)?;
-        let scopes = narrow_scopes(&client, form.scope.as_ref())?;
-        let mut grants = self.grants(&client).await?;
+        let form = TokenForm::parse(request.body, &context.audience);
+        let mut form = form.map_err(Refused::nobody)?;
+        let client = self.client(&context, request, &mut form).await?;
+        let issued = self.grant_to(&client, &context, &form, request.arrival).await;
+        let issued = issued.map_err(|refusal| Refused::known(&client, refusal))?;
+        let (client, request_id) = (client.id.as_str(), request.arrival.request_id);
+        tracing::debug!(client, request_id, "token issued");
+        Ok(issued)
+    }
+
+    async fn grant_to(
+        &self,
+        client: &Client,
+        context: &MintContext,
+        form: &TokenForm,
+        arrival: Arrival<'_>,
+    ) -> Result<Issued, Refusal> {
+        let withdrawal = Withdrawal::of(context, client)?;
+        let scopes = narrow_scopes(client, form.scope.as_ref())?;
+        let mut grants = self.grants(client).await?;
         let now = self.clock.moment();
         if withdrawal.wants_newer(now.wall_at(grants.looked_up_at), now.wall) {
             grants = usable(self.tenants.grants_anew(&client.id).await)?;
@@ -178,9 +194,10 @@ impl TokenService {
         let moment = self.clock.moment();
         let (now, looked_up_at) = (moment.wall, moment.wall_at(grants.looked_up_at));
         let narrowed = !form.tenants.is_empty();
-        let tenants =
-            narrow_tenants(&context, &client, (&grants, looked_up_at, &withdrawal), &form.tenants)?;
-        if !narrowed && is_nearly_full(&context, tenants.len()) {
+        let mut tenants = context.granted(client, &grants);
+        tenants.retain(|tenant| withdrawal.leaves(tenant.code, looked_up_at));
+        let tenants = narrow_tenants(context, client, tenants, &form.tenants)?;
+        if !narrowed && is_nearly_full(context, tenants.len()) {
             self.metrics.tokens_nearly_full.inc();
             let (client, max) = (client.id.as_str(), context.max_tenants);
             tracing::warn!(
@@ -195,7 +212,7 @@ impl TokenService {
         let mut attributes = client.attributes.clone();
         attributes.extend(grants.attributes.clone());
         let grant = Grant {
-            client: &client,
+            client,
             scopes: &scopes,
             tenants: &tenants,
             attributes: &attributes,
@@ -212,13 +229,13 @@ impl TokenService {
             TokenError::Unavailable { retry_after: 5, told }.because(Cause::Signing)
         })?;
         if let Some(audit) = &self.audit {
-            audit.write(&audit::issued(&context, &grant, request.arrival));
+            audit.write(&audit::issued(context, &grant, arrival));
         }
         Ok(Issued {
             access_token,
-            expires_in: context.lifetime(&client).as_secs(),
+            expires_in: context.lifetime(client).as_secs(),
             scope: scopes.as_str().to_owned(),
-            display: display(&context, &grant),
+            display: display(context, &grant),
         })
     }
 
@@ -293,11 +310,9 @@ fn narrow_scopes(client: &Client, wanted: Option<&ScopeSet>) -> Result<ScopeSet,
 fn narrow_tenants<'g>(
     context: &MintContext,
     client: &Client,
-    (grants, looked_up_at, withdrawal): (&'g GrantSet, Timestamp, &Withdrawal<'_>),
+    mut tenants: Vec<GrantedTenant<'g>>,
     wanted: &[TenantCode],
 ) -> Result<Vec<GrantedTenant<'g>>, Refusal> {
-    let mut tenants = context.granted(client, grants);
-    tenants.retain(|tenant| withdrawal.leaves(tenant.code, looked_up_at));
     if tenants.is_empty() {
         return Err(NO_TENANT);
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{
     Attributes, Client, ClientBook, GRANTS_AT, GrantSet, Holder, NARROWED, ScopeSet, TenantCode,
-    TenantDigest, TenantDigester, Timestamp, Withdrawals,
+    TenantDigest, TenantDigester, TenantForm, Timestamp, Withdrawals,
 };
 use crate::keys::{Signer, SigningKeys};
 
@@ -28,7 +28,7 @@ pub struct MintContext {
     /// The name of the claim that lists the tenants.
     pub tenant_claim: String,
     /// What that claim lists them as.
-    pub claim_form: ClaimForm,
+    pub tenant_form: TenantForm,
     /// Above this a client has to name the tenants it wants: a token is sent with every request.
     pub max_tenants: usize,
     /// Repeat the tenants in the token response.
@@ -43,15 +43,6 @@ pub struct MintContext {
     pub digester: Arc<TenantDigester>,
     /// `None`: only files and lookups withdraw anything.
     pub withdrawals: Option<Arc<Withdrawals>>,
-}
-
-/// How a token names its tenants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimForm {
-    /// By keyed digests, bound to issuer and client: a reader learns no code.
-    Digest,
-    /// By their codes, which everyone who holds the token can read.
-    Plain,
 }
 
 /// The payload of RFC 9068, section 2.2, and claims of our own.
@@ -170,9 +161,9 @@ impl MintContext {
     }
 
     fn tenant_value<'a>(&self, tenant: &GrantedTenant<'a>) -> TenantValue<'a> {
-        match self.claim_form {
-            ClaimForm::Digest => TenantValue::Digest(tenant.digest.to_text()),
-            ClaimForm::Plain => TenantValue::Plain(tenant.code.expose()),
+        match self.tenant_form {
+            TenantForm::Digest => TenantValue::Digest(tenant.digest.to_text()),
+            TenantForm::Plain => TenantValue::Plain(tenant.code.expose()),
         }
     }
 }

@@ -98,7 +98,7 @@ pub enum Rest {
 }
 
 #[derive(Debug)]
-pub struct Finding {
+pub struct Misfit {
     pub path: Vec<PathStep>,
     pub rest: Rest,
     /// `what is wrong; what to do`. Never a value of the file: it may be a secret.
@@ -106,7 +106,7 @@ pub struct Finding {
 }
 
 /// Everything in `document` that does not fit `schema`, which [`of`] has made.
-pub fn findings(schema: &Value, document: &Value) -> Vec<Finding> {
+pub fn findings(schema: &Value, document: &Value) -> Vec<Misfit> {
     let mut walk = Walk { schema, path: Vec::new(), found: Vec::new() };
     walk.value(schema, document);
     walk.found
@@ -116,7 +116,7 @@ pub fn findings(schema: &Value, document: &Value) -> Vec<Finding> {
 struct Walk<'a> {
     schema: &'a Value,
     path: Vec<PathStep>,
-    found: Vec<Finding>,
+    found: Vec<Misfit>,
 }
 
 impl Walk<'_> {
@@ -167,7 +167,7 @@ impl Walk<'_> {
     /// One of the branches has to fit. Where none does, the complaints are those of the branch that
     /// the value was meant for: they lie deeper than the value itself, or are about its keys.
     fn branches(&mut self, rule: &Value, branches: &[Value], value: &Value) {
-        let complaints: Vec<Vec<Finding>> = branches
+        let complaints: Vec<Vec<Misfit>> = branches
             .iter()
             .map(|branch| {
                 let path = self.path.clone();
@@ -180,7 +180,7 @@ impl Walk<'_> {
             return;
         }
         let depth = self.path.len();
-        let meant = |found: &Vec<Finding>| found.iter().all(|one| one.path.len() > depth);
+        let meant = |found: &Vec<Misfit>| found.iter().all(|one| one.path.len() > depth);
         match complaints.into_iter().find(meant) {
             Some(found) => self.found.extend(found),
             None => self.add(None, Rest::Broken, mismatch(self.schema, rule, value)),
@@ -189,7 +189,7 @@ impl Walk<'_> {
 
     fn add(&mut self, last: Option<PathStep>, rest: Rest, message: String) {
         let path = self.path.iter().cloned().chain(last).collect();
-        self.found.push(Finding { path, rest, message });
+        self.found.push(Misfit { path, rest, message });
     }
 }
 

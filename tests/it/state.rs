@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use sqlx::Connection as _;
 use tempfile::TempDir;
 use tenantgate::domain::{Secret, SystemClock};
-use tenantgate::state::{Engine, PostgresSettings, Store};
+use tenantgate::state::{Backend, PostgresSettings, Store};
 
 /// A server that ends when its standard input does, which is when this process ends. Nobody can
 /// wait for it then.
@@ -58,7 +58,7 @@ fn server() -> Option<&'static Server> {
 
 /// A store of its own for one test.
 pub struct Place {
-    pub engine: Engine,
+    pub engine: Backend,
     pub name: &'static str,
     _folder: Option<TempDir>,
 }
@@ -67,7 +67,7 @@ impl Place {
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join("state/tenantgate.db");
-        Self { engine: Engine::Sqlite(path), name: "SQLite", _folder: Some(folder) }
+        Self { engine: Backend::Sqlite(path), name: "SQLite", _folder: Some(folder) }
     }
 
     pub async fn postgres() -> Option<Self> {
@@ -83,7 +83,7 @@ impl Place {
     /// A database of its own behind a pooler in transaction mode.
     pub async fn pooled() -> Option<Self> {
         let place = Self::postgres().await?;
-        let Engine::Postgres(settings) = &place.engine else { return None };
+        let Backend::Postgres(settings) = &place.engine else { return None };
         let database = settings.url.expose().rsplit('/').next()?;
         Some(Self::at(server()?.pooler.as_ref()?, database, "PostgreSQL behind pgbouncer"))
     }
@@ -91,7 +91,7 @@ impl Place {
     fn at(url: &str, database: &str, name: &'static str) -> Self {
         let (server, _) = url.rsplit_once('/').unwrap();
         let url = Secret::new(format!("{server}/{database}"));
-        let engine = Engine::Postgres(PostgresSettings { url, ca_pem: None });
+        let engine = Backend::Postgres(PostgresSettings { url, ca_pem: None });
         Self { engine, name, _folder: None }
     }
 

@@ -13,11 +13,11 @@ use tenantgate::authz::route::{RouteRule, Router, Template};
 use tenantgate::authz::trust::{KeySet, PublicKey, TrustedKey};
 use tenantgate::authz::{
     Api, Apis, Authorizer, CheckInput, FactsCache, FreshnessRule, HeaderValue, Headers, Hint,
-    IssuerPolicy, ProbeWatch, Probing, Route, Snapshot, TenantForm, Trust,
+    IssuerPolicy, ProbeWatch, Probing, Route, Snapshot, Trust,
 };
 use tenantgate::domain::{
     Algorithm, Client, ClientId, DenyReason, GrantBook, GrantCell, Holder, Meter, Moment, ScopeSet,
-    TenantDigester, Timestamp,
+    TenantDigester, TenantForm, Timestamp,
 };
 
 pub const OWN: &str = "https://issuer.test";

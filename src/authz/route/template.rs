@@ -15,7 +15,11 @@ pub struct Template {
     pub(super) has_rest: bool,
 }
 
-pub(super) type BoundPath<'r, 'p> = (Option<&'p str>, Vec<(&'r str, &'p str)>);
+/// What a template takes from a path; the fields are those of a `RouteMatch`.
+pub(super) struct BoundPath<'r, 'p> {
+    pub tenant: Option<&'p str>,
+    pub variables: Vec<(&'r str, &'p str)>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
@@ -230,7 +234,7 @@ impl Template {
                 Segment::Exact(_) | Segment::IgnoreCase(_) => {}
             }
         }
-        Ok((tenant, variables))
+        Ok(BoundPath { tenant, variables })
     }
 
     pub(super) fn same_shape(&self, other: &Self, same: fn(&Segment, &Segment) -> bool) -> bool {

@@ -4,9 +4,9 @@ use crate::lint::Report;
 use crate::lint::node::Node;
 use crate::lint::rules;
 
-use super::Config;
+use super::EnvoyConfig;
 
-pub fn lint(report: &mut Report, config: &Config, name: &Node) {
+pub fn lint(report: &mut Report, config: &EnvoyConfig, name: &Node) {
     let wanted = name.text();
     let found = config.clusters.iter().find(|cluster| cluster.get("name").text() == wanted);
     let Some(cluster) = found else {

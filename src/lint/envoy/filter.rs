@@ -4,7 +4,7 @@ use crate::lint::Report;
 use crate::lint::node::Node;
 use crate::lint::rules;
 
-use super::{Config, cluster, type_of};
+use super::{EnvoyConfig, cluster, type_of};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -45,7 +45,7 @@ fn kind_of(entry: &Node) -> Option<Kind> {
     (kind == "ExtAuthz" || discovered).then_some(Kind::ExtAuthz)
 }
 
-pub fn lint(report: &mut Report, config: &Config, check: &Check) {
+pub fn lint(report: &mut Report, config: &EnvoyConfig, check: &Check) {
     if check.kind == Kind::Module {
         return;
     }

@@ -5,9 +5,9 @@ use crate::lint::node::Node;
 use crate::lint::rules::{self, Removed};
 
 use super::filter::{self, Check};
-use super::{Config, is_value, logs, routes, type_of};
+use super::{EnvoyConfig, is_value, logs, routes, type_of};
 
-pub fn lint(report: &mut Report, config: &Config, manager: &Node) {
+pub fn lint(report: &mut Report, config: &EnvoyConfig, manager: &Node) {
     let checks = filter::of_manager(manager);
     for check in &checks {
         filter::lint(report, config, check);

@@ -49,7 +49,7 @@ fn type_of<'a>(typed: &Node<'a>) -> &'a str {
 }
 
 /// Everything of the document that hangs together.
-pub struct Config<'a> {
+pub struct EnvoyConfig<'a> {
     listeners: Vec<Node<'a>>,
     clusters: Vec<Node<'a>>,
     route_tables: Vec<Node<'a>>,
@@ -84,8 +84,8 @@ pub fn lint(report: &mut Report, document: &Node) -> Result<(), String> {
     Ok(())
 }
 
-fn parts<'a>(document: &Node<'a>) -> Option<Config<'a>> {
-    let mut config = Config { listeners: vec![], clusters: vec![], route_tables: vec![] };
+fn parts<'a>(document: &Node<'a>) -> Option<EnvoyConfig<'a>> {
+    let mut config = EnvoyConfig { listeners: vec![], clusters: vec![], route_tables: vec![] };
     if document.get("static_resources").value().is_object() {
         config.listeners = document.at("static_resources.listeners").items();
         config.clusters = document.at("static_resources.clusters").items();

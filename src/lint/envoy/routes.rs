@@ -5,10 +5,10 @@ use crate::lint::node::Node;
 use crate::lint::rules;
 
 use super::filter::{Check, Kind};
-use super::{Config, type_of};
+use super::{EnvoyConfig, type_of};
 
 /// The route tables of a connection manager that are in the file.
-fn tables<'a>(config: &Config<'a>, manager: &Node<'a>) -> Vec<Node<'a>> {
+fn tables<'a>(config: &EnvoyConfig<'a>, manager: &Node<'a>) -> Vec<Node<'a>> {
     let inline = manager.get("route_config");
     if inline.exists() {
         return vec![inline];
@@ -19,7 +19,7 @@ fn tables<'a>(config: &Config<'a>, manager: &Node<'a>) -> Vec<Node<'a>> {
 }
 
 /// Whether anything is sent on to a cluster, or may be.
-pub fn forwards<'a>(config: &Config<'a>, manager: &Node<'a>) -> bool {
+pub fn forwards<'a>(config: &EnvoyConfig<'a>, manager: &Node<'a>) -> bool {
     let tables = tables(config, manager);
     let sends = |table: &Node| {
         let hosts = table.get("virtual_hosts").items();
@@ -30,7 +30,12 @@ pub fn forwards<'a>(config: &Config<'a>, manager: &Node<'a>) -> bool {
     tables.is_empty() || tables.iter().any(sends)
 }
 
-pub fn lint<'a>(report: &mut Report, config: &Config<'a>, manager: &Node<'a>, checks: &[Check]) {
+pub fn lint<'a>(
+    report: &mut Report,
+    config: &EnvoyConfig<'a>,
+    manager: &Node<'a>,
+    checks: &[Check],
+) {
     let tables = tables(config, manager);
     if tables.is_empty() {
         let why = "whether a route switches the check off cannot be seen";

@@ -72,7 +72,7 @@ pub struct NewClient {
     pub apis: Option<Vec<String>>,
     /// Claims that each of its tokens carries.
     pub attributes: Option<BTreeMap<String, Value>>,
-    pub quota: Option<Quota>,
+    pub quota: Option<QuotaDocument>,
     /// A UUID. The same one again does nothing and is answered alike.
     #[schema(format = "uuid")]
     pub request_id: Option<String>,
@@ -110,8 +110,8 @@ pub struct ClientPatch {
     #[schema(value_type = Option<BTreeMap<String, Value>>)]
     pub attributes: Option<Option<BTreeMap<String, Value>>>,
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Quota>)]
-    pub quota: Option<Option<Quota>>,
+    #[schema(value_type = Option<QuotaDocument>)]
+    pub quota: Option<Option<QuotaDocument>>,
     /// A UUID. The same one again does nothing and is answered alike.
     #[schema(format = "uuid")]
     pub request_id: Option<String>,
@@ -166,34 +166,36 @@ pub enum DeveloperStatus {
 /// What Envoy's rate limiters let a client ask for.
 #[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Quota {
+#[schema(as = Quota)]
+pub struct QuotaDocument {
     /// At least 1.
     #[schema(minimum = 1)]
     pub requests_per_unit: u32,
-    pub unit: QuotaUnit,
+    pub unit: QuotaUnitDocument,
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum QuotaUnit {
+#[schema(as = QuotaUnit)]
+pub enum QuotaUnitDocument {
     Second,
     Minute,
     Hour,
     Day,
 }
 
-impl From<QuotaUnit> for domain::QuotaUnit {
-    fn from(unit: QuotaUnit) -> Self {
+impl From<QuotaUnitDocument> for domain::QuotaUnit {
+    fn from(unit: QuotaUnitDocument) -> Self {
         match unit {
-            QuotaUnit::Second => Self::Second,
-            QuotaUnit::Minute => Self::Minute,
-            QuotaUnit::Hour => Self::Hour,
-            QuotaUnit::Day => Self::Day,
+            QuotaUnitDocument::Second => Self::Second,
+            QuotaUnitDocument::Minute => Self::Minute,
+            QuotaUnitDocument::Hour => Self::Hour,
+            QuotaUnitDocument::Day => Self::Day,
         }
     }
 }
 
-impl From<domain::QuotaUnit> for QuotaUnit {
+impl From<domain::QuotaUnit> for QuotaUnitDocument {
     fn from(unit: domain::QuotaUnit) -> Self {
         match unit {
             domain::QuotaUnit::Second => Self::Second,
@@ -231,7 +233,7 @@ pub struct RevokeSecret {
 pub struct ClientDocument {
     pub client_id: String,
     /// `file`: it is in `clients.yaml`, and read-only here. `state`: it was registered by a call.
-    pub source: Source,
+    pub source: RecordSource,
     /// `approved`, or `revoked`.
     pub status: &'static str,
     /// Stopped by `:block` until `:unblock`.
@@ -251,7 +253,7 @@ pub struct ClientDocument {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub quota: Option<Quota>,
+    pub quota: Option<QuotaDocument>,
     pub credentials: Vec<CredentialDocument>,
     /// Tokens issued until then are refused. RFC 3339, UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,7 +265,8 @@ pub struct ClientDocument {
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+#[schema(as = Source)]
+pub enum RecordSource {
     File,
     State,
 }
@@ -339,7 +342,8 @@ pub struct WithdrawalDocument {
 /// A request to the API, or a client and a tenant.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Question {
+#[schema(as = Question)]
+pub struct ExplainQuestion {
     /// Left out: GET.
     pub method: Option<String>,
     pub path: Option<String>,
@@ -385,14 +389,15 @@ pub struct UsageQuestion {
 #[derive(Serialize, ToSchema)]
 pub struct UsageDocument {
     /// The latest hour first.
-    pub rows: Vec<UsageRow>,
+    pub rows: Vec<UsageRowDocument>,
     /// There are more: ask for fewer hours.
     pub truncated: bool,
 }
 
 /// The calls of one hour by one client on one tenant with one outcome.
 #[derive(Serialize, ToSchema)]
-pub struct UsageRow {
+#[schema(as = UsageRow)]
+pub struct UsageRowDocument {
     /// When it began. RFC 3339, UTC, as the other times.
     pub hour: String,
     pub issuer: String,

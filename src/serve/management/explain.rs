@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use super::arrival::{Scope, answer};
 use super::documents::{
-    ExplanationDocument, GrantsDocument, Question, StepDocument, WithdrawalDocument,
+    ExplainQuestion, ExplanationDocument, GrantsDocument, StepDocument, WithdrawalDocument,
 };
 use super::failure::{Failure, Refusals};
 use super::{Management, Shared};
@@ -17,7 +17,7 @@ use crate::engine::{Ask, Explanation, Word};
 /// The decision of this process, step by step.
 #[utoipa::path(
     post, path = "/v1/explain", tag = "audit",
-    request_body = Question,
+    request_body = ExplainQuestion,
     responses(
         (status = 200, description = "Explained.", body = ExplanationDocument),
         Refusals,
@@ -27,10 +27,10 @@ pub async fn explain(
     State(management): State<Shared>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (_, question) = management.arrive::<Question>(request, Scope::Audit).await?;
+    let (_, question) = management.arrive::<ExplainQuestion>(request, Scope::Audit).await?;
     let engine = &management.engine;
     let explanation = match &question {
-        Question { path: Some(path), client_id: None, tenant: None, .. } => {
+        ExplainQuestion { path: Some(path), client_id: None, tenant: None, .. } => {
             let token = question.token.as_deref().map(Secret::new);
             let headers = BearerHeader::new(token.as_ref());
             engine.explain_request(&CheckInput {
@@ -40,7 +40,7 @@ pub async fn explain(
                 headers: &headers,
             })
         }
-        Question {
+        ExplainQuestion {
             path: None,
             method: None,
             token: None,

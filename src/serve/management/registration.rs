@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::documents::{
-    self, About, ClientPatch, CredentialDocument, DeveloperStatus, NewClient, Source, time,
+    self, About, ClientPatch, CredentialDocument, DeveloperStatus, NewClient, RecordSource, time,
 };
 use super::failure::Failure;
 use crate::clients::{
@@ -16,7 +16,7 @@ use crate::domain::{
     Client, ClientId, Credential, CredentialDigest, Holder, QuotaUnit, Secret, TenantCode,
     TenantDigester, Timestamp, Withdrawals,
 };
-use crate::state::{ClientDocument, Record, Sealer, StoredCredential, StoredQuota};
+use crate::state::{ClientBody, Record, Sealer, StoredCredential, StoredQuota};
 
 /// Revoked secrets that are kept, so that the log can tell one from an unknown one.
 const MAX_REVOKED: usize = 10;
@@ -24,7 +24,7 @@ const MAX_REVOKED: usize = 10;
 /// A client that is about to be stored.
 pub struct Draft {
     pub id: ClientId,
-    stored: ClientDocument,
+    stored: ClientBody,
     tenants: Vec<String>,
     /// As it was written, to be checked like that of a file.
     token_ttl: Option<String>,
@@ -59,7 +59,7 @@ impl Draft {
             Failure::Conflict(text.to_owned())
         };
         let id = ClientId::parse(&record.key.client).ok_or_else(unreadable)?;
-        let stored = ClientDocument::of(record).ok_or_else(unreadable)?;
+        let stored = ClientBody::of(record).ok_or_else(unreadable)?;
         let codes = match &stored.sealed_tenants {
             Some(sealed) => sealer.open(id.as_str(), sealed).ok_or_else(unreadable)?,
             None => Vec::new(),
@@ -179,7 +179,7 @@ impl Draft {
             0 => now,
             created_at => created_at,
         };
-        let document = ClientDocument {
+        let document = ClientBody {
             sealed_tenants,
             token_ttl_seconds: ttl.map(|ttl| ttl.as_secs()),
             created_at,
@@ -209,7 +209,7 @@ pub struct Known<'a> {
 
 /// A client as it is in force.
 pub fn document(client: &Client, known: &Known<'_>) -> documents::ClientDocument {
-    let stored = known.record.and_then(ClientDocument::of);
+    let stored = known.record.and_then(ClientBody::of);
     let withdrawn = known.withdrawals.and_then(|all| all.lookup(known.holder));
     let by_call = withdrawn.as_ref().and_then(|withdrawn| withdrawn.tokens_not_before());
     let not_before = client.tokens_not_before.max(by_call);
@@ -221,7 +221,7 @@ pub fn document(client: &Client, known: &Known<'_>) -> documents::ClientDocument
     let attributes = client.attributes.iter();
     documents::ClientDocument {
         client_id: client.id.to_string(),
-        source: if known.record.is_some() { Source::State } else { Source::File },
+        source: if known.record.is_some() { RecordSource::State } else { RecordSource::File },
         status: if client.approved { "approved" } else { "revoked" },
         blocked: withdrawn.is_some_and(|withdrawn| withdrawn.is_blocked()),
         developer: Some(documents::Developer {
@@ -238,7 +238,7 @@ pub fn document(client: &Client, known: &Known<'_>) -> documents::ClientDocument
         attributes: attributes
             .map(|(name, text)| (name.clone(), value_of(text)))
             .collect::<BTreeMap<_, _>>(),
-        quota: client.quota.map(|quota| documents::Quota {
+        quota: client.quota.map(|quota| documents::QuotaDocument {
             requests_per_unit: quota.requests_per_unit,
             unit: quota.unit.into(),
         }),

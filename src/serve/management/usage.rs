@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use super::Shared;
 use super::arrival::{Scope, answer};
-use super::documents::{UsageDocument, UsageQuestion, UsageRow, time};
+use super::documents::{UsageDocument, UsageQuestion, UsageRowDocument, time};
 use super::failure::{Failure, Refusals};
 use crate::domain::TenantCode;
 use crate::state::UsageQuery;
@@ -49,7 +49,7 @@ pub async fn query(
     let mut rows = state.store().usage(query).await?;
     let truncated = rows.len() > MOST_ROWS;
     rows.truncate(MOST_ROWS);
-    let rows = rows.into_iter().map(|row| UsageRow {
+    let rows = rows.into_iter().map(|row| UsageRowDocument {
         hour: time(row.hour),
         issuer: row.issuer,
         client_id: row.client,

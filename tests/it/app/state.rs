@@ -1,7 +1,7 @@
 //! What is withdrawn by a call: in checks and in mints, on the running app.
 
 use tenantgate::domain::{CredentialDigest, Holder, Target, TokenRef};
-use tenantgate::state::{Audit, Change, ClientDocument, Expect, Key, StoredCredential, Written};
+use tenantgate::state::{Audit, Change, ClientBody, Expect, Key, StoredCredential, Written};
 use uuid::Uuid;
 
 use super::*;
@@ -153,7 +153,7 @@ async fn a_client_of_the_state_is_one_like_those_of_the_file() {
     let gate = Gate::with_config(&config()).await;
     gate.provider.grant("stored", &["T5"]);
     let document = |scope: &str| {
-        let document = ClientDocument {
+        let document = ClientBody {
             scopes: vec![scope.to_owned()],
             credentials: vec![StoredCredential {
                 id: "1".to_owned(),
@@ -162,7 +162,7 @@ async fn a_client_of_the_state_is_one_like_those_of_the_file() {
                 created_at: 0,
                 expires_at: None,
             }],
-            ..ClientDocument::default()
+            ..ClientBody::default()
         };
         serde_json::to_string(&document).unwrap()
     };

@@ -10,7 +10,7 @@ use tenantgate::domain::{
     Withdrawals,
 };
 use tenantgate::state::{
-    Audit, Change, Engine, Expect, Key, PostgresSettings, Record, Retention, Settings, State,
+    Audit, Backend, Change, Expect, FeedSettings, Key, PostgresSettings, Record, Retention, State,
     Written,
 };
 use uuid::Uuid;
@@ -25,7 +25,7 @@ struct Replica {
 }
 
 impl Replica {
-    async fn new(engine: &Engine, snapshot: Option<PathBuf>) -> Self {
+    async fn new(engine: &Backend, snapshot: Option<PathBuf>) -> Self {
         let clock = Arc::new(SystemClock);
         let store = engine.open(clock.clone()).await.unwrap();
         let withdrawals = Arc::new(Withdrawals::new(TenantRefs::new(&[7; 32])));
@@ -37,7 +37,7 @@ impl Replica {
                 clients.lock().unwrap().extend(records.iter().map(word));
             })
         };
-        let settings = Settings {
+        let settings = FeedSettings {
             poll: Duration::from_millis(20),
             retention: Retention { audit: Duration::MAX, usage: Duration::MAX },
             snapshot,
@@ -89,8 +89,8 @@ fn grant(tenant: &str, lift: bool) -> Change {
     change(Key::of(ACME, Target::Grant(TenantRefs::new(&[7; 32]).of(tenant))), lift)
 }
 
-async fn sql(engine: &Engine, statements: &'static str) {
-    let Engine::Postgres(settings) = engine else { panic!("not PostgreSQL") };
+async fn sql(engine: &Backend, statements: &'static str) {
+    let Backend::Postgres(settings) = engine else { panic!("not PostgreSQL") };
     let mut connection = sqlx::PgConnection::connect(settings.url.expose()).await.unwrap();
     sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
 }
@@ -194,7 +194,7 @@ async fn a_replica_starts_from_its_copy_while_the_database_is_away() {
     replica.write(grant("T2", false)).await;
     drop(replica);
     let nobody = "postgres://nobody@127.0.0.1:9/none".to_owned();
-    let away = Engine::Postgres(PostgresSettings { url: Secret::new(nobody), ca_pem: None });
+    let away = Backend::Postgres(PostgresSettings { url: Secret::new(nobody), ca_pem: None });
     let without = Replica::new(&away, None).await;
     assert!(!without.state.withdrawals().is_known());
     assert!(without.state.health().trouble.is_some());

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::Connection as _;
 use tenantgate::app::{Environment, Running, start};
 use tenantgate::domain::{Holder, SystemClock, Target};
-use tenantgate::state::{Audit, Change, Engine, Expect, Key, Written};
+use tenantgate::state::{Audit, Backend, Change, Expect, Key, Written};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ impl Fleet {
     }
 
     async fn with(place: &Place, tenants: usize, replicas: usize, config: &str) -> Self {
-        let Engine::Postgres(settings) = &place.engine else { panic!("not PostgreSQL") };
+        let Backend::Postgres(settings) = &place.engine else { panic!("not PostgreSQL") };
         let tenants: Vec<String> = (0..tenants).map(|number| format!("T{number}")).collect();
         let provider = Provider::default();
         let codes: Vec<&str> = tenants.iter().map(String::as_str).collect();
@@ -206,7 +206,7 @@ async fn a_replica_that_dies_while_it_asks_holds_nobody_up_for_long() {
     let Some(place) = Place::postgres().await else { return };
     let fleet = Fleet::with(&place, 2, 1, &fast()).await;
     fleet.mint(0, "T1").await;
-    let Engine::Postgres(settings) = &place.engine else { panic!("not PostgreSQL") };
+    let Backend::Postgres(settings) = &place.engine else { panic!("not PostgreSQL") };
     let mut database = sqlx::PgConnection::connect(settings.url.expose()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let dead = "UPDATE tenantgate_lookup SET owner = 'dead', looked_up_at = 0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tenantgate::domain::{Holder, Secret, SystemClock, Target, TenantRefs};
 use tenantgate::state::{
-    Audit, Change, Engine, Expect, Key, PostgresSettings, StoreError, Written,
+    Audit, Backend, Change, Expect, Key, PostgresSettings, StoreError, Written,
 };
 use uuid::Uuid;
 
@@ -42,8 +42,8 @@ fn change(number: u32) -> Change {
 async fn writer() {
     let Ok(place) = std::env::var(PLACE) else { return };
     let engine = match place.contains("://") {
-        true => Engine::Postgres(PostgresSettings { url: Secret::new(place), ca_pem: None }),
-        false => Engine::Sqlite(place.into()),
+        true => Backend::Postgres(PostgresSettings { url: Secret::new(place), ca_pem: None }),
+        false => Backend::Sqlite(place.into()),
     };
     let store = loop {
         match engine.open(Arc::new(SystemClock)).await {
@@ -102,8 +102,8 @@ fn kill_a_writer(place: &str, after: Duration) -> Vec<i64> {
 async fn what_was_acknowledged_survives_a_kill() {
     for place in Place::all().await {
         let name = match &place.engine {
-            Engine::Sqlite(path) => path.display().to_string(),
-            Engine::Postgres(settings) => settings.url.expose().to_owned(),
+            Backend::Sqlite(path) => path.display().to_string(),
+            Backend::Postgres(settings) => settings.url.expose().to_owned(),
         };
         let mut acknowledged = Vec::new();
         for round in 0..rounds() {
