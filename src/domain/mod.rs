@@ -13,11 +13,13 @@ mod ids;
 mod meter;
 mod problem;
 mod quota;
+mod references;
 mod secret;
 mod tenant;
 mod time;
 mod wish;
 mod withdrawals;
+mod withdrawn;
 
 /// What `wish` is built on; a model in the tests puts its own in place of it.
 mod sync {
@@ -38,13 +40,14 @@ pub use ids::{ClientId, ScopeSet, is_scope_token};
 pub use meter::Meter;
 pub use problem::Problem;
 pub use quota::{Quota, QuotaUnit};
+pub use references::{TenantRef, TenantRefs, TokenRef};
 pub use secret::Secret;
 pub use tenant::{
     DIGEST_KEY_LEN, DIGEST_LEN, Holder, TenantCode, TenantDigest, TenantDigester, TenantForm,
     TenantSet, is_tenant_code,
 };
 pub use time::{Clock, ManualClock, Moment, Monotonic, SystemClock, Timestamp};
-pub use withdrawals::{
-    ClientWithdrawals, Evidence, Floor, GrantEvidence, Subject, Target, TenantRef, TenantRefs,
-    TokenEvidence, TokenRef, Vouched, Withdrawals, Withdrawn, WithdrawnHolder,
+pub use withdrawals::{Subject, Withdrawals, WithdrawnHolder};
+pub use withdrawn::{
+    ClientWithdrawals, Evidence, Floor, GrantEvidence, Target, TokenEvidence, Vouched, Withdrawn,
 };

@@ -7,12 +7,12 @@ use crate::config::{HttpLookup, PageKind, Pages};
 use crate::domain::{ClientId, Clock, Problem};
 
 use super::answer::{Answer, Grants, usable_etag};
-use super::directory::{Step, StepObserver};
 use super::outbound::{read_body, retry_after, transport_failure};
 use super::pages::{Page, Pager};
 use super::request::{ClientRequest, RequestTemplate};
 use super::select::{Listed, Selector};
 use super::shape::Body;
+use super::step::{Step, StepObserver};
 use super::unavailable::Unavailable;
 
 /// One question to the provider's HTTP API, and what its answer means.

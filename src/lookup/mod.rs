@@ -7,12 +7,15 @@ mod directory;
 mod flight;
 mod grpc;
 mod http;
+mod inquiry;
 mod links;
 mod outbound;
 mod pages;
+mod remote;
 mod request;
 mod select;
 mod shape;
+mod step;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -29,8 +32,10 @@ pub mod directory_v1 {
 
 pub use answer::{Answer, Grants};
 pub use callout_token::TokenHealth;
-pub use directory::{Directory, Question, Step, StepObserver};
+pub use directory::Directory;
 pub use flight::{Flight, Seat, lock};
+pub use inquiry::Question;
 pub use select::{Listed, Selector};
 pub use shape::Body;
+pub use step::{Step, StepObserver};
 pub use unavailable::{CalloutTokenError, TlsFault, Unavailable};
