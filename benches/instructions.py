@@ -56,7 +56,7 @@ def compare(now, recorded):
 
 
 def build():
-    command = "cargo bench --locked --bench instructions --no-run --message-format=json-render-diagnostics"
+    command = "cargo bench --locked --profile counted --bench instructions --no-run --message-format=json-render-diagnostics"
     lines = output(command.split(), cwd=HERE.parent).splitlines()
     # Cargo builds the server too, in whatever order.
     built = [message for message in map(json.loads, lines) if message.get("executable")]
