@@ -1,5 +1,5 @@
 //! Writes protobuf messages field by field, straight into their bytes. As a prost message, built
-//! first and encoded then, a reply costs half as much as all the rest of a check (ARCHITECTURE.md
+//! first and encoded then, a reply costs half as much as all the rest of a check (docs/decisions.md
 //! has the figures).
 
 use prost::encode_length_delimiter;
