@@ -1,5 +1,6 @@
 //! The composition root: files in, running listeners out. The only place that wires parts together.
 
+mod evidence;
 mod listeners;
 
 use std::path::Path;
@@ -81,7 +82,7 @@ pub async fn start(config_path: &Path, environment: Environment) -> Result<Runni
     let starting = readiness.guard();
     let engine = Engine::open(config_path, clock)?;
     engine.open_state().await?;
-    engine.open_evidence()?;
+    evidence::open(&engine)?;
     engine.warn();
     let config = engine.config();
     let check = CheckServer(Arc::clone(&engine.gate));
@@ -238,7 +239,7 @@ impl Running {
             tracing::warn!(limit = ?DRAIN_LIMIT, "connections were still open at the end of \
                                                   draining");
         }
-        self.engine.end_traces().await;
+        evidence::end_traces(&self.engine).await;
         let stored = tokio::time::timeout(LAST_COUNTS, self.engine.store_usage()).await;
         if !matches!(stored, Ok(Ok(()))) {
             tracing::warn!("the last counts of use could not be stored");

@@ -5,13 +5,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, StartError};
-use crate::config::Audit;
-use crate::domain::Problem;
+use super::Engine;
 use crate::gate::Counted;
 use crate::state::{StoreError, UsageRow};
-use crate::telemetry::traces::Traces;
-use crate::telemetry::{AuditStream, Rotation};
 
 /// How often what was counted is stored.
 const STORE: Duration = Duration::from_secs(30);
@@ -19,39 +15,6 @@ const STORE: Duration = Duration::from_secs(30);
 const BATCH: usize = 500;
 
 impl Engine {
-    /// Opens the stream of issuances and denials, if the config has one, and begins to count.
-    pub fn open_evidence(&self) -> Result<(), StartError> {
-        let config = self.config();
-        if self.state().is_some() {
-            let _ = self.gate.ledger.usage.set(Arc::default());
-        }
-        if let Some(collector) = &config.traces {
-            let dropped = self.metrics.spans_dropped.clone();
-            let traces = Traces::new(collector.as_str(), dropped).map_err(|error| {
-                let message = format!("{error}; check the URL of the collector");
-                let field = "telemetry.traces.otlp_grpc".to_owned();
-                StartError::from(vec![Problem { field, message }])
-            })?;
-            let _ = self.gate.ledger.traces.set(Arc::new(traces));
-        }
-        let stream = match &config.audit {
-            None => return Ok(()),
-            Some(Audit::Stdout) => AuditStream::to_stdout(),
-            Some(Audit::File { path, max_bytes, keep }) => {
-                let rotation = Rotation { max_bytes: *max_bytes, keep: *keep };
-                AuditStream::to_file(path, rotation).map_err(|error| {
-                    let message = format!(
-                        "{} cannot be written ({error}); check the folder and its permissions",
-                        path.display()
-                    );
-                    StartError::from(vec![Problem { field: "audit.file".to_owned(), message }])
-                })?
-            }
-        };
-        let _ = self.gate.ledger.audit.set(Arc::new(stream));
-        Ok(())
-    }
-
     pub(super) fn run_evidence(self: &Arc<Self>, stop: &CancellationToken) {
         if self.gate.ledger.usage.get().is_none() {
             return;
@@ -84,14 +47,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Sends the last spans.
-    pub async fn end_traces(&self) {
-        if let Some(traces) = self.gate.ledger.traces.get().cloned() {
-            // It blocks, for a bounded time.
-            let _ = tokio::task::spawn_blocking(move || traces.end()).await;
-        }
     }
 
     /// Brings the figures of the stream up to date.
