@@ -246,16 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn a_million_tenants_that_one_client_tries_take_few_rows() {
+    fn many_tenants_that_one_client_tries_take_few_rows() {
         let usage = Usage::default();
-        for number in 0..1_000_000 {
+        for number in 0..100_000 {
             usage.count(seen("prober", &number.to_string(), true, HOUR));
         }
         usage.count(seen("other-app", "T1", false, HOUR));
         let rows = usage.take();
         assert!(rows.len() <= MAX_REFUSED + 2, "{}", rows.len());
         let others = rows.iter().find(|row| row.tenant == OTHER).unwrap();
-        assert_eq!(others.count, 1_000_000 - MAX_REFUSED as i64);
+        assert_eq!(others.count, 100_000 - MAX_REFUSED as i64);
         assert!(rows.iter().any(|row| row.client == "other-app" && row.tenant == "T1"));
     }
 
@@ -265,10 +265,13 @@ mod tests {
         for number in 0..100_000 {
             let name = number.to_string();
             usage.count(seen(&name, &name, false, HOUR));
-            usage.take();
+            if number % 100 == 0 {
+                usage.take();
+            }
         }
         let rows: usize = usage.shards.iter().map(|shard| lock(shard).rows.len()).sum();
         assert!(rows <= 2 * MAX_ROWS + 10, "{rows}");
+        usage.take();
         // The next hour starts empty.
         usage.count(seen("a", "T1", false, 2 * HOUR));
         assert_eq!(usage.take().len(), 1);
