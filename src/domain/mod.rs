@@ -1,7 +1,8 @@
-//! The words of the project as types. Knows nothing but `std`, a swap cell, a reader of durations
+//! The words of the project as types. Knows nothing but `std`, a swap cell, durations and waits,
 //! and the keyed hash that replaces a tenant code.
 
 mod algorithm;
+mod backoff;
 mod book;
 mod caller;
 mod claims;
@@ -27,6 +28,7 @@ mod sync {
 }
 
 pub use algorithm::Algorithm;
+pub use backoff::Backoff;
 pub use book::{ClientBook, ClientChange};
 pub use caller::Caller;
 pub use claims::{GRANTS_AT, NARROWED, is_reserved_claim};

@@ -10,10 +10,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::stage::Stage;
 use super::{Fed, FeedError, Wire, check_hello, hello, v1};
 use crate::authz::Hint;
-use crate::domain::{ClientId, GrantBook as _};
+use crate::domain::{Backoff, ClientId, GrantBook as _};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
 /// For the hello of the other side.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often use is told, and what has been asked for may be asked for again.
@@ -33,15 +33,13 @@ pub async fn follow(fed: &Fed, socket: &Path, config: &Path) {
         keys_asked: Vec::new(),
     };
     let mut told = String::new();
-    let mut pause = FIRST_PAUSE;
+    let mut failures = 0;
     loop {
         follower.began = false;
         let Err(error) = follower.run(socket, config).await;
         follower.let_ask_again();
         let began = follower.began;
-        if began {
-            pause = FIRST_PAUSE;
-        }
+        failures = if began { 1 } else { failures + 1 };
         let text = error.to_string();
         // The same trouble over and over is told once.
         if began || text != told {
@@ -51,8 +49,7 @@ pub async fn follow(fed: &Fed, socket: &Path, config: &Path) {
             told = text;
         }
         follower.watch_age();
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(BACKOFF.after(failures)).await;
     }
 }
 

@@ -3,14 +3,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::{Freshness, LookupLimits};
-use crate::domain::{ClientId, GrantCell, GrantSet, Holder, Monotonic, TenantCode};
+use crate::domain::{Backoff, ClientId, GrantCell, GrantSet, Holder, Monotonic, TenantCode};
 use crate::lookup::{Answer, Flight, Grants, Unavailable, lock};
 
 use super::{Core, LookupOutcome, Settings};
 
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// Bounds how late the end of an outage is noticed.
-const MAX_BACKOFF: Duration = Duration::from_secs(4);
+/// The longest bounds how late the end of an outage is noticed.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(4) };
 /// The least time between two lookups that a tenant missing from a token may cause.
 const MISS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -228,9 +228,7 @@ impl Entry {
         let mut state = lock(&self.state);
         state.failures += 1;
         state.failure = Some(reason.clone());
-        let doubled = FIRST_BACKOFF * 2u32.pow((state.failures - 1).min(8));
-        let wait = doubled.min(MAX_BACKOFF).mul_f64(0.5 + 0.5 * rand::random::<f64>());
-        self.wait_until(now.plus(wait));
+        self.wait_until(now.plus(BACKOFF.spread_after(state.failures)));
     }
 
     /// Puts the set under the digest keys of a reloaded config.

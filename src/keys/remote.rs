@@ -15,7 +15,7 @@ use url::Url;
 
 use super::jwks::{JwksError, MAX_JWKS_BYTES, SkippedKey, WantedKeys, parse_jwks, tell_skipped};
 use crate::authz::trust::KeySet;
-use crate::domain::Timestamp;
+use crate::domain::{Backoff, Timestamp};
 use crate::telemetry::Instruments;
 
 /// For one request, its body included.
@@ -53,25 +53,24 @@ struct Pace {
     refresh: Duration,
     /// Between two fetches for the sake of an unknown `kid`.
     unknown_kid: Duration,
-    /// While nothing was ever loaded, so that an issuer may start after us: the first wait after
-    /// a failure and the longest; they double.
-    first: (Duration, Duration),
+    /// After failures while nothing was ever loaded, so that an issuer may start after us.
+    first: Backoff,
     /// The same while the last good set is in use.
-    again: (Duration, Duration),
+    again: Backoff,
 }
 
 const OWN_PACE: Pace = Pace {
     refresh: Duration::from_secs(5),
     unknown_kid: Duration::from_secs(5),
-    first: (Duration::from_millis(500), Duration::from_secs(5)),
-    again: (Duration::from_secs(5), Duration::from_secs(15)),
+    first: Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(5) },
+    again: Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(15) },
 };
 
 const PACE: Pace = Pace {
     refresh: Duration::from_secs(600),
     unknown_kid: Duration::from_secs(30),
-    first: (Duration::from_secs(1), Duration::from_secs(30)),
-    again: (Duration::from_secs(30), Duration::from_secs(300)),
+    first: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) },
+    again: Backoff { first: Duration::from_secs(30), longest: Duration::from_secs(300) },
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -223,10 +222,9 @@ impl RemoteKeys {
                 }
                 Err(error) => {
                     self.failed(&error, loaded);
-                    let (first, longest) = if loaded { self.pace.again } else { self.pace.first };
-                    let wait = first.saturating_mul(1 << failures).min(longest);
-                    failures = (failures + 1).min(16);
-                    wait
+                    failures += 1;
+                    let backoff = if loaded { self.pace.again } else { self.pace.first };
+                    backoff.after(failures)
                 }
             };
             let due = Instant::now() + wait.mul_f64(rand::random_range(0.9..=1.1));

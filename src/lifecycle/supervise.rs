@@ -8,8 +8,10 @@ use prometheus::IntCounterVec;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// The wait before the first restart and the longest; they double.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+use crate::domain::Backoff;
+
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 /// A task that ran for so long starts with the shortest wait again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
@@ -18,7 +20,7 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 pub struct Supervisor {
     restarts: IntCounterVec,
     tasks: Arc<Mutex<BTreeMap<&'static str, TaskStatus>>>,
-    backoff: (Duration, Duration),
+    backoff: Backoff,
 }
 
 /// How the tasks of one name are doing.
@@ -71,8 +73,7 @@ impl Supervisor {
     where
         F: Future<Output = ()>,
     {
-        let (shortest, longest) = self.backoff;
-        let mut wait = shortest;
+        let mut failures = 0;
         loop {
             let running = self.counted(name, |task| &mut task.running);
             let started = Instant::now();
@@ -82,15 +83,13 @@ impl Supervisor {
             if ended.is_ok() {
                 return;
             }
-            if started.elapsed() >= HEALTHY_AFTER {
-                wait = shortest;
-            }
+            failures = if started.elapsed() >= HEALTHY_AFTER { 1 } else { failures + 1 };
+            let wait = self.backoff.after(failures);
             self.restarts.with_label_values(&[name]).inc();
             self.note(name, |task| task.restarts += 1);
             tracing::error!(task = name, again_in = ?wait, "a background task panicked");
             let _down = self.counted(name, |task| &mut task.down);
             sleep(wait).await;
-            wait = (wait * 2).min(longest);
         }
     }
 
@@ -122,7 +121,8 @@ mod tests {
     async fn a_task_that_panics_is_counted_and_started_again_with_growing_waits() {
         let opts = Opts::new("restarts", "Restarts.");
         let mut supervisor = Supervisor::new(IntCounterVec::new(opts, &["task"]).unwrap());
-        supervisor.backoff = (Duration::from_millis(30), Duration::from_millis(60));
+        supervisor.backoff =
+            Backoff { first: Duration::from_millis(30), longest: Duration::from_millis(60) };
         let (stop, runs) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
         let counted = Arc::clone(&runs);
         let started = Instant::now();

@@ -4,7 +4,7 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 
 use crate::config::OAuth2Auth;
-use crate::domain::{Moment, Monotonic, Problem};
+use crate::domain::{Backoff, Moment, Monotonic, Problem};
 use crate::telemetry::Instruments;
 
 use super::flight::{Flight, Seat, lock};
@@ -15,8 +15,8 @@ use super::unavailable::CalloutTokenError;
 const FORCED_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Between a fetch and the renewal ahead of the expiry.
 const SHORTEST_USE: Duration = Duration::from_secs(1);
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
 
 /// The lookup's own token.
 pub struct Token {
@@ -197,10 +197,7 @@ impl Inner {
         // A first failure may pass: the lookup that needs the token tries again at once.
         let wait = match state.failures {
             1 if error.is_transient() => Duration::ZERO,
-            failures => {
-                let doubled = FIRST_BACKOFF * 2u32.pow(failures.saturating_sub(2).min(8));
-                doubled.min(MAX_BACKOFF).mul_f64(0.5 + 0.5 * rand::random::<f64>())
-            }
+            failures => BACKOFF.spread_after(failures.saturating_sub(1)),
         };
         state.retry_at = self.instruments.clock.monotonic().plus(wait);
         state.last_error = Some(error.clone());

@@ -123,15 +123,7 @@ pub fn digest_key(
 ) -> Option<DigestKey> {
     let text = reader.guarded_secret_file(field, file)?;
     let mut key: DigestKey = Zeroizing::new([0; DIGEST_KEY_LEN]);
-    let digits = text.0.expose().as_bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let fits = digits.len() == 2 * DIGEST_KEY_LEN
-        && key.iter_mut().zip(digits.chunks(2)).all(|(byte, pair)| {
-            let value = digit(pair[0]).zip(digit(pair[1]));
-            *byte = value.map_or(0, |(high, low)| high << 4 | low);
-            value.is_some()
-        });
-    if !fits {
+    if hex::decode_to_slice(text.0.expose(), &mut *key).is_err() {
         reader.problem(
             field,
             "names a file that is not a key of 64 hex characters",

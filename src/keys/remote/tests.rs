@@ -115,7 +115,8 @@ impl Bench {
 }
 
 /// Nothing is repeated within a test's time.
-const ONCE: Pace = Pace { refresh: DAY, unknown_kid: DAY, first: (DAY, DAY), again: (DAY, DAY) };
+const DAILY: Backoff = Backoff { first: DAY, longest: DAY };
+const ONCE: Pace = Pace { refresh: DAY, unknown_kid: DAY, first: DAILY, again: DAILY };
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
     for _ in 0..500 {
@@ -185,7 +186,7 @@ async fn it_is_renewed_by_itself_and_a_withdrawn_key_disappears() {
 #[tokio::test]
 async fn an_issuer_that_starts_later_is_tried_again_soon_and_ever_slower() {
     let issuer = Issuer::start(|_| status(503)).await;
-    let first = (Duration::from_millis(40), Duration::from_millis(160));
+    let first = Backoff { first: Duration::from_millis(40), longest: Duration::from_millis(160) };
     let bench = Bench::jwks(&issuer, Pace { first, ..ONCE });
     let _running = bench.start();
     let began = Instant::now();
@@ -204,7 +205,10 @@ async fn a_failing_refresh_publishes_nothing_so_that_the_last_good_set_stays() {
     let (set, kid) = a_set(1);
     let issuer = Issuer::start(move |_| set.clone().into_response()).await;
     let soon = Duration::from_millis(30);
-    let bench = Bench::jwks(&issuer, Pace { refresh: soon, again: (soon, soon), ..ONCE });
+    let bench = Bench::jwks(
+        &issuer,
+        Pace { refresh: soon, again: Backoff { first: soon, longest: soon }, ..ONCE },
+    );
     let _running = bench.start();
     until("the set", || bench.published() > 0).await;
     issuer.answer(|_| "<html>".into_response());
