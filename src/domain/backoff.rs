@@ -23,7 +23,7 @@ impl Backoff {
         waits.build().nth(nth as usize).unwrap_or(self.longest)
     }
 
-    /// The same, or up to half of it less, so that those who failed together do not return together.
+    /// The same or up to half of it less: those who failed together do not return together.
     pub fn spread_after(self, failures: u32) -> Duration {
         self.after(failures).mul_f64(0.5 + 0.5 * rand::random::<f64>())
     }
