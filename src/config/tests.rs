@@ -241,6 +241,16 @@ fn each_line_says_what_is_wrong_and_what_to_do() {
             json!("0.0.0.0:9191"),
             "listen.admin: is the same address as `listen.check`; ",
         ),
+        (
+            "/telemetry",
+            json!({ "traces": { "otlp_grpc": "http://collector:4317" } }),
+            "telemetry.traces.otlp_grpc: plain http:// outside loopback can be read and changed",
+        ),
+        (
+            "/telemetry",
+            json!({ "traces": {} }),
+            "telemetry.traces.otlp_grpc: missing; add it: The collector, OTLP over gRPC, such as",
+        ),
         ("/issuer", Value::Null, "issuer: is missing, but `listen.token` wants to mint; "),
         ("/clients", Value::Null, "clients: is missing, but `listen.token` wants to mint; "),
         ("/apis", Value::Null, "apis: missing; add it: "),

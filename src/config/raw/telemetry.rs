@@ -10,7 +10,7 @@ pub struct Telemetry {
     pub traces: Field<Traces>,
 }
 
-#[derive(Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["otlp_grpc"]))]
 pub struct Traces {
@@ -20,4 +20,10 @@ pub struct Traces {
     pub otlp_grpc: Field<UrlText>,
     /// Accept plain `http://` for it outside loopback.
     pub allow_http: Field<bool>,
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self { otlp_grpc: Field::Absent, allow_http: Field::Value(false) }
+    }
 }
