@@ -157,10 +157,12 @@ def test_a_token_that_is_already_out(check_world, row):
     token = world.token(client)
     world.start_row(row.faults())
     statuses = []
+    # A lookup that joins the request of another client for a token may see how that ends before its own time is over.
+    reasons = {row.reason, "callout_token"} if row.endpoint == "token" else {row.reason}
 
     def refreshed():
         statuses.append(world.get(path, token).status_code)
-        return row.reason in world.lookups_of(client)[1:]  # the first one was for the mint
+        return reasons & set(world.lookups_of(client)[1:])  # the first one was for the mint
 
     stack.wait_until("a refresh", refreshed, world.tenantgate)
     answer = world.get(path, token)
