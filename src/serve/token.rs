@@ -192,9 +192,9 @@ fn request_id(headers: &HeaderMap) -> &str {
     if harmless { id } else { "" }
 }
 
+/// What the response says beside the token (RFC 6749, section 5.1).
 #[derive(Serialize)]
 struct TokenResponse {
-    access_token: String,
     token_type: &'static str,
     expires_in: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -205,8 +205,17 @@ struct TokenResponse {
 
 fn success(issued: Issued) -> Response {
     let Issued { access_token, expires_in, scope, display } = issued;
-    let body = TokenResponse { access_token, token_type: "Bearer", expires_in, scope, display };
-    uncached((StatusCode::OK, Json(body)).into_response())
+    let beside = TokenResponse { token_type: "Bearer", expires_in, scope, display };
+    let Ok(beside) = serde_json::to_vec(&beside) else {
+        unreachable!("texts, numbers and JSON are JSON");
+    };
+    // Most of the body is the token, of which no character has to be escaped (RFC 7515, section 3).
+    let mut body = Vec::with_capacity(access_token.len() + beside.len() + 20);
+    body.extend_from_slice(br#"{"access_token":""#);
+    body.extend_from_slice(access_token.as_bytes());
+    body.extend_from_slice(br#"","#);
+    body.extend_from_slice(&beside[1..]);
+    uncached(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 pub(super) fn refusal(token_error: TokenError, realm: &str) -> Response {
