@@ -23,10 +23,11 @@ pub struct ValidateArgs {
 pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let inputs = Inputs::open(&args.config, Arc::clone(&clock)).and_then(|inputs| {
-        let problems = certificate_problems(&inputs.config(), &clock);
+        let config = inputs.config();
+        let problems = certificate_problems(&config, &clock);
         match problems.is_empty() {
             true => Ok(inputs),
-            false => Err(StartError::Config { problems, warnings: inputs.warnings() }),
+            false => Err(StartError::Config { problems, warnings: config.warnings.clone() }),
         }
     });
     match inputs {

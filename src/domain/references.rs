@@ -31,9 +31,7 @@ impl TenantRef {
 
 impl fmt::Display for TenantRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 32];
-        hex::encode_to_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
-        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        write_hex(&self.0, f)
     }
 }
 
@@ -98,7 +96,7 @@ impl TokenRef {
 
 impl fmt::Display for TokenRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        write_hex(&self.0, f)
     }
 }
 
@@ -118,4 +116,26 @@ fn bytes(text: &str) -> Option<[u8; 16]> {
     let mut bytes = [0; 16];
     hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
+}
+
+fn write_hex(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0; 32];
+    hex::encode_to_slice(bytes, &mut text).map_err(|_| fmt::Error)?;
+    f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_round_trip_and_depend_on_the_key() {
+        let reference = TenantRefs::new(&[7; 32]).of("CANARY");
+        assert_eq!(TenantRef::from_text(&reference.to_string()), Some(reference));
+        assert_ne!(TenantRefs::new(&[8; 32]).of("CANARY"), reference);
+        for bad in ["", "zz", &"0".repeat(31), &"0".repeat(34)] {
+            assert_eq!(TenantRef::from_text(bad), None);
+        }
+        assert_eq!(TokenRef::from_text(&TokenRef::of("a").to_string()), Some(TokenRef::of("a")));
+    }
 }

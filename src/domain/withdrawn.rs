@@ -20,7 +20,7 @@ pub enum Target {
 }
 
 /// From when on evidence counts again. All times here are the state's, see
-/// [`Withdrawals::to_shared`].
+/// [`to_shared`](super::Withdrawals::to_shared).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
     /// Evidence from before this counts for nothing; on the clock of the state.

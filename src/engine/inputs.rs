@@ -117,11 +117,13 @@ impl Inputs {
         };
         inputs.read(Look::Everything);
         let mut problems = inputs.problems();
-        let mut warnings = Vec::new();
-        if let Some(broken) = inputs.broken.take() {
-            problems.extend(broken.outline.into_iter().flat_map(|outline| beside(*outline, path)));
-            warnings = broken.warnings;
-        }
+        let warnings = match inputs.broken.take() {
+            Some(BrokenConfig { warnings, outline, .. }) => {
+                problems.extend(outline.into_iter().flat_map(|outline| beside(*outline, path)));
+                warnings
+            }
+            None => inputs.config().warnings.clone(),
+        };
         match problems.is_empty() {
             true => Ok(inputs),
             false => Err(StartError::Config { problems, warnings }),
@@ -471,5 +473,26 @@ mod tests {
             assert_eq!(found.len(), 1, "{field} {place}: {lines:#?}");
         }
         assert_eq!(lines.len(), 4, "{lines:#?}");
+    }
+
+    #[test]
+    fn what_is_hardly_meant_is_told_beside_a_broken_registry_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("clients.yaml", "clients: 5");
+        write(
+            "tenantgate.yaml",
+            "clients: {file: clients.yaml}\n\
+             issuers: [{issuer: 'https://a', audience: a, tenant_claim: /t, jwks_url: \
+             'https://a/keys'}]\n\
+             apis: [{name: oda, shadow: true, routes: [{path: '/{tenant}', methods: [GET]}]}]\n",
+        );
+        let opened = Inputs::open(&folder.path().join("tenantgate.yaml"), Arc::new(SystemClock));
+        let Err(StartError::Config { problems, warnings }) = opened else {
+            panic!("the registry is broken")
+        };
+        assert!(problems.iter().all(|problem| problem.field == "clients"), "{problems:?}");
+        let fields: Vec<_> = warnings.iter().map(|warning| warning.field.as_str()).collect();
+        assert_eq!(fields, ["apis[0].shadow"]);
     }
 }

@@ -4,7 +4,6 @@ mod audit;
 mod declared;
 mod logs;
 mod metrics;
-#[cfg_attr(not(feature = "server"), path = "untraced.rs")]
 pub(crate) mod traces;
 
 use std::sync::Arc;

@@ -134,14 +134,19 @@ pub struct Request<'a> {
     pub body: Option<&'a BodyTemplate>,
 }
 
+impl Request<'_> {
+    fn body_has_cursor(&self) -> bool {
+        self.body.is_some_and(|body| body.further.contains(CURSOR))
+    }
+}
+
 pub fn pages(
     reader: &mut Reader,
     pages: Field<raw::Pages>,
     request: &Request<'_>,
 ) -> Option<Option<Pages>> {
-    let body_has_cursor = request.body.is_some_and(|body| body.further.contains(CURSOR));
     let takes_cursor = pages.as_ref().value().is_some_and(|pages| pages.cursor.is_given());
-    if body_has_cursor && !takes_cursor {
+    if request.body_has_cursor() && !takes_cursor {
         reader.problem(
             "tenants.lookup.body",
             "has `{cursor}`, and nothing says where the cursor comes from",
@@ -149,15 +154,10 @@ pub fn pages(
         );
         return None;
     }
-    pages.optional(|pages| one_way(reader, pages, request, body_has_cursor))
+    pages.optional(|pages| one_way(reader, pages, request))
 }
 
-fn one_way(
-    reader: &mut Reader,
-    pages: raw::Pages,
-    request: &Request<'_>,
-    body_has_cursor: bool,
-) -> Option<Pages> {
+fn one_way(reader: &mut Reader, pages: raw::Pages, request: &Request<'_>) -> Option<Pages> {
     let kinds = [
         ("next", pages.next.is_given()),
         ("link_header", pages.link_header.is_given()),
@@ -178,7 +178,7 @@ fn one_way(
     let kind = match *kind {
         "next" => PageKind::Next(json_path::query(reader, &format!("{PAGES}.next"), pages.next)?),
         "link_header" => link_header(reader, pages.link_header.value()?)?,
-        "cursor" => cursor(reader, pages.cursor.value()?, request, body_has_cursor)?,
+        "cursor" => cursor(reader, pages.cursor.value()?, request)?,
         _ => count(reader, pages.count.value()?, request.url)?,
     };
     Some(Pages { kind, max: pages.max.value()? })
@@ -196,12 +196,8 @@ fn link_header(reader: &mut Reader, on: bool) -> Option<PageKind> {
     Some(PageKind::LinkHeader)
 }
 
-fn cursor(
-    reader: &mut Reader,
-    cursor: raw::Cursor,
-    request: &Request<'_>,
-    in_body: bool,
-) -> Option<PageKind> {
+fn cursor(reader: &mut Reader, cursor: raw::Cursor, request: &Request<'_>) -> Option<PageKind> {
+    let in_body = request.body_has_cursor();
     let at = format!("{PAGES}.cursor");
     let path = json_path::query(reader, &format!("{at}.path"), cursor.path);
     let field = format!("{at}.parameter");

@@ -35,10 +35,9 @@ pub fn parse(
 fn one(reader: &mut Reader, at: &str, issuer: raw::TrustedIssuer) -> Option<TrustedIssuer> {
     let field = |key: &str| format!("{at}.{key}");
     let name = reader.text(&field("issuer"), issuer.issuer.clone());
-    let has_file = issuer.jwks_file.is_given();
     let keys = keys(reader, at, &issuer);
     let audience = reader.text(&field("audience"), issuer.audience);
-    if has_file {
+    if issuer.jwks_file.is_given() {
         reader.without_effect(at, &["tls", "proxy"], "with `jwks_file`");
     }
     let (tls, proxy) = reach(reader, at, issuer.tls, issuer.proxy);

@@ -4,7 +4,7 @@
 
 use prost::encode_length_delimiter;
 
-/// How a value is written (https://protobuf.dev/programming-guides/encoding/).
+/// How a value is written (<https://protobuf.dev/programming-guides/encoding/>).
 #[derive(Clone, Copy)]
 enum WireType {
     Varint = 0,

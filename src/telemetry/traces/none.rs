@@ -1,12 +1,8 @@
-//! In the place of `traces.rs` where there are no listeners: a trace begins with a call, so that
-//! none goes on here.
+//! Where there are no listeners: a trace begins with a call, so that none goes on here.
 
 use std::future::Future;
 
-use crate::domain::Timestamp;
-
-/// The header of W3C Trace Context.
-pub const TRACEPARENT: &str = "traceparent";
+use super::Past;
 
 /// There are none.
 #[derive(Debug)]
@@ -21,14 +17,6 @@ impl Traces {
 /// There is none.
 #[derive(Clone, Debug)]
 pub enum Parent {}
-
-/// Work that is over already.
-pub struct Past {
-    pub name: &'static str,
-    pub start: Timestamp,
-    pub end: Timestamp,
-    pub attributes: Vec<(&'static str, String)>,
-}
 
 /// The work alone.
 pub async fn child<T>(
