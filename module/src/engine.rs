@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tenantgate::config::FedConfig;
 use tenantgate::domain::{Problem, SystemClock};
+#[cfg(feature = "lookup")]
 use tenantgate::engine::{Engine, StartError};
 use tenantgate::feed::Fed;
 use tenantgate::gate::{Answer, Request};
@@ -19,6 +20,7 @@ const THREADS: usize = 2;
 /// What decides.
 pub enum Decider {
     /// Reads the files and asks the lookup itself.
+    #[cfg(feature = "lookup")]
     Own(Arc<Engine>),
     /// Is told by a sidecar.
     Fed(Arc<Fed>),
@@ -27,6 +29,7 @@ pub enum Decider {
 impl Decider {
     pub fn answer<R>(&self, request: &Request<'_>, render: impl Fn(&Answer<'_>) -> R) -> R {
         match self {
+            #[cfg(feature = "lookup")]
             Self::Own(engine) => engine.gate.answer(Some(request), render),
             Self::Fed(fed) => fed.answer(request, render),
         }
@@ -35,6 +38,7 @@ impl Decider {
     /// The answer where something of ours has panicked.
     pub fn failed<R>(&self, render: impl Fn(&Answer<'_>) -> R) -> R {
         match self {
+            #[cfg(feature = "lookup")]
             Self::Own(engine) => engine.gate.failed(render),
             Self::Fed(fed) => fed.failed(render),
         }
@@ -76,12 +80,7 @@ impl Running {
         let runtime = builder.build().map_err(|error| format!("no threads: {error}"))?;
         let stop = CancellationToken::new();
         let decider = match feed {
-            None => {
-                let _inside = runtime.enter();
-                let engine = Engine::open(config, Arc::new(SystemClock)).map_err(told)?;
-                engine.run(&stop);
-                Decider::Own(engine)
-            }
+            None => own(config, &runtime, &stop)?,
             Some(socket) => {
                 let limits = FedConfig::read(config).map_err(lines)?;
                 let _inside = runtime.enter();
@@ -103,6 +102,22 @@ impl Drop for Running {
     }
 }
 
+#[cfg(feature = "lookup")]
+fn own(config: &Path, runtime: &Runtime, stop: &CancellationToken) -> Result<Decider, String> {
+    let _inside = runtime.enter();
+    let engine = Engine::open(config, Arc::new(SystemClock)).map_err(told)?;
+    engine.run(stop);
+    Ok(Decider::Own(engine))
+}
+
+#[cfg(not(feature = "lookup"))]
+fn own(_: &Path, _: &Runtime, _: &CancellationToken) -> Result<Decider, String> {
+    Err("the filter's config: feed: missing; this module is built without `lookup`, so it decides \
+         by a sidecar's feed only: name its socket, unix:/run/tenantgate/feed.sock"
+        .to_owned())
+}
+
+#[cfg(feature = "lookup")]
 fn told(error: StartError) -> String {
     match error {
         StartError::Config { problems, .. } => lines(problems),

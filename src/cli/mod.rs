@@ -15,7 +15,7 @@ mod validate;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 use crate::files;
@@ -41,9 +41,26 @@ struct Cli {
     log_level: LevelFilter,
     /// JSON lines, or text for people.
     #[arg(long, global = true, value_enum, default_value = "json", value_name = "FORMAT")]
-    log_format: LogFormat,
+    log_format: FormatArg,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatArg {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl From<FormatArg> for LogFormat {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Json => Self::Json,
+            FormatArg::Text => Self::Text,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -67,7 +84,7 @@ enum Command {
 /// Runs one command. Whatever goes wrong is one clear line on standard error.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let _log = init_logs(cli.log_level, cli.log_format);
+    let _log = init_logs(cli.log_level, cli.log_format.into());
     log_panics();
     if let Err(error) = files::forbid_core_dumps() {
         tracing::warn!(%error, "a crash may leave keys and secrets in a core dump");

@@ -15,7 +15,6 @@ use crate::config::{
 use crate::domain::{Algorithm, Meter, TenantForm};
 use crate::keys::SigningAlgorithm;
 use crate::telemetry::Metrics;
-use crate::token::MintContext;
 
 /// The counters of requests that name no API of ours.
 const NO_API: &str = "none";
@@ -63,34 +62,6 @@ impl Inputs {
         });
         Trust::new(own.into_iter().chain(others))
     }
-
-    /// `None`: this process mints nothing. `before` lends the issuer's settings where the config
-    /// has none any more; there are no keys to sign with then.
-    pub(super) fn mint_context(&self, before: Option<&MintContext>) -> Option<MintContext> {
-        if !self.mints() {
-            return None;
-        }
-        let config = &*self.config();
-        let clients = self.clients().cloned().unwrap_or_default();
-        let Some(issuer) = &config.issuer else {
-            return Some(MintContext { clients, keys: Arc::default(), ..before?.clone() });
-        };
-        Some(MintContext {
-            issuer: issuer.url.clone(),
-            audience: issuer.audience.clone(),
-            token_ttl: issuer.token_ttl,
-            max_token_ttl: issuer.max_token_ttl,
-            tenant_claim: issuer.tenant_claim.name.clone(),
-            tenant_form: issuer.tenant_claim.form.tenant_form(),
-            max_tenants: issuer.max_tenants,
-            display_tenants: issuer.tenant_claim.display,
-            display_claims: displayed(config),
-            clients,
-            keys: self.signing_keys().cloned().unwrap_or_default(),
-            digester: Arc::clone(self.digester()),
-            withdrawals: self.withdrawals().cloned(),
-        })
-    }
 }
 
 /// Where nothing is looked up, only the token and the registry speak: an empty answer of nobody
@@ -99,16 +70,6 @@ fn freshness(config: &Config) -> FreshnessRule {
     match (&config.tenants.lookup, config.tenants.freshness) {
         (config::Lookup::Static, _) | (_, config::Freshness::Token) => FreshnessRule::Token,
         (_, config::Freshness::Lookup { max_age, .. }) => FreshnessRule::MaxAge(max_age),
-    }
-}
-
-fn displayed(config: &Config) -> Vec<String> {
-    match &config.tenants.lookup {
-        config::Lookup::Http(lookup) => {
-            let shown = lookup.reading.claims.iter().filter(|(_, claim)| claim.display);
-            shown.map(|(name, _)| name.clone()).collect()
-        }
-        config::Lookup::Static | config::Lookup::Grpc(_) => Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ mod evidence;
 mod explain;
 mod inputs;
 mod issuers;
+mod minting;
 mod offline;
 mod registry;
 mod report;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use explain::{Ask, Explanation, Word};
 pub use inputs::{Inputs, StartError};
+pub use minting::MintContext;
 pub use offline::told;
 pub use report::Report;
 pub use state::backend as state_backend;
@@ -44,7 +46,6 @@ use crate::lookup::Directory;
 use crate::sources::Look;
 use crate::state::{State, StateKey};
 use crate::telemetry::{Instruments, Metrics, StateGauges};
-use crate::token::MintContext;
 
 /// What is in force, and what brings changes into it.
 pub struct Engine {

@@ -23,11 +23,9 @@ use super::peer::Peer;
 use super::questions;
 use super::source::ForwardedBy;
 use crate::domain::Caller;
-use crate::engine::Engine;
+use crate::engine::{Engine, MintContext};
 use crate::telemetry::traces::{Parent, TRACEPARENT, Traces};
-use crate::token::{
-    Arrival, Issued, MAX_FORM, MintContext, TokenError, TokenRequest, TokenService,
-};
+use crate::token::{Arrival, Issued, MAX_FORM, TokenError, TokenRequest, TokenService};
 
 /// A form is small; a client that needs longer to send it loses the connection.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,25 +3,24 @@
 //! PostgreSQL. Checks never ask here: a feed of changes keeps
 //! [`Withdrawals`](crate::domain::Withdrawals) in memory up to date.
 
+mod backend;
 mod client;
 mod feed;
+#[cfg(feature = "state")]
 mod postgres;
 mod record;
 mod schema;
 mod seal;
 mod snapshot;
+#[cfg(feature = "state")]
 mod sqlite;
 mod store;
 mod view;
 mod wire;
 
-use std::sync::Arc;
-
-use crate::domain::Clock;
-
+pub use backend::{Backend, PostgresSettings};
 pub use client::{ClientBody, ClientContext, StoredCredential, StoredQuota};
 pub use feed::{FeedSettings, State, StateHealth};
-pub use postgres::PostgresSettings;
 pub use record::{
     Audit, AuditEntry, AuditQuery, Change, Expect, Key, Kind, Record, UsageQuery, UsageRow, Written,
 };
@@ -32,24 +31,3 @@ pub use store::{
     Store, StoreError,
 };
 pub use view::ClientSink;
-
-use std::path::PathBuf;
-
-/// Where the state is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Backend {
-    /// A file, for exactly one process.
-    Sqlite(PathBuf),
-    /// Shared by all replicas.
-    Postgres(PostgresSettings),
-}
-
-impl Backend {
-    /// Opens the store. SQLite takes its lock here; PostgreSQL connects at the first use.
-    pub async fn open(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(match self {
-            Self::Sqlite(path) => Arc::new(sqlite::Sqlite::open(path, clock).await?),
-            Self::Postgres(settings) => Arc::new(postgres::Postgres::open(settings)?),
-        })
-    }
-}

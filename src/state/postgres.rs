@@ -14,6 +14,7 @@ use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 
+use super::backend::PostgresSettings;
 use super::record::{AuditEntry, AuditQuery, Change, UsageQuery, UsageRow, Written};
 use super::schema::{LATEST, MIGRATIONS, Schema, VERSION_TABLE};
 use super::store::{
@@ -21,7 +22,6 @@ use super::store::{
     Store, StoreError, StoreFuture,
 };
 use super::wire;
-use crate::domain::Secret;
 
 const CONNECT: Duration = Duration::from_secs(2);
 const SHORT: Duration = Duration::from_secs(2);
@@ -29,15 +29,6 @@ const LONG: Duration = Duration::from_secs(60);
 const CONNECTIONS: u32 = 4;
 /// Any number that no other program is likely to take for its own advisory lock.
 const MIGRATION_LOCK: i64 = 0x74656e616e746761;
-
-/// How the database is reached.
-#[derive(Clone)]
-pub struct PostgresSettings {
-    /// `postgres://…`, with the password in it.
-    pub url: Secret,
-    /// PEM certificates of the CA that the server's is held against.
-    pub ca_pem: Option<String>,
-}
 
 pub struct Postgres {
     pool: PgPool,
@@ -331,18 +322,6 @@ impl From<sqlx::Error> for Failed {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Failed::from(error).into()
-    }
-}
-
-impl std::fmt::Debug for PostgresSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[PostgreSQL]")
-    }
-}
-
-impl PartialEq for PostgresSettings {
-    fn eq(&self, other: &Self) -> bool {
-        self.url.expose() == other.url.expose() && self.ca_pem == other.ca_pem
     }
 }
 

@@ -10,7 +10,6 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "server", derive(clap::ValueEnum))]
 pub enum LogFormat {
     /// One JSON object a line.
     Json,

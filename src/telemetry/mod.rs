@@ -4,6 +4,7 @@ mod audit;
 mod declared;
 mod logs;
 mod metrics;
+#[cfg_attr(not(feature = "lookup"), expect(dead_code, unused_imports, reason = "no work goes on"))]
 pub(crate) mod traces;
 
 use std::sync::Arc;

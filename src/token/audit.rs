@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::grant::Arrival;
-use super::mint::{Grant, MintContext};
+use super::mint::Grant;
 use super::refusal::Refusal;
 use crate::domain::Timestamp;
+use crate::engine::MintContext;
 
 #[derive(Serialize)]
 pub struct IssuedLine<'a> {

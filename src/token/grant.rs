@@ -8,7 +8,7 @@ use super::audit;
 use super::credentials::presented;
 use super::error::TokenError;
 use super::form::TokenForm;
-use super::mint::{Grant, GrantedTenant, MintContext};
+use super::mint::{Grant, GrantedTenant};
 use super::refusal::{Cause, Refusal};
 use super::throttle::Throttle;
 use super::withdrawn::Withdrawal;
@@ -16,6 +16,7 @@ use crate::clients::{Attempt, Authentication, Authenticator, Presented};
 use crate::domain::{
     Caller, Client, Clock, GrantSet, ScopeSet, Secret, Standing, TenantCode, TenantDigest,
 };
+use crate::engine::MintContext;
 use crate::grants::{LookupOutcome, Tenants};
 use crate::telemetry::{AuditStream, Metrics};
 

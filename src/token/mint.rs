@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -9,41 +8,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::{
-    Attributes, Client, ClientBook, GRANTS_AT, GrantSet, Holder, NARROWED, ScopeSet, TenantCode,
-    TenantDigest, TenantDigester, TenantForm, Timestamp, Withdrawals,
+    Attributes, Client, GRANTS_AT, GrantSet, Holder, NARROWED, ScopeSet, TenantCode, TenantDigest,
+    TenantForm, Timestamp,
 };
-use crate::keys::{Signer, SigningKeys};
-
-/// What minting depends on besides the request. Built and swapped as a whole.
-#[derive(Clone)]
-pub struct MintContext {
-    /// The `iss` of every token.
-    pub issuer: String,
-    /// The `aud` of every token, which a request may also name as its `resource` (RFC 8707).
-    pub audience: String,
-    /// For clients without a lifetime of their own.
-    pub token_ttl: Duration,
-    /// Holds for a client's own lifetime too.
-    pub max_token_ttl: Duration,
-    /// The name of the claim that lists the tenants.
-    pub tenant_claim: String,
-    /// What that claim lists them as.
-    pub tenant_form: TenantForm,
-    /// Above this a client has to name the tenants it wants: a token is sent with every request.
-    pub max_tenants: usize,
-    /// Repeat the tenants in the token response.
-    pub display_tenants: bool,
-    /// The claims that the token response repeats.
-    pub display_claims: Vec<String>,
-    /// The registry, which authenticates clients.
-    pub clients: Arc<ClientBook>,
-    /// Which of them signs depends on the time.
-    pub keys: Arc<SigningKeys>,
-    /// Makes the digests in tokens, and the references in logs.
-    pub digester: Arc<TenantDigester>,
-    /// `None`: only files and lookups withdraw anything.
-    pub withdrawals: Option<Arc<Withdrawals>>,
-}
+use crate::engine::MintContext;
+use crate::keys::Signer;
 
 /// The payload of RFC 9068, section 2.2, and claims of our own.
 #[derive(Serialize)]

@@ -15,6 +15,5 @@ pub use credentials::presented;
 pub use error::TokenError;
 pub use form::{MAX_FORM, TokenForm};
 pub use grant::{Arrival, Issued, TokenQuestion, TokenRequest, TokenService};
-pub use mint::MintContext;
 pub use refusal::{Cause, Refusal};
 pub use throttle::Throttle;

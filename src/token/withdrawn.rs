@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::TokenError;
-use super::mint::MintContext;
 use crate::domain::{
     Client, ClientWithdrawals, Evidence, GrantEvidence, TenantCode, Timestamp, Vouched,
     Withdrawals, Withdrawn,
 };
+use crate::engine::MintContext;
 
 /// How far the state's clock may move the `iat` of a token: half of the default leeway of a check.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+#[cfg(feature = "lookup")]
 use std::path::Path;
 
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScanError};
@@ -10,6 +11,7 @@ use serde_saphyr::granit_parser::{Event, Options, Parser, ScanError};
 use crate::domain::Problem;
 
 /// Appends `(FILE:LINE:COLUMN)` to every problem with a field of `file`.
+#[cfg(feature = "lookup")]
 pub fn place(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
     match std::fs::read_to_string(file) {
         Ok(text) => place_in(problems, &file.display().to_string(), &text),

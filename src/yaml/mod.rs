@@ -2,7 +2,7 @@
 //! the schema becomes null and an unknown key is dropped, so that the rest can be read and
 //! its problems be reported too.
 
-#[cfg(feature = "server")]
+#[cfg(feature = "cli")]
 pub mod docs;
 mod field;
 pub mod locate;

@@ -36,6 +36,35 @@ def own_fed(children, tmp_path):
     return FedWorld(children, tmp_path)
 
 
+FED_ONLY = bin_dir() / "libtenantgate_module_fed.so"
+
+
+def validated(world, config):
+    """What Envoy says of a config that it does not run."""
+    file = stack.envoy_on_any_ports(world.work, config, world.tenantgate, {"api": world.api.address}, "validated")
+    argv = [stack.envoy_binary(), "--mode", "validate", "--config-path", file]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(not FED_ONLY.exists(), reason=f"no {FED_ONLY}; `make test` builds it")
+def test_a_library_for_a_feed_alone(own_fed):
+    def fed_only(config):
+        filter_of(config)["dynamic_module_config"]["module"]["local"]["filename"] = str(FED_ONLY)
+
+    envoy = own_fed.inside(change=fed_only)
+    client = own_fed.client("T1")
+    token = own_fed.token(client)
+    assert status(envoy, T1, token) == 200
+    assert status(envoy, REPORT.format("T2"), token) == 403
+    own_fed.manage("grants:withdraw", {"client_id": client.id, "tenant": "T1"})
+    assert own_fed.wait_for("the withdrawal", lambda: status(envoy, T1, token) == 403, 2) < 2
+
+    without_a_feed = in_process(own_fed.work)
+    fed_only(without_a_feed)
+    done = validated(own_fed, without_a_feed)
+    assert done.returncode == 1 and "feed: missing" in done.stderr, (done.returncode, done.stderr)
+
+
 def test_it_needs_no_key_and_no_secret(fed):
     alone = sorted(path.name for path in (fed.work / "alone").iterdir())
     assert alone == ["tenantgate.yaml"]
@@ -253,13 +282,11 @@ def test_a_module_of_another_version_is_named_and_not_fed(fed):
     ("{" * 10_000, "the filter's config"),
     ('{"config": "CONFIG\\u0000", "feed": "unix:/x"}', "cannot be read"),
 ], ids=str)
-def test_a_hostile_filter_config_is_refused_at_the_start(fed, tmp_path, text, named):
+def test_a_hostile_filter_config_is_refused_at_the_start(fed, text, named):
     config = in_process(fed.work)
     value = text.replace("CONFIG", str(fed.work / "tenantgate.yaml"))
     filter_of(config)["filter_config"]["value"] = value
-    file = stack.envoy_on_any_ports(tmp_path, config, fed.tenantgate, {"api": fed.api.address})
-    argv = [stack.envoy_binary(), "--mode", "validate", "--config-path", file]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = validated(fed, config)
     assert done.returncode == 1 and named in done.stderr, (done.returncode, done.stderr)
 
 
