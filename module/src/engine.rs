@@ -106,6 +106,7 @@ impl Drop for Running {
 fn own(config: &Path, runtime: &Runtime, stop: &CancellationToken) -> Result<Decider, String> {
     let _inside = runtime.enter();
     let engine = Engine::open(config, Arc::new(SystemClock)).map_err(told)?;
+    runtime.block_on(engine.open_state()).map_err(told)?;
     engine.run(stop);
     Ok(Decider::Own(engine))
 }
