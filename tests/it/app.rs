@@ -19,10 +19,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path as UrlPath, State};
-use axum::http::StatusCode;
-use axum::response::IntoResponse as _;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
@@ -31,6 +27,8 @@ use serde_json::{Value, json};
 use tenantgate::app::{Environment, Running, start};
 use tenantgate::domain::{Clock as _, ManualClock, Timestamp};
 use tonic::transport::Channel;
+
+use crate::provider::{self, Acts, answer, slow, tenants};
 
 pub const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub const SECRET: &str = "tgs_secret-of-acme";
@@ -46,32 +44,19 @@ pub struct Provider {
 
 impl Provider {
     pub async fn start(&self) -> String {
-        async fn look_up(
-            State(provider): State<Provider>,
-            UrlPath(client): UrlPath<String>,
-        ) -> axum::response::Response {
-            provider.lookups.fetch_add(1, Ordering::SeqCst);
-            let delay = *provider.delay.lock().unwrap();
-            tokio::time::sleep(delay).await;
-            if *provider.down.lock().unwrap() {
-                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-            }
-            match provider.grants.lock().unwrap().get(&client) {
-                Some(codes) => {
-                    let tenants: Vec<Value> =
-                        codes.iter().map(|code| json!({ "code": code })).collect();
-                    Json(json!({ "tenants": tenants })).into_response()
-                }
-                None => StatusCode::NOT_FOUND.into_response(),
-            }
-        }
-        let router = axum::Router::new()
-            .route("/{client}/authorizedTenants", axum::routing::get(look_up))
-            .with_state(self.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        format!("http://{address}")
+        let provider = self.clone();
+        provider::Provider::start(move |seen, _| provider.look_up(&seen.target)).await.url
+    }
+
+    fn look_up(&self, path: &str) -> Acts {
+        self.lookups.fetch_add(1, Ordering::SeqCst);
+        let client = path.trim_start_matches('/').trim_end_matches("/authorizedTenants");
+        let said = match self.grants.lock().unwrap().get(client) {
+            _ if *self.down.lock().unwrap() => answer(500, &[], ""),
+            Some(codes) => tenants(&codes.iter().map(String::as_str).collect::<Vec<_>>()),
+            None => answer(404, &[], ""),
+        };
+        slow(*self.delay.lock().unwrap(), said)
     }
 
     pub fn grant(&self, client: &str, codes: &[&str]) {

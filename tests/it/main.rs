@@ -9,6 +9,9 @@ mod app;
 mod fuzz_replay;
 mod mint_limits;
 mod operations_page;
+#[path = "../support/provider.rs"]
+#[expect(dead_code, reason = "the lookups' tests in src/ use all of it")]
+mod provider;
 mod redaction;
 mod reference;
 mod rooms;
