@@ -15,7 +15,6 @@ const WAITING: usize = 64;
 
 pub struct FairQueue {
     state: Mutex<State>,
-    longest_wait: Duration,
 }
 
 struct State {
@@ -34,12 +33,7 @@ pub struct Slot(Option<Arc<FairQueue>>);
 
 impl FairQueue {
     pub fn new(slots: usize) -> Arc<Self> {
-        Self::with_patience(slots, LONGEST_WAIT)
-    }
-
-    fn with_patience(slots: usize, longest_wait: Duration) -> Arc<Self> {
-        let state = Mutex::new(State { free: slots, turns: VecDeque::new() });
-        Arc::new(Self { state, longest_wait })
+        Arc::new(Self { state: Mutex::new(State { free: slots, turns: VecDeque::new() }) })
     }
 
     /// `None`: too many wait, or it took too long.
@@ -52,7 +46,7 @@ impl FairQueue {
             }
             state.join(source)?
         };
-        tokio::time::timeout(self.longest_wait, turn).await.ok()?.ok()
+        tokio::time::timeout(LONGEST_WAIT, turn).await.ok()?.ok()
     }
 
     fn release(self: &Arc<Self>) {
@@ -172,9 +166,9 @@ mod tests {
         assert!(newcomer.await.unwrap().is_some());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_hangs_up_or_waits_too_long_holds_no_slot() {
-        let queue = FairQueue::with_patience(1, Duration::from_millis(20));
+        let queue = FairQueue::new(1);
         let busy = queue.slot(source(1)).await.unwrap();
         let gone = wait(&queue, 1).await;
         gone.abort();

@@ -298,7 +298,7 @@ mod tests {
         timeout(Duration::from_secs(5), task).await.is_ok_and(|ended| ended.is_err())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_one_that_never_asked_makes_room_first_then_the_quietest() {
         let connections = connections(3);
         let (asked, first) = connect(&connections).await;
@@ -320,7 +320,7 @@ mod tests {
         assert!(!first.is_finished() && !fifth.is_finished());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn nothing_under_way_is_ended_and_a_request_that_waits_for_its_sender_is_none() {
         let connections = connections(1);
         let (place, task) = connect(&connections).await;
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(connections.open(), 1, "the place was given away, not given back");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_waiting_newcomer_gets_the_place_of_the_first_that_is_done() {
         let connections = connections(1);
         let (place, _task) = connect(&connections).await;
@@ -351,7 +351,7 @@ mod tests {
         timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_is_in_the_middle_of_a_request_has_a_moment() {
         let connections = connections(1);
         let (place, task) = connect(&connections).await;

@@ -24,7 +24,6 @@ const WAITING: usize = 4 * 1024;
 pub struct MessageLimits {
     message: usize,
     unfinished: usize,
-    within: Duration,
     held: AtomicUsize,
     refused: IntCounterVec,
 }
@@ -32,9 +31,8 @@ pub struct MessageLimits {
 impl MessageLimits {
     /// `message`: the bytes of one; `unfinished`: of all that have not ended yet, together.
     pub fn new(message: usize, unfinished: usize, metrics: &Metrics) -> Arc<Self> {
-        let (held, within) = (AtomicUsize::new(0), FINISHED_WITHIN);
-        let refused = metrics.check_messages_refused.clone();
-        Arc::new(Self { message, unfinished, within, held, refused })
+        let (held, refused) = (AtomicUsize::new(0), metrics.check_messages_refused.clone());
+        Arc::new(Self { message, unfinished, held, refused })
     }
 
     fn refuse(&self, reason: &str, kind: io::ErrorKind) -> io::Error {
@@ -80,8 +78,7 @@ impl<B> MessageBody<B> {
         if let Err(error) = self.hold() {
             return Poll::Ready(error);
         }
-        let within = self.limits.within;
-        let until = self.until.get_or_insert_with(|| Box::pin(sleep(within)));
+        let until = self.until.get_or_insert_with(|| Box::pin(sleep(FINISHED_WITHIN)));
         until.as_mut().poll(context).map(|()| self.limits.refuse("slow", io::ErrorKind::TimedOut))
     }
 }
@@ -184,12 +181,9 @@ mod tests {
         assert_eq!(read(&mut body).await.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_message_that_does_not_go_on_ends() {
-        let limits = MessageLimits::new(100, 150_000, &Metrics::new());
-        let mut limits = Arc::into_inner(limits).unwrap();
-        limits.within = Duration::from_millis(20);
-        let (sender, mut body) = start(&Arc::new(limits));
+        let (sender, mut body) = start(&MessageLimits::new(100, 150_000, &Metrics::new()));
         send(&sender, 60);
         assert_eq!(read(&mut body).await.unwrap(), 60);
         assert_eq!(read(&mut body).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
