@@ -38,11 +38,11 @@ impl Headers for BearerHeader {
 
 /// What an `Authorization` header carries after the scheme `Bearer`, in any case. Unchecked: good
 /// only for recognising a token that has been verified before.
-pub fn shown(value: &[u8]) -> Option<&[u8]> {
+pub fn after_scheme(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(b"bearer".len())?;
     (scheme.eq_ignore_ascii_case(b"bearer") && rest.starts_with(b" "))
         .then(|| rest.trim_ascii())
-        .filter(|shown| !shown.is_empty())
+        .filter(|token| !token.is_empty())
 }
 
 /// The token of an `Authorization` header (RFC 6750, section 2.1): the scheme, then token68
@@ -51,7 +51,7 @@ pub fn token(value: &[u8]) -> Result<&str, DenyReason> {
     if value.contains(&b',') {
         return Err(DenyReason::SeveralCredentials);
     }
-    let token = shown(value).ok_or(DenyReason::NoCredential)?;
+    let token = after_scheme(value).ok_or(DenyReason::NoCredential)?;
     if !token.iter().all(|byte| is_token68(*byte)) {
         return Err(DenyReason::TokenMalformed);
     }

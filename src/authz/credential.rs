@@ -25,8 +25,8 @@ impl<'a> Authorizer<'a> {
 
     pub(super) fn token_identity(&self, value: &[u8]) -> Result<Identity, Denied> {
         // A cached token has passed every rule, including those on its syntax.
-        let shown = bearer::shown(value).filter(|shown| shown.len() <= MAX_TOKEN);
-        let digest = shown.map(|shown| self.cache.digest(shown));
+        let token = bearer::after_scheme(value).filter(|token| token.len() <= MAX_TOKEN);
+        let digest = token.map(|token| self.cache.digest(token));
         let remembered = digest.as_ref().and_then(|digest| self.cache.get(digest));
         if let Some(facts) = remembered.filter(|facts| facts.comparable(&self.snapshot.digester)) {
             match self.snapshot.trust.standing(facts.key, self.now.monotonic) {

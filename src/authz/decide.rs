@@ -7,11 +7,11 @@ use compact_str::CompactString;
 
 use super::bearer::Headers;
 use super::facts::{Facts, FactsCache};
+use super::in_words;
 use super::path::{CheckedPath, PathError};
 use super::probing::ProbeWatch;
 use super::route::{Found, RouteMatch};
 use super::snapshot::{Api, Route, Snapshot};
-use super::told;
 use super::withdrawn::Withdrawal;
 use crate::domain::{
     Client, ClientId, DenyReason, GrantBook, Moment, Quota, ScopeSet, Standing, Timestamp, TokenRef,
@@ -260,7 +260,7 @@ impl<'a> Authorizer<'a> {
         let matched = match find_route(api, input) {
             Ok(matched) => matched,
             Err(error) => {
-                observer.step("path", || told::path(api, input, error));
+                observer.step("path", || in_words::path(api, input, error));
                 let denied = Denied { rule: error.as_str(), ..DenyReason::PathRefused.into() };
                 let verdict = self.refused(api, input, denied, observer);
                 let api = Some(api);
@@ -272,7 +272,7 @@ impl<'a> Authorizer<'a> {
         let tenant = matched.as_ref().and_then(|matched| matched.tenant);
         observer.step("route", || match route {
             Some(route) => route.name.clone(),
-            None => told::no_route(api, input),
+            None => in_words::no_route(api, input),
         });
         let (verdict, identity) = match &matched {
             Some(matched) if matched.data.public => {
@@ -281,7 +281,7 @@ impl<'a> Authorizer<'a> {
             // A caller without a valid credential learns nothing about routes.
             _ => match self.identify_told(api, input, observer) {
                 Err(denied) => {
-                    observer.step("credential", || told::denied(&denied));
+                    observer.step("credential", || in_words::denied(&denied));
                     (self.refused(api, input, denied, observer), None)
                 }
                 Ok(identity) => {
@@ -346,9 +346,9 @@ impl<'a> Authorizer<'a> {
         input: &CheckInput<'a>,
         observer: &mut impl Observer,
     ) -> Result<Identity, Denied> {
-        let shown = input.headers.get("authorization");
-        observer.step("token", || told::token(shown));
-        observer.step("times", || told::times(shown, self.now.wall));
+        let header = input.headers.get("authorization");
+        observer.step("token", || in_words::token(header));
+        observer.step("times", || in_words::times(header, self.now.wall));
         self.identify(api, input)
     }
 

@@ -4,6 +4,7 @@ mod bearer;
 mod credential;
 mod decide;
 mod facts;
+mod in_words;
 mod issuer;
 mod json;
 mod jwt;
@@ -14,7 +15,6 @@ mod snapshot;
 mod tenant;
 #[cfg(test)]
 pub(crate) mod tests;
-mod told;
 pub mod trust;
 mod withdrawn;
 
@@ -24,7 +24,7 @@ pub use decide::{
     ShadowPass, Verdict,
 };
 pub use facts::{Facts, FactsCache};
+pub use in_words::nearest_route;
 pub use issuer::{IssuerPolicy, TenantsOf, Trust};
 pub use probing::{ProbeWatch, Probing};
 pub use snapshot::{Api, Apis, FreshnessRule, Route, Snapshot, Variable};
-pub use told::nearest_route;

@@ -26,7 +26,7 @@ pub struct ProbeWatch(DashMap<(Box<str>, Box<str>), Window>);
 struct Window {
     started: Monotonic,
     tenants: Vec<TenantDigest>,
-    told: bool,
+    warned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl ProbeWatch {
                 return Probe::Few;
             }
         }
-        let fresh = || Window { started: now, tenants: Vec::new(), told: false };
+        let fresh = || Window { started: now, tenants: Vec::new(), warned: false };
         let mut window = self.0.entry(who).or_insert_with(fresh);
         if now.since(window.started) >= rule.window {
             *window = fresh();
@@ -65,7 +65,7 @@ impl ProbeWatch {
         if window.tenants.len() <= rule.tenants as usize {
             return Probe::Few;
         }
-        if std::mem::replace(&mut window.told, true) { Probe::Many } else { Probe::Noticed }
+        if std::mem::replace(&mut window.warned, true) { Probe::Many } else { Probe::Noticed }
     }
 }
 

@@ -96,7 +96,7 @@ impl Test<'_> {
         (self.show)("client", self.client.as_str());
         let started = tokio::time::Instant::now();
         let answer = directory.look_up(Question::of(self.client), &|step| self.step(&step)).await;
-        let took = shown(started.elapsed());
+        let took = in_brief(started.elapsed());
         match answer {
             Ok(answer) => Ok(self.grants(&answer.grants, &took)),
             Err(reason) => {
@@ -111,21 +111,21 @@ impl Test<'_> {
         let (name, text) = match step {
             Step::Token { fetched, remaining } => {
                 let source = if *fetched { "fetched from the token endpoint" } else { "kept" };
-                ("token", format!("{source}, lives {}", shown(*remaining)))
+                ("token", format!("{source}, lives {}", in_brief(*remaining)))
             }
             Step::TokenReplaced { remaining } => {
-                ("token", format!("refused, so fetched a new one, lives {}", shown(*remaining)))
+                ("token", format!("refused, so fetched a new one, lives {}", in_brief(*remaining)))
             }
             Step::Asking { url } => ("asking", url.clone()),
             Step::Read { page, body } => ("body", self.body(*page, *body)),
             Step::Answered { status: Ok(status), took } => {
-                ("answer", format!("status {status} after {}", shown(*took)))
+                ("answer", format!("status {status} after {}", in_brief(*took)))
             }
             Step::Answered { status: Err(reason), took } => {
-                ("answer", format!("{reason} (after {})", shown(*took)))
+                ("answer", format!("{reason} (after {})", in_brief(*took)))
             }
             Step::Waiting { delay } => {
-                ("waiting", format!("{} before the next try", shown(*delay)))
+                ("waiting", format!("{} before the next try", in_brief(*delay)))
             }
         };
         (self.show)(name, &text);
@@ -141,10 +141,10 @@ impl Test<'_> {
             ("not matched by code_pattern", &listed.unmatched),
         ] {
             if !positions.is_empty() {
-                let shown = &positions[..positions.len().min(MAX_POSITIONS)];
-                let more = if shown.len() < positions.len() { " and more" } else { "" };
+                let first = &positions[..positions.len().min(MAX_POSITIONS)];
+                let more = if first.len() < positions.len() { " and more" } else { "" };
                 let count = positions.len();
-                let text = format!("{count} {what}, at positions {shown:?}{more}");
+                let text = format!("{count} {what}, at positions {first:?}{more}");
                 (self.show)("dropped", &text);
             }
         }
@@ -261,7 +261,7 @@ impl Test<'_> {
     }
 }
 
-fn shown(time: Duration) -> String {
+fn in_brief(time: Duration) -> String {
     if time < Duration::from_millis(1) {
         return "less than 1ms".to_owned();
     }

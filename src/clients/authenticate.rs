@@ -194,10 +194,10 @@ fn refused(book: &ClientBook, attempt: Attempt<'_>) -> Refused {
         CredentialDigest::Sha256(own) => own.ct_eq(&digest).into(),
         CredentialDigest::Argon2id(_) => false,
     };
-    let shown = client.credentials.iter().filter(unusable).find(has_digest);
+    let presented = client.credentials.iter().filter(unusable).find(has_digest);
     let all_unusable = client.credentials.iter().all(|c| !c.usable_at(attempt.now));
     let last = client.credentials.last().filter(|_| all_unusable);
-    match shown.or(last) {
+    match presented.or(last) {
         Some(credential) if credential.active => Refused::Expired,
         Some(_) => Refused::Revoked,
         None => Refused::SecretWrong,

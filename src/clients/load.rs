@@ -58,9 +58,10 @@ pub fn load(path: &Path, context: &LoadContext<'_>) -> Result<LoadedClients, Vec
         Err(Misshapen { mut problems, clients: Some(clients) }) => {
             let clients = clients.into_iter();
             let parsed = parse(clients.map(|c| (c.position, c.client, c.whole)), context);
-            let told: HashSet<String> = problems.iter().map(|told| told.field.clone()).collect();
+            let known: HashSet<String> =
+                problems.iter().map(|problem| problem.field.clone()).collect();
             let further = parsed.problems.into_iter();
-            problems.extend(further.filter(|problem| !told.contains(&problem.field)));
+            problems.extend(further.filter(|problem| !known.contains(&problem.field)));
             Ok(LoadedClients { book: parsed.book, problems })
         }
     }

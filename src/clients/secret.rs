@@ -20,9 +20,7 @@ pub fn generate() -> Secret {
 
 /// The form in which the registry keeps a generated secret.
 pub fn digest_generated(secret: &Secret) -> String {
-    let digest = CredentialDigest::sha256_of(secret.expose());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", hex::encode(CredentialDigest::sha256_of(secret.expose())))
 }
 
 /// The form in which the registry keeps a secret that somebody else chose: argon2id with the

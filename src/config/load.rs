@@ -171,10 +171,11 @@ impl LastGood {
 
     /// The files that are told to be wrong and that were good before.
     fn blamed(&self, parsed: &Parsed) -> Vec<(String, PathBuf)> {
-        let told = |field: &String| parsed.problems.iter().any(|problem| problem.field == *field);
+        let has_problem =
+            |field: &String| parsed.problems.iter().any(|problem| problem.field == *field);
         let fields = parsed.fields.iter();
         fields
-            .filter(|(field, path)| told(field) && self.named.contains_key(path))
+            .filter(|(field, path)| has_problem(field) && self.named.contains_key(path))
             .cloned()
             .collect()
     }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::{Engine, told};
+use super::{Engine, in_words};
 use crate::authz::{CheckInput, Denied, Observer, Verdict};
 use crate::domain::{
     Client, ClientId, DenyReason, Evidence, GrantEvidence, GrantSet, Holder, TenantCode, Timestamp,
@@ -100,7 +100,7 @@ impl Engine {
                     Ask::Nobody => self.tenants.known(id).and_then(|known| known.outcome()),
                 };
                 let nothing = || "nothing is known of this client yet".to_owned();
-                explanation.say("lookup", outcome.as_ref().map_or_else(nothing, told));
+                explanation.say("lookup", outcome.as_ref().map_or_else(nothing, in_words));
                 match outcome {
                     Some(LookupOutcome::Granted(grants) | LookupOutcome::Denied(grants)) => {
                         let at = self.clock.moment().wall_at(grants.looked_up_at);
@@ -207,6 +207,10 @@ fn told_secrets(client: &Client, now: Timestamp) -> String {
     let usable = secrets.iter().filter(|secret| secret.usable_at(now)).count();
     let revoked = secrets.iter().filter(|secret| !secret.active).count();
     let expired = secrets.len() - usable - revoked;
-    let told = format!("usable {usable}, expired {expired}, revoked {revoked}");
-    if usable > 0 { told } else { told + "; it gets no token: `clients rotate` gives it a new one" }
+    let secrets = format!("usable {usable}, expired {expired}, revoked {revoked}");
+    if usable > 0 {
+        secrets
+    } else {
+        secrets + "; it gets no token: `clients rotate` gives it a new one"
+    }
 }

@@ -425,12 +425,12 @@ fn digester(config: &Config, process_key: &ProcessKey) -> TenantDigester {
 
 /// Tells the lines of the registry. Where no field of it is to blame, the one that names it is.
 fn in_registry(problems: Vec<Problem>, file: &Path) -> Vec<Problem> {
-    let shown = file.display().to_string();
+    let name = file.display().to_string();
     let named = |problem: Problem| {
-        if problem.field != shown {
+        if problem.field != name {
             return problem;
         }
-        let message = format!("{shown} {}", problem.message);
+        let message = format!("{name} {}", problem.message);
         Problem { field: "clients.file".to_owned(), message }
     };
     locate::place(problems, file).into_iter().map(named).collect()

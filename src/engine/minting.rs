@@ -72,8 +72,8 @@ impl Inputs {
 fn displayed(config: &Config) -> Vec<String> {
     match &config.tenants.lookup {
         Lookup::Http(lookup) => {
-            let shown = lookup.reading.claims.iter().filter(|(_, claim)| claim.display);
-            shown.map(|(name, _)| name.clone()).collect()
+            let claims = lookup.reading.claims.iter().filter(|(_, claim)| claim.display);
+            claims.map(|(name, _)| name.clone()).collect()
         }
         Lookup::Static | Lookup::Grpc(_) => Vec::new(),
     }

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use explain::{Ask, Explanation, Word};
 pub use inputs::{Inputs, StartError};
 pub use minting::MintContext;
-pub use offline::told;
+pub use offline::in_words;
 pub use report::Report;
 pub use state::backend as state_backend;
 

@@ -28,12 +28,12 @@ impl Engine {
         let snapshot = self.gate.snapshot.load_full();
         let outcome = self.gate.explain(&snapshot, input, &mut ());
         let client = outcome.looked_up_client(&snapshot)?;
-        Some(told(&self.tenants.grants(&client).await))
+        Some(in_words(&self.tenants.grants(&client).await))
     }
 }
 
 /// The outcome of a lookup in a few words, without a code.
-pub fn told(outcome: &LookupOutcome) -> String {
+pub fn in_words(outcome: &LookupOutcome) -> String {
     match outcome {
         LookupOutcome::Granted(grants) => format!("granted, {} tenants", grants.codes.len()),
         LookupOutcome::Denied(_) => "no tenant has authorised this client".to_owned(),

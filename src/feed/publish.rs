@@ -49,7 +49,7 @@ async fn run(engine: &Engine, stream: UnixStream, config: &Path) -> Result<Never
         }
         _ => return Err(FeedError::Wrong("no hello at the beginning")),
     }
-    let mut told = Told::default();
+    let mut told = Published::default();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = 0;
@@ -101,7 +101,7 @@ fn take(engine: &Engine, message: v1::FromModule) -> Result<(), FeedError> {
 
 /// What one module has been told.
 #[derive(Default)]
-struct Told {
+struct Published {
     snapshot: Option<Arc<Snapshot>>,
     rules: Option<v1::Rules>,
     trust: Option<Arc<Trust>>,
@@ -119,7 +119,7 @@ struct ToldWithdrawals {
     from: HashMap<WithdrawnHolder, Arc<ClientWithdrawals>>,
 }
 
-impl Told {
+impl Published {
     /// What has changed since the last time, in the order in which it is to be told. The state of
     /// the withdrawals is read first: what changes meanwhile is told the next time.
     fn news(&mut self, engine: &Engine, now: Monotonic, look_at_grants: bool) -> Vec<Message> {

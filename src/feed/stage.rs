@@ -117,7 +117,7 @@ impl Stage {
             next.trust = Arc::new(take::trust(keys, place.sent_at)?);
             next.issuer_meters = Arc::new(meters(&next.trust, place.metrics));
         }
-        let grants = Told::all(&self.grants, cells, place.sent_at)?;
+        let grants = ToldGrants::all(&self.grants, cells, place.sent_at)?;
         let withdrawn = Withdrawn::all(&self.withdrawals)?;
         // From here on nothing fails.
         next.clients = has_registry.then(|| {
@@ -132,14 +132,15 @@ impl Stage {
         if let Some(all) = &next.withdrawals {
             withdrawn.into_iter().for_each(|withdrawn| withdrawn.apply(all));
         }
-        let told: HashSet<ClientId> = grants.iter().map(|told| told.client.clone()).collect();
-        for Told { client, set } in grants {
+        let clients: HashSet<ClientId> =
+            grants.iter().map(|grants| grants.client.clone()).collect();
+        for ToldGrants { client, set } in grants {
             let cell = cells.cell(&client);
             cell.replace(Arc::new(set));
             cell.served();
         }
         if !comparable(before, &next) {
-            cells.forget_grants(&told);
+            cells.forget_grants(&clients);
         }
         Ok(Committed { snapshot: Arc::new(next), feed_max_age })
     }
@@ -177,12 +178,12 @@ fn comparable(before: &Snapshot, next: &Snapshot) -> bool {
 }
 
 /// The grants of one client.
-struct Told {
+struct ToldGrants {
     client: ClientId,
     set: GrantSet,
 }
 
-impl Told {
+impl ToldGrants {
     fn all(
         grants: &[v1::GrantsOf],
         cells: &Cells,

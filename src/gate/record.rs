@@ -78,15 +78,15 @@ impl DecisionRecord<'_> {
             Verdict::Shadowed(pass) => pass.denied.reason.as_str(),
             Verdict::Denied(denied) => denied.reason.as_str(),
         };
-        let told = [
+        let named = [
             ("tenantgate.outcome", outcome),
             ("tenantgate.api", self.api()),
             ("tenantgate.route", self.route()),
             ("tenantgate.client_id", self.client()),
             ("tenantgate.issuer", self.issuer()),
         ];
-        let told = told.into_iter().filter(|(_, value)| !value.is_empty());
-        told.map(|(name, value)| (name, value.to_owned())).collect()
+        let named = named.into_iter().filter(|(_, value)| !value.is_empty());
+        named.map(|(name, value)| (name, value.to_owned())).collect()
     }
 
     fn seen(&self) -> Seen<'_> {

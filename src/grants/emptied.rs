@@ -22,7 +22,7 @@ pub struct Emptied {
 struct Recent {
     /// The oldest first.
     falls: VecDeque<Fall>,
-    told: bool,
+    warned: bool,
 }
 
 struct Fall {
@@ -74,7 +74,7 @@ impl Emptied {
         if clients < rule.at_least || !many {
             return None;
         }
-        let is_news = !std::mem::replace(&mut recent.told, true);
+        let is_news = !std::mem::replace(&mut recent.warned, true);
         let lost = recent.falls.iter_mut().filter_map(|fall| fall.lost.take()).collect();
         Some(Mass { clients, granted, is_news, lost })
     }
@@ -85,6 +85,6 @@ impl Recent {
         while self.falls.front().is_some_and(|fall| now.since(fall.at) > window) {
             self.falls.pop_front();
         }
-        self.told &= !self.falls.is_empty();
+        self.warned &= !self.falls.is_empty();
     }
 }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::{Freshness, Lookup, LookupLimits, MassAction, MassWithdrawal};
 use crate::domain::{ClientId, GrantBook, GrantCell, GrantSet, Monotonic, Problem, TenantDigester};
-use crate::lookup::{Directory, Question, Seat, TokenHealth, Unavailable};
+use crate::lookup::{Directory, Joined, Question, TokenHealth, Unavailable};
 use crate::telemetry::Instruments;
 
 pub use entry::LastKnown;
@@ -321,7 +321,7 @@ impl Tenants {
         client: &ClientId,
         entry: &Arc<Entry>,
         wanted: Wanted,
-    ) -> Seat<LookupOutcome> {
+    ) -> Joined<LookupOutcome> {
         entry
             .flight
             .join(|| Arc::clone(&self.core).look_up(client.clone(), Arc::clone(entry), wanted))
@@ -409,9 +409,9 @@ impl Core {
         }
         self.instruments.metrics.grants_lost.inc_by(lost.len() as u64);
         let settings = self.settings.load();
-        let shown = lost.iter().take(MAX_REFERENCES);
+        let first = lost.iter().take(MAX_REFERENCES);
         let references: Vec<_> =
-            shown.map(|(code, _)| settings.digester.reference(code.expose())).collect();
+            first.map(|(code, _)| settings.digester.reference(code.expose())).collect();
         let tenants = lost.len();
         tracing::info!(%client, tenants, ?references, "tenants withdrawn by the lookup");
         if !kept.set.codes.is_empty() {

@@ -148,8 +148,8 @@ impl Tenants {
         let load = self.core.pace.load_of(active, places, refresh);
         self.core.instruments.metrics.active_clients.set(active as i64);
         self.core.instruments.metrics.refresh_load.set(load);
-        let told = watch.warned_at.is_some_and(|at| now.since(at) < WARN_EVERY);
-        if load >= HIGH_LOAD && !told {
+        let recently = watch.warned_at.is_some_and(|at| now.since(at) < WARN_EVERY);
+        if load >= HIGH_LOAD && !recently {
             watch.warned_at = Some(now);
             let lookup_millis = self.core.pace.mean().as_secs_f64() * 1000.0;
             tracing::warn!(

@@ -2,7 +2,6 @@
 //! `<kid>.pem` with its private half.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -301,12 +300,10 @@ pub fn write_digest_key(path: &Path, existing: Existing) -> Result<(), KeyStoreE
     }
     let mut key = Zeroizing::new([0; DIGEST_KEY_LEN]);
     rand::fill(key.as_mut_slice()).map_err(SignError::from)?;
-    let mut text = Zeroizing::new(String::with_capacity(2 * DIGEST_KEY_LEN + 1));
-    for byte in key.iter() {
-        write!(text, "{byte:02x}").map_err(|_| SignError)?;
-    }
-    text.push('\n');
-    write_private(path, text.as_bytes(), existing)
+    let mut text = Zeroizing::new([b'\n'; 2 * DIGEST_KEY_LEN + 1]);
+    let digits = &mut text[..2 * DIGEST_KEY_LEN];
+    hex::encode_to_slice(key.as_slice(), digits).map_err(|_| SignError)?;
+    write_private(path, &*text, existing)
 }
 
 /// What happens to a file that is there already.

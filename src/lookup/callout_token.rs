@@ -7,7 +7,7 @@ use crate::config::OAuth2Auth;
 use crate::domain::{Backoff, Moment, Monotonic, Problem};
 use crate::telemetry::Instruments;
 
-use super::flight::{Flight, Seat, lock};
+use super::flight::{Flight, Joined, lock};
 use super::token_request::{CalloutTokenRequest, NewToken};
 use super::unavailable::CalloutTokenError;
 
@@ -83,7 +83,7 @@ impl CalloutToken {
 
     /// The token, and whether it had to be fetched for this.
     pub async fn get(&self) -> Result<(Arc<Token>, bool)> {
-        let seat = {
+        let joined = {
             let state = lock(&self.0.state);
             let now = self.0.instruments.clock.monotonic();
             if let Some(token) = state.current.as_ref().filter(|token| now < token.expires_at) {
@@ -92,13 +92,13 @@ impl CalloutToken {
             self.0.check_backoff(&state, now)?;
             self.0.join()
         };
-        landed(seat).await.map(|token| (token, true))
+        landed(joined).await.map(|token| (token, true))
     }
 
     /// Another token than `refused`. `None`: one was fetched for that reason a moment ago.
     /// Until the new one is there, `refused` stays in use: the provider may have meant one client.
     pub async fn replace(&self, refused: &Token) -> Result<Option<Arc<Token>>> {
-        let seat = {
+        let joined = {
             let mut state = lock(&self.0.state);
             let now = self.0.instruments.clock.monotonic();
             let newer = |token: &&Arc<Token>| token.generation > refused.generation;
@@ -114,7 +114,7 @@ impl CalloutToken {
             }
             self.0.join()
         };
-        landed(seat).await.map(Some)
+        landed(joined).await.map(Some)
     }
 
     pub fn health(&self) -> TokenHealth {
@@ -139,8 +139,8 @@ impl CalloutToken {
     }
 }
 
-async fn landed(seat: Seat<Result<Arc<Token>>>) -> Result<Arc<Token>> {
-    seat.result().await.unwrap_or(Err(CalloutTokenError::Aborted))
+async fn landed(joined: Joined<Result<Arc<Token>>>) -> Result<Arc<Token>> {
+    joined.result().await.unwrap_or(Err(CalloutTokenError::Aborted))
 }
 
 impl Inner {
@@ -151,7 +151,7 @@ impl Inner {
         }
     }
 
-    fn join(self: &Arc<Self>) -> Seat<Result<Arc<Token>>> {
+    fn join(self: &Arc<Self>) -> Joined<Result<Arc<Token>>> {
         let inner = Arc::clone(self);
         self.flight.join(|| async move { inner.fetch().await })
     }

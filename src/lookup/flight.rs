@@ -15,23 +15,23 @@ impl<T> Default for Flight<T> {
 }
 
 /// A place in the queue for a flight's result.
-pub struct Seat<T>(watch::Receiver<Option<T>>);
+pub struct Joined<T>(watch::Receiver<Option<T>>);
 
 impl<T: Clone + Send + Sync + 'static> Flight<T> {
     /// Joins the work under way, or starts it.
-    pub fn join<F>(&self, work: impl FnOnce() -> F) -> Seat<T>
+    pub fn join<F>(&self, work: impl FnOnce() -> F) -> Joined<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let mut current = lock(&self.0);
         if let Some(running) = current.as_ref().filter(|receiver| is_running(receiver)) {
-            return Seat(running.clone());
+            return Joined(running.clone());
         }
         let (sender, receiver) = watch::channel(None);
         let work = work();
         tokio::spawn(carried(async move { sender.send_replace(Some(work.await)) }));
         *current = Some(receiver.clone());
-        Seat(receiver)
+        Joined(receiver)
     }
 
     /// Whether the work is under way.
@@ -44,7 +44,7 @@ fn is_running<T>(receiver: &watch::Receiver<Option<T>>) -> bool {
     receiver.borrow().is_none() && receiver.has_changed().is_ok()
 }
 
-impl<T: Clone> Seat<T> {
+impl<T: Clone> Joined<T> {
     /// `None` if the work panicked.
     pub async fn result(mut self) -> Option<T> {
         self.0.wait_for(Option::is_some).await.ok().and_then(|value| value.clone())
@@ -64,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn work_is_shared_and_outlives_the_caller_that_started_it() {
         let flight = Flight::default();
         let runs = Arc::new(AtomicU32::new(0));

@@ -33,7 +33,7 @@ pub mod directory_v1 {
 pub use answer::{Answer, Grants};
 pub use callout_token::TokenHealth;
 pub use directory::Directory;
-pub use flight::{Flight, Seat, lock};
+pub use flight::{Flight, Joined, lock};
 pub use inquiry::Question;
 pub use select::{Listed, Selector};
 pub use shape::Body;

@@ -65,12 +65,12 @@ impl fmt::Display for Shape<'_> {
                 let (named, hidden): (Vec<_>, Vec<_>) = object.iter().partition(|(key, _)| {
                     self.select.is_none_or(|select| select.contains(key.as_str()))
                 });
-                let shown = named.iter().take(MAX_KEYS).map(|(key, value)| {
+                let first = named.iter().take(MAX_KEYS).map(|(key, value)| {
                     let key: String =
                         key.chars().take(MAX_KEY).flat_map(char::escape_debug).collect();
                     format!("{key}: {}", inner(value))
                 });
-                let mut parts: Vec<String> = shown.collect();
+                let mut parts: Vec<String> = first.collect();
                 if let Some(more) = named.len().checked_sub(MAX_KEYS).filter(|more| *more > 0) {
                     parts.push(format!("{more} more"));
                 }

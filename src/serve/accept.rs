@@ -132,8 +132,8 @@ impl Arriving {
                     place.closed_without_handshake();
                     return None;
                 };
-                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                certificate = shown.map(|shown| CertificateName::of(shown));
+                let presented = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                certificate = presented.map(|presented| CertificateName::of(presented));
                 Either::Right(Box::new(stream))
             }
         };

@@ -23,7 +23,7 @@ use tonic_health::server::HealthReporter;
 use super::accept::{Accepted, Entrance, serve_each};
 use super::check::{Call, CheckServer, LOOKED_AT, Pairing, Reply};
 use super::message_body::{MessageBody, MessageLimits};
-use super::streams::{Streams, streams, together};
+use super::streams::{Streams, in_one_task, streams};
 use crate::lifecycle::Readiness;
 use crate::telemetry::traces::{Parent, TRACEPARENT};
 
@@ -72,7 +72,7 @@ async fn serve_connection(edge: Arc<Edge>, arrival: Accepted) {
     let (executor, arriving) = streams();
     let connection = builder(executor).serve_connection(TokioIo::new(stream), service);
     // How a peer leaves does not matter.
-    let _ = together(watcher.watch(connection), arriving).await;
+    let _ = in_one_task(watcher.watch(connection), arriving).await;
 }
 
 fn builder(executor: Streams) -> Builder<Streams> {
@@ -146,11 +146,11 @@ impl Edge {
 
 /// Health says what readiness says, also while it changes.
 async fn follow(reporter: HealthReporter, readiness: Readiness) {
-    let mut shown = false;
+    let mut serving = false;
     loop {
-        readiness.becomes(!shown).await;
-        shown = !shown;
-        report(&reporter, shown).await;
+        readiness.becomes(!serving).await;
+        serving = !serving;
+        report(&reporter, serving).await;
     }
 }
 

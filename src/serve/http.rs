@@ -26,7 +26,7 @@ use tower::ServiceExt as _;
 
 use super::accept::{Accepted, Entrance, serve_each};
 use super::connections::{Place, UnderWay};
-use super::streams::{Streams, streams, together};
+use super::streams::{Streams, in_one_task, streams};
 
 /// What slow and greedy peers get of an HTTP listener, beside its bound on connections.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ impl Server {
         let io = TokioIo::new(Box::pin(stream));
         let connection = builder.serve_connection(io, service).into_owned();
         // How a peer leaves does not matter.
-        let _ = together(watcher.watch(connection), arriving).await;
+        let _ = in_one_task(watcher.watch(connection), arriving).await;
     }
 
     fn answer(

@@ -46,7 +46,7 @@ pub async fn revoke(
                 tracing::info!(client = client.id.as_str(), "a token was revoked by its client");
                 done()
             }
-            Err(told) => unavailable(&shared, told),
+            Err(description) => unavailable(&shared, description),
         },
         Err(reason) if is_undecided(reason) => unavailable(&shared, "its keys are not known now"),
         // Not a token, or not any more: nothing is left to be revoked (RFC 7009, section 2.2).
@@ -64,8 +64,8 @@ pub async fn introspect(
     let caller = match shared.engine.gate.token_standing(token.expose()) {
         Ok(caller) => caller,
         Err(reason) if is_undecided(reason) => {
-            let told = "whether the token is still good is not known now";
-            return Ok(unavailable(&shared, told));
+            let description = "whether the token is still good is not known now";
+            return Ok(unavailable(&shared, description));
         }
         Err(_) => return inactive(),
     };
@@ -74,17 +74,18 @@ pub async fn introspect(
     if !own && !client.scopes.contains(SEES_ALL) {
         return inactive();
     }
-    let mut shown = Map::new();
-    shown.insert("active".to_owned(), json!(true));
+    let mut answer = Map::new();
+    answer.insert("active".to_owned(), json!(true));
     let mut claims = claims(token.expose());
-    shown.extend(SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), claims.remove(*name)?))));
-    shown.insert("client_id".to_owned(), json!(caller.identity.client()));
-    shown.insert("token_type".to_owned(), json!("Bearer"));
+    answer
+        .extend(SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), claims.remove(*name)?))));
+    answer.insert("client_id".to_owned(), json!(caller.identity.client()));
+    answer.insert("token_type".to_owned(), json!("Bearer"));
     // Those that count now.
     if !caller.scopes().is_empty() {
-        shown.insert("scope".to_owned(), json!(caller.scopes().as_str()));
+        answer.insert("scope".to_owned(), json!(caller.scopes().as_str()));
     }
-    Ok(uncached(Json(shown).into_response()))
+    Ok(uncached(Json(answer).into_response()))
 }
 
 async fn asked(
@@ -142,7 +143,7 @@ fn done() -> Response {
     uncached(StatusCode::OK.into_response())
 }
 
-fn unavailable(shared: &Shared, told: &'static str) -> Response {
-    let error = TokenError::Unavailable { retry_after: 1, told };
+fn unavailable(shared: &Shared, description: &'static str) -> Response {
+    let error = TokenError::Unavailable { retry_after: 1, description };
     refusal(error, &realm(&shared.service.context))
 }

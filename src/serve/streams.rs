@@ -31,7 +31,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 /// Runs a connection and its streams in one task. As tasks of their own, the first stream to answer
 /// would wake the connection, which the scheduler then runs at once: one system call an answer.
 /// Like this all that has been read is answered first, and written together.
-pub async fn together<C: Future>(connection: C, arriving: Arriving) -> C::Output {
+pub async fn in_one_task<C: Future>(connection: C, arriving: Arriving) -> C::Output {
     let mut connection = pin!(connection);
     let mut arriving = arriving.0;
     let mut running = FuturesUnordered::new();

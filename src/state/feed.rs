@@ -336,12 +336,12 @@ impl State {
 
     fn failed(&self, error: &StoreError) {
         let mut health = self.health_mut();
-        let told = error.to_string();
+        let trouble = error.to_string();
         if health.trouble.is_none() {
             tracing::error!(%error, "the state's database does not answer; what is known stays in \
                                      force");
         }
-        health.trouble = Some(told);
+        health.trouble = Some(trouble);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

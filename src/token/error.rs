@@ -23,7 +23,7 @@ pub enum TokenError {
         /// Seconds, for `Retry-After`.
         retry_after: u64,
         /// The reason, for `error_description`.
-        told: &'static str,
+        description: &'static str,
     },
 }
 
@@ -56,7 +56,7 @@ impl TokenError {
             | Self::UnauthorizedClient(text)
             | Self::InvalidScope(text)
             | Self::InvalidTarget(text)
-            | Self::Unavailable { told: text, .. } => text,
+            | Self::Unavailable { description: text, .. } => text,
         }
     }
 }

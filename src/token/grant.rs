@@ -226,8 +226,8 @@ impl TokenService {
         };
         let access_token = context.mint(&grant, now).map_err(|error| {
             tracing::error!(%error, client = client.id.as_str(), "no token could be signed");
-            let told = "no token can be signed right now";
-            TokenError::Unavailable { retry_after: 5, told }.because(Cause::Signing)
+            let description = "no token can be signed right now";
+            TokenError::Unavailable { retry_after: 5, description }.because(Cause::Signing)
         })?;
         if let Some(audit) = &self.audit {
             audit.write(&audit::issued(context, &grant, arrival));
@@ -258,8 +258,8 @@ impl TokenService {
                 Err(error.because(Cause::Throttled))
             }
             Authentication::Busy => {
-                let told = "too many secrets are being checked right now";
-                let error = TokenError::Unavailable { retry_after: 1, told };
+                let description = "too many secrets are being checked right now";
+                let error = TokenError::Unavailable { retry_after: 1, description };
                 Err(error.because(Cause::Throttled))
             }
         }
@@ -280,7 +280,7 @@ fn usable(outcome: LookupOutcome) -> Result<Arc<GrantSet>, Refusal> {
         LookupOutcome::Unavailable(reason) => {
             let error = TokenError::Unavailable {
                 retry_after: reason.retry_after().map_or(5, |wait| wait.as_secs().max(1)),
-                told: "the tenants of this client cannot be looked up right now",
+                description: "the tenants of this client cannot be looked up right now",
             };
             Err(error.because(Cause::Lookup))
         }
@@ -292,9 +292,9 @@ fn check_standing(client: &Client) -> Result<(), Refusal> {
     match client.standing() {
         Standing::Good => Ok(()),
         Standing::Withdrawn => {
-            let told = "this client is revoked or its developer is not active";
+            let description = "this client is revoked or its developer is not active";
             let cause = if client.approved { Cause::DeveloperInactive } else { Cause::AppRevoked };
-            Err(TokenError::UnauthorizedClient(told).because(cause))
+            Err(TokenError::UnauthorizedClient(description).because(cause))
         }
     }
 }
@@ -342,18 +342,18 @@ fn is_nearly_full(context: &MintContext, tenants: usize) -> bool {
 }
 
 fn display(context: &MintContext, grant: &Grant<'_>) -> BTreeMap<String, Box<RawValue>> {
-    let mut shown = BTreeMap::new();
+    let mut claims = BTreeMap::new();
     for name in &context.display_claims {
         let json = grant.attributes.get(name).cloned();
         if let Some(value) = json.and_then(|json| RawValue::from_string(json).ok()) {
-            shown.insert(name.clone(), value);
+            claims.insert(name.clone(), value);
         }
     }
     if context.display_tenants {
         let values: Vec<&str> = grant.tenants.iter().map(|tenant| tenant.code.expose()).collect();
         if let Ok(value) = serde_json::value::to_raw_value(&values) {
-            shown.insert(context.tenant_claim.clone(), value);
+            claims.insert(context.tenant_claim.clone(), value);
         }
     }
-    shown
+    claims
 }

@@ -30,7 +30,7 @@ impl<'a> Withdrawal<'a> {
         if !all.is_known() {
             return Err(TokenError::Unavailable {
                 retry_after: 5,
-                told: "what has been withdrawn is not known yet",
+                description: "what has been withdrawn is not known yet",
             });
         }
         let holder = context.holder(client);
@@ -90,8 +90,8 @@ impl<'a> Withdrawal<'a> {
             shared.max(next_second)
         });
         if first > latest {
-            let told = "the clocks of this service disagree";
-            return Err(TokenError::Unavailable { retry_after: 5, told });
+            let description = "the clocks of this service disagree";
+            return Err(TokenError::Unavailable { retry_after: 5, description });
         }
         Ok(first)
     }

@@ -1,8 +1,8 @@
 //! Decisions over real tokens: what every rule lets through and what it stops.
 
 mod decisions;
+mod in_words;
 mod token_rules;
-mod told;
 #[path = "../../../tests/support/world.rs"]
 mod world;
 

@@ -70,13 +70,13 @@ impl Finding {
 
 /// What has been found since the start.
 pub struct Pairing {
-    told: AtomicU32,
+    warned: AtomicU32,
     metrics: Arc<Metrics>,
 }
 
 impl Pairing {
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { told: AtomicU32::new(0), metrics }
+        Self { warned: AtomicU32::new(0), metrics }
     }
 
     /// Of the call, before its message is there.
@@ -105,7 +105,7 @@ impl Pairing {
 
     fn found(&self, finding: Finding) {
         let bit = 1 << finding as u32;
-        if self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+        if self.warned.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             self.metrics.pairing_findings.with_label_values(&[finding.as_str()]).set(1);
             let (finding, cure) = (finding.as_str(), finding.cure());
             tracing::warn!(

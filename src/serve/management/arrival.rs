@@ -122,12 +122,12 @@ where
         if !matches!(inner.classify(), Category::Data) {
             return Failure::Invalid("the body is not JSON".to_owned());
         }
-        Failure::Invalid(told(&path, &inner.to_string()))
+        Failure::Invalid(without_value(&path, &inner.to_string()))
     })
 }
 
 /// What serde says quotes the value, which may be a tenant code.
-fn told(path: &str, error: &str) -> String {
+fn without_value(path: &str, error: &str) -> String {
     let named = |prefix| {
         let rest = error.strip_prefix(prefix)?;
         Some(rest.split_once('`')?.0)

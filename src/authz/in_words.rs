@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::bearer::{HeaderValue, shown};
+use super::bearer::{HeaderValue, after_scheme};
 use super::decide::{Authorizer, CheckInput, Denied, Identity};
 use super::path::{CheckedPath, PathError};
 use super::route::Near;
@@ -84,7 +84,7 @@ pub(super) fn times(value: HeaderValue<'_>, now: Timestamp) -> String {
         HeaderValue::Missing | HeaderValue::Several => None,
     };
     let Some((_, payload)) = payload else { return format!("it is {now}") };
-    let told: Vec<String> = [
+    let said: Vec<String> = [
         ("issued", "iat"),
         ("valid from", "nbf"),
         ("expires", "exp"),
@@ -96,11 +96,11 @@ pub(super) fn times(value: HeaderValue<'_>, now: Timestamp) -> String {
         Some(format!("{word} {}", moment(Timestamp::from_secs(seconds), now)))
     })
     .collect();
-    format!("{}; it is {now}", told.join(", "))
+    format!("{}; it is {now}", said.join(", "))
 }
 
 fn parts(header: &[u8]) -> Option<(Value, Value)> {
-    let token = str::from_utf8(shown(header)?).ok()?;
+    let token = str::from_utf8(after_scheme(header)?).ok()?;
     let mut parts = token.split('.').map(|part| {
         let json = URL_SAFE_NO_PAD.decode(part).ok()?;
         serde_json::from_slice::<Value>(&json).ok().filter(Value::is_object)
