@@ -7,8 +7,8 @@ STAMP  := $(VENV)/.installed
 RUN_STAMP := $(VENV)/.run-installed
 MACHETE := .tools/machete-0.9.2/bin/cargo-machete
 
-.PHONY: help build test-build ready run demo module test test-openfga test-gateway test-kinds test-ratelimit test-image test-envoys sbom unused soak fleet bench instructions tools prometheus \
-	module-fed 	release need-cargo need-python need-go
+.PHONY: help build test-build ready run demo module module-fed test test-openfga test-gateway test-kinds test-ratelimit \
+	test-image test-envoys sbom unused soak fleet bench instructions tools prometheus release need-cargo need-python need-go
 
 help:
 	@echo 'make build  tenantgate and the example provider, in target/debug/'
