@@ -1,6 +1,8 @@
 """The module without a feed, beside a sidecar on the same PostgreSQL: it follows the state by itself."""
 
+import signal
 import sys
+import time
 
 import pytest
 from conftest import ROOT
@@ -58,10 +60,21 @@ def test_what_calls_take_away_is_refused_without_a_feed(world):
         assert world.wait_for(call, lambda: status(envoy, T1, token) == refused, 2) < 2
 
 
-def test_nothing_passes_before_the_state_is_known(world, database):
+@pytest.mark.parametrize("outage", ["stopped", "hanging"])
+def test_nothing_passes_before_the_state_is_known(world, database, outage):
     token = world.token(world.client("T1"))
-    database.stop()
-    envoy = alone(world)
-    assert status(envoy, T1, token) == 503
-    database.start()
+    if outage == "stopped":
+        database.stop()
+    else:
+        database.signal_all(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        envoy = alone(world)
+        assert time.monotonic() - started < 10, "Envoy's start waits for one try only"
+        assert status(envoy, T1, token) == 503
+    finally:
+        if outage == "stopped":
+            database.start()
+        else:
+            database.signal_all(signal.SIGCONT)
     world.wait_for("the state", lambda: status(envoy, T1, token) == 200)
