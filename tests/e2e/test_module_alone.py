@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import ROOT
-from feeding import FedWorld, status
+from feeding import FedWorld, each_call_acts_within_2_seconds, status
 from replies import REPORT
 from test_module import LIBRARY, in_process, start
 
@@ -49,15 +49,7 @@ def test_what_calls_take_away_is_refused_without_a_feed(world):
     envoy = alone(world)
     world.wait_for("a first decision", lambda: status(envoy, T1, token) == 200)
     assert status(envoy, T1, withdrawn) == 403
-    for call, body, refused in [
-        ("grants:withdraw", {"client_id": client.id, "tenant": "T1"}, 403),
-        ("grants:restore", {"client_id": client.id, "tenant": "T1"}, 200),
-        (f"clients/{client.id}:block", {}, 401),
-        (f"clients/{client.id}:unblock", {}, 200),
-        (f"clients/{client.id}:revoke-tokens", {}, 401),
-    ]:
-        world.manage(call, body)
-        assert world.wait_for(call, lambda: status(envoy, T1, token) == refused, 2) < 2
+    each_call_acts_within_2_seconds(world, envoy, client, token)
 
 
 @pytest.mark.parametrize("outage", ["stopped", "hanging"])

@@ -14,7 +14,8 @@ import stack
 import wire
 import yaml
 from conftest import bin_dir
-from feeding import COMMIT, HELLO, MAX_AGE, OTHER_HELLO, FalseSidecar, FedWorld, frame, read_feed, status
+from feeding import (COMMIT, HELLO, MAX_AGE, OTHER_HELLO, FalseSidecar, FedWorld, each_call_acts_within_2_seconds, frame,
+                     read_feed, status)
 from live import Calling
 from replies import REPORT
 from test_module import LIBRARY, corpus, filter_of, in_process, shown
@@ -87,15 +88,7 @@ def test_what_is_withdrawn_by_a_call_is_refused_within_2_seconds(fed):
     client = fed.client("T1")
     token = fed.token(client)
     assert status(fed.within, T1, token) == 200
-    for call, body, refused in [
-        ("grants:withdraw", {"client_id": client.id, "tenant": "T1"}, 403),
-        ("grants:restore", {"client_id": client.id, "tenant": "T1"}, 200),
-        (f"clients/{client.id}:block", {}, 401),
-        (f"clients/{client.id}:unblock", {}, 200),
-        (f"clients/{client.id}:revoke-tokens", {}, 401),
-    ]:
-        fed.manage(call, body)
-        assert fed.wait_for(call, lambda: status(fed.within, T1, token) == refused, 2) < 2
+    each_call_acts_within_2_seconds(fed, fed.within, client, token)
 
 
 def test_a_client_revoked_in_the_file_is_refused_within_10_seconds(fed):
