@@ -5,6 +5,7 @@ As a program it starts both, prints their URLs as one line of JSON, and ends wit
 started it leaves nothing running.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -95,6 +96,21 @@ class Postgres:
         for pid in [*map(int, children.read_text().split()), self.process.pid]:
             os.kill(pid, number)
 
+    @contextlib.contextmanager
+    def away(self, outage):
+        """`stopped`, or `hanging` with its connections open; back afterwards."""
+        if outage == "stopped":
+            self.stop()
+        else:
+            self.signal_all(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if outage == "stopped":
+                self.start()
+            else:
+                self.signal_all(signal.SIGCONT)
+
     def stop(self):
         if self.process and self.process.poll() is None:
             # Fast: open connections are ended.
@@ -117,6 +133,10 @@ class Postgres:
             "psql", "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1",
             "-p", str(self.port), "-U", "postgres", "-d", database, "-c", text,
         ).strip()
+
+    def new_database(self, name):
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self.sql(f"CREATE DATABASE {name}")
 
     def dump(self, database):
         return self._run(

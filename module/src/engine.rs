@@ -105,8 +105,8 @@ impl Drop for Running {
 #[cfg(feature = "lookup")]
 fn own(config: &Path, runtime: &Runtime, stop: &CancellationToken) -> Result<Decider, String> {
     let _inside = runtime.enter();
-    let engine = Engine::open(config, Arc::new(SystemClock)).map_err(told)?;
-    runtime.block_on(engine.open_state()).map_err(told)?;
+    let engine = Engine::open(config, Arc::new(SystemClock)).map_err(in_words)?;
+    runtime.block_on(engine.open_state()).map_err(in_words)?;
     engine.run(stop);
     Ok(Decider::Own(engine))
 }
@@ -119,7 +119,7 @@ fn own(_: &Path, _: &Runtime, _: &CancellationToken) -> Result<Decider, String> 
 }
 
 #[cfg(feature = "lookup")]
-fn told(error: StartError) -> String {
+fn in_words(error: StartError) -> String {
     match error {
         StartError::Config { problems, .. } => lines(problems),
         StartError::Other(error) => format!("{error:#}"),

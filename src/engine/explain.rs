@@ -207,10 +207,9 @@ fn told_secrets(client: &Client, now: Timestamp) -> String {
     let usable = secrets.iter().filter(|secret| secret.usable_at(now)).count();
     let revoked = secrets.iter().filter(|secret| !secret.active).count();
     let expired = secrets.len() - usable - revoked;
-    let secrets = format!("usable {usable}, expired {expired}, revoked {revoked}");
-    if usable > 0 {
-        secrets
-    } else {
-        secrets + "; it gets no token: `clients rotate` gives it a new one"
-    }
+    let cure = match usable {
+        0 => "; it gets no token: `clients rotate` gives it a new one",
+        _ => "",
+    };
+    format!("usable {usable}, expired {expired}, revoked {revoked}{cure}")
 }

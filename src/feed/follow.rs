@@ -1,4 +1,4 @@
-//! The module's end: connects, takes what is logged, tells what it would like to know; again and
+//! The module's end: connects, takes what is told, tells what it would like to know; again and
 //! again.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(1) };
 /// For the hello of the other side.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often use is logged, and what has been asked for may be asked for again.
+/// How often use is told, and what has been asked for may be asked for again.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often clients that are gone are looked for.
 const TIDY_EVERY: u32 = 300;
@@ -56,7 +56,7 @@ pub async fn follow(fed: &Fed, socket: &Path, config: &Path) {
 struct Follower<'a> {
     fed: &'a Fed,
     ever_began: bool,
-    /// The whole has been logged on this connection; changes follow.
+    /// The whole has been told on this connection; changes follow.
     began: bool,
     told_stale: bool,
     /// The clients that something was asked for.

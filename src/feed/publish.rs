@@ -49,7 +49,7 @@ async fn run(engine: &Engine, stream: UnixStream, config: &Path) -> Result<Never
         }
         _ => return Err(FeedError::Wrong("no hello at the beginning")),
     }
-    let mut told = Published::default();
+    let mut published = Published::default();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = 0;
@@ -59,7 +59,7 @@ async fn run(engine: &Engine, stream: UnixStream, config: &Path) -> Result<Never
             _ = tick.tick() => {
                 // Before anything is looked at: what is told is at least as young as that.
                 let now = engine.clock.moment();
-                let news = told.news(engine, now.monotonic, ticks % HEARTBEAT == 0);
+                let news = published.news(engine, now.monotonic, ticks % HEARTBEAT == 0);
                 if !news.is_empty() || ticks % HEARTBEAT == 0 {
                     send(&mut wire, news).await?;
                     let sent_at_nanos = now.wall.nanos();

@@ -1,6 +1,5 @@
 """Replicas on one PostgreSQL: what its outages do to checks, mints and starts. `make tools` brings the server."""
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -28,8 +27,7 @@ def database():
 
 @pytest.fixture
 def fleet(database, children, tmp_path):
-    database.sql("DROP DATABASE IF EXISTS state WITH (FORCE)")
-    database.sql("CREATE DATABASE state")
+    database.new_database("state")
 
     def with_state(config):
         stack.tenantgate(bin_dir(), "keys", "digest", "--out", tmp_path / "state.key")
@@ -76,20 +74,11 @@ def test_no_check_and_no_mint_fails_for_a_database_that_is_away(fleet, database,
     assert readyz(fleet)[1].startswith("state: ok")
     with Calling(check) as checks, Calling(mint) as mints:
         time.sleep(0.5)
-        if outage == "stopped":
-            database.stop()
-        else:
-            database.signal_all(signal.SIGSTOP)
-        try:
+        with database.away(outage):
             status, line = becomes(lambda: troubled(fleet))
             assert (status, "cannot be used" in line) == (200, True), line
             becomes(lambda: metric(fleet, "tenantgate_state_age_seconds") > 3)
             assert metric(fleet, "tenantgate_state_ok") == 0
-        finally:
-            if outage == "stopped":
-                database.start()
-            else:
-                database.signal_all(signal.SIGCONT)
         becomes(lambda: readyz(fleet)[1].startswith("state: ok"))
         becomes(lambda: metric(fleet, "tenantgate_state_age_seconds") < 2)
         time.sleep(0.5)

@@ -49,6 +49,13 @@ def start(world, children, config, name):
     return children.start(stack.Envoy, world.work, file, name)
 
 
+def validated(world, config):
+    """What Envoy says of a config that it does not run."""
+    file = stack.envoy_on_any_ports(world.work, config, world.tenantgate, {"api": world.api.address}, "validated")
+    argv = [stack.envoy_binary(), "--mode", "validate", "--config-path", file]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
 @pytest.fixture(params=["from files", "fed by the sidecar"], scope="module")
 def inside(request, shared_world):
     """The module in an Envoy of its own, by both ways in which it gets to know things."""
@@ -301,12 +308,10 @@ def test_metadata_on_demand(world, children):
     ({"config": "/nowhere/tenantgate.yaml"}, "/nowhere/tenantgate.yaml"),
     ({"config": "tenantgate.yaml", "apis": "oda"}, "apis"),
 ])
-def test_a_broken_config_stops_envoy_at_its_start(shared_world, tmp_path, broken, named):
+def test_a_broken_config_stops_envoy_at_its_start(shared_world, broken, named):
     config = in_process(shared_world.work)
     filter_of(config)["filter_config"]["value"] = json.dumps(broken)
-    file = stack.envoy_on_any_ports(tmp_path, config, shared_world.tenantgate, {"api": shared_world.api.address})
-    argv = [stack.envoy_binary(), "--mode", "validate", "--config-path", file]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = validated(shared_world, config)
     assert done.returncode != 0 and named in done.stderr, done.stderr
 
 

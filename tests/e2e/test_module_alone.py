@@ -1,6 +1,5 @@
 """The module without a feed, beside a sidecar on the same PostgreSQL: it follows the state by itself."""
 
-import signal
 import sys
 import time
 
@@ -21,7 +20,7 @@ pytestmark = [
 T1 = REPORT.format("T1")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def database():
     server = postgres.Postgres()
     yield server
@@ -30,7 +29,7 @@ def database():
 
 @pytest.fixture
 def world(database, children, tmp_path):
-    database.sql("CREATE DATABASE state")
+    database.new_database("state")
 
     def on_postgres(config):
         config["state"] = {"postgres": {"url": database.url("state")}, "key_file": "secrets/state.key"}
@@ -55,18 +54,9 @@ def test_what_calls_take_away_is_refused_without_a_feed(world):
 @pytest.mark.parametrize("outage", ["stopped", "hanging"])
 def test_nothing_passes_before_the_state_is_known(world, database, outage):
     token = world.token(world.client("T1"))
-    if outage == "stopped":
-        database.stop()
-    else:
-        database.signal_all(signal.SIGSTOP)
-    try:
+    with database.away(outage):
         started = time.monotonic()
         envoy = alone(world)
         assert time.monotonic() - started < 10, "Envoy's start waits for one try only"
         assert status(envoy, T1, token) == 503
-    finally:
-        if outage == "stopped":
-            database.start()
-        else:
-            database.signal_all(signal.SIGCONT)
     world.wait_for("the state", lambda: status(envoy, T1, token) == 200)

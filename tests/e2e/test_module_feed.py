@@ -4,7 +4,6 @@ and whatever becomes of the feed, Envoy stays up and nothing passes that should 
 import json
 import re
 import signal
-import subprocess
 import threading
 import time
 
@@ -18,7 +17,7 @@ from feeding import (COMMIT, HELLO, MAX_AGE, OTHER_HELLO, FalseSidecar, FedWorld
                      read_feed, status)
 from live import Calling
 from replies import REPORT
-from test_module import LIBRARY, corpus, filter_of, in_process, shown
+from test_module import LIBRARY, corpus, filter_of, in_process, shown, validated
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason=f"no {LIBRARY}; `make test` builds it")
 T1 = REPORT.format("T1")
@@ -38,13 +37,6 @@ def own_fed(children, tmp_path):
 
 
 FED_ONLY = bin_dir() / "libtenantgate_module_fed.so"
-
-
-def validated(world, config):
-    """What Envoy says of a config that it does not run."""
-    file = stack.envoy_on_any_ports(world.work, config, world.tenantgate, {"api": world.api.address}, "validated")
-    argv = [stack.envoy_binary(), "--mode", "validate", "--config-path", file]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.skipif(not FED_ONLY.exists(), reason=f"no {FED_ONLY}; `make test` builds it")
